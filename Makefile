@@ -1,0 +1,46 @@
+# Needs make and Python 3.11 or newer; every target sets up the rest on first use.
+
+SHELL = /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check soak bench format requirements clean
+
+orrery = backend/.venv/bin/orrery
+in_backend = cd backend && .venv/bin/python
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install everything of the project into backend/.venv
+	@sh backend/scripts/bootstrap.sh
+
+demo: setup ## Ingest sample documents, ask an agent, show the answer; can be repeated
+	@$(orrery) demo $(ARGS)
+
+serve: setup ## Run the whole platform on this machine (ARGS="--port 9000")
+	@$(orrery) serve $(ARGS)
+
+test: setup ## Run the tests (TESTS=tests/house, ARGS="-k name"; PYTEST_WORKERS=1 sets the processes)
+	@$(in_backend) -m pytest -n $${PYTEST_WORKERS:-auto --maxprocesses 8} --dist worksteal $(TESTS) $(ARGS)
+
+check: setup ## What CI runs: format, lint, types, import contracts, house rules, then the tests
+	@$(in_backend) scripts/check.py
+	@$(MAKE) --no-print-directory test
+
+soak: setup ## Run the guarantees at full size (ORRERY_SEED=n repeats a run)
+	@ORRERY_SEED="$${ORRERY_SEED:-$$(date +%s)}"; export ORRERY_SEED; \
+	echo "soak: repeat with ORRERY_SEED=$$ORRERY_SEED make soak"; \
+	$(in_backend) -m pytest -m soak --timeout 3600 $(TESTS) $(ARGS)
+
+bench: setup ## Print our speed as a ratio to the floor of this machine
+	@$(in_backend) -m benchmarks $(ARGS)
+
+format: setup ## Format the code and apply the safe fixes
+	@$(in_backend) -m ruff format . && .venv/bin/python -m ruff check --fix .
+
+requirements: setup ## Write backend/requirements.txt from backend/uv.lock
+	@sh backend/scripts/export_requirements.sh
+
+clean: ## Remove what setup and the tools made; your data in .orrery stays
+	@rm -rf .tools backend/.venv backend/.pytest_cache backend/.mypy_cache backend/.ruff_cache
+	@rm -rf backend/.import_linter_cache backend/.hypothesis
+	@find backend -type d -name __pycache__ -prune -exec rm -rf {} +

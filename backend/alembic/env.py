@@ -1,0 +1,18 @@
+"""Alembic's environment: migrations run on the connection that `app.db.migrate` opened."""
+
+from alembic import context
+
+import app.db.postgres.models  # noqa: F401  (fills the metadata)
+from app.db.base import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    transaction_per_migration=True,
+    compare_type=True,
+    include_name=lambda name, kind, _parents: (
+        kind != "table" or not (name or "").startswith(("vector_", "agent_run_events_", "agent_run_steps_"))
+    ),
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,214 @@
+"""What a node type is: a closed configuration, named sockets, behaviour; and the registry of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from app.agent.core.interfaces import Capability, ChatModel, Citation, Passage, Usage
+from app.agent.core.value_types import ValueType, given_by, taken_by
+from app.agent.graph.references import Lookup
+from app.core.errors import AppError
+
+SUCCESS, ERROR = "out", "error"
+"""Handles: the default way out of a node, and the way out of one that failed."""
+
+
+class Closed(BaseModel):
+    """A piece of an agent document: a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Effect(StrEnum):
+    """What running a node does to the world, from least to most."""
+
+    PURE = "pure"
+    READ = "read"
+    WRITE = "write"
+
+
+class NodeConfig(Closed):
+    """Base of every node's `config`. `type` is the name used in documents."""
+
+    type: ClassVar[str]
+
+    def handles(self) -> tuple[str, ...]:
+        """The ways out when the node succeeds; it takes exactly one of them per run."""
+        return (SUCCESS,)
+
+    def writes(self) -> frozenset[str]:
+        """The state fields the node may write."""
+        return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Binds:
+    """Marks a `str` field that names an entry of the document's `bindings`."""
+
+    kind: Literal["models", "collections", "tools", "agents"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expects:
+    """Marks a `Template` field whose value must be of a type (a text field needs no mark)."""
+
+    type: ValueType
+
+
+def expects(annotation: Any) -> Expects:
+    """`Annotated[Template, expects(list[Passage])]`: the field takes what reads as this."""
+    return Expects(taken_by(annotation))
+
+
+class NodeError(AppError):
+    """A node's own failure; `code` is what `error.code` shows and `retry.on` matches."""
+
+    code = "node_failed"
+
+
+class Scope(Lookup, Protocol):
+    """What a node may do while it runs: read values, call models, search, speak, write state."""
+
+    async def chat_model(self, binding: str) -> ChatModel: ...
+
+    async def search(
+        self, binding: str, query: str, *, top_k: int, mode: str, filters: Any = None
+    ) -> list[Passage]: ...
+
+    async def say(self, delta: str) -> None:
+        """Text as it comes; shown as assistant text if this node produces the interface's answer."""
+        ...
+
+    async def cite(self, citation: Citation) -> None: ...
+
+    def spend(self, model: str, usage: Usage) -> None: ...
+
+    def take(self, handle: str) -> None:
+        """Leave by another handle than `out`."""
+        ...
+
+    def write_state(self, field: str, value: Any) -> None:
+        """Goes through the field's reducer when the node has succeeded."""
+        ...
+
+
+Config = TypeVar("Config", bound=NodeConfig)
+Outputs = Mapping[str, Any]
+Behaviour = Callable[[Config, Scope], Awaitable[Outputs]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeType:
+    """One entry of the registry. `streams` names the output that `scope.say` spells out."""
+
+    name: str
+    summary: str
+    config: type[NodeConfig]
+    run: Behaviour[Any]
+    outputs: Mapping[str, TypeAdapter[Any]]
+    types: Mapping[str, ValueType]
+    effect: Effect
+    fails: bool
+    streams: str | None
+    requires: frozenset[Capability]
+
+    @property
+    def config_required(self) -> bool:
+        return any(field.is_required() for field in self.config.model_fields.values())
+
+    def dump(self, outputs: Outputs) -> dict[str, Any]:
+        """Outputs as plain JSON values, which is what state, journal and references hold."""
+        return {
+            name: self.outputs[name].dump_python(value, mode="json") if name in self.outputs else value
+            for name, value in outputs.items()
+        }
+
+
+def node_type(
+    config: type[Config],
+    run: Behaviour[Config],
+    *,
+    outputs: Mapping[str, Any],
+    pure: bool = False,
+    effect: Effect = Effect.WRITE,
+    fails: bool = True,
+    streams: str | None = None,
+    requires: Iterable[Capability] = (),
+) -> NodeType:
+    """Describes a node type. `outputs` maps names to Python types; `pure` is short for that effect."""
+    adapters = {name: TypeAdapter(annotation) for name, annotation in outputs.items()}
+    return NodeType(
+        name=config.type,
+        summary=(config.__doc__ or "").strip().partition("\n")[0],
+        config=config,
+        run=run,
+        outputs=adapters,
+        types={name: given_by(annotation) for name, annotation in outputs.items()},
+        effect=Effect.PURE if pure else effect,
+        fails=fails,
+        streams=streams,
+        requires=frozenset(requires),
+    )
+
+
+class NodeTypes(Mapping[str, NodeType]):
+    """Node types by name, in order of registration. A name is taken once."""
+
+    def __init__(self, types: Iterable[NodeType] = ()) -> None:
+        self._types: dict[str, NodeType] = {}
+        for entry in types:
+            self.add(entry)
+
+    def add(self, entry: NodeType) -> None:
+        """Raises `ValueError` where the name is taken."""
+        if entry.name in self._types:
+            taken = self._types[entry.name].config.__module__
+            raise ValueError(f"node type {entry.name!r} is already registered by {taken}")
+        self._types[entry.name] = entry
+
+    def __getitem__(self, name: str) -> NodeType:
+        return self._types[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+
+NODE_TYPES = NodeTypes()
+
+
+def node(
+    config: type[Config],
+    *,
+    outputs: Mapping[str, Any],
+    pure: bool = False,
+    effect: Effect = Effect.WRITE,
+    fails: bool = True,
+    streams: str | None = None,
+    requires: Iterable[Capability] = (),
+) -> Callable[[Behaviour[Config]], Behaviour[Config]]:
+    """Registers the decorated coroutine function as the behaviour of `config.type`."""
+
+    def register(run: Behaviour[Config]) -> Behaviour[Config]:
+        NODE_TYPES.add(
+            node_type(
+                config,
+                run,
+                outputs=outputs,
+                pure=pure,
+                effect=effect,
+                fails=fails,
+                streams=streams,
+                requires=requires,
+            )
+        )
+        return run
+
+    return register

@@ -1,0 +1,128 @@
+"""The CUSTOM events of a run: each name with the model of its payload.
+
+Besides these a run emits AG-UI 1.0 events (https://docs.ag-ui.com): RUN_STARTED first, TEXT_MESSAGE_*
+for assistant text, and exactly one of RUN_FINISHED and RUN_ERROR last. Payloads are JSON; times are
+milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from ag_ui.core import CustomEvent
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Payload(BaseModel):
+    """The `value` of one kind of CUSTOM event."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    event_name: ClassVar[str]
+
+    def event(self) -> CustomEvent:
+        return CustomEvent(name=self.event_name, value=self.model_dump(mode="json", exclude_none=True))
+
+
+class Failure(BaseModel):
+    """Why a node failed, for programs (`code`) and for people (`message`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    code: str
+    message: str
+
+
+class Tokens(BaseModel):
+    """What model calls used, as the models count."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_tokens: Annotated[int, Field(ge=0)]
+    output_tokens: Annotated[int, Field(ge=0)]
+
+
+class NodeStarted(Payload):
+    """A node is about to run. Nodes that are skipped have no events."""
+
+    event_name: ClassVar[str] = "node.started"
+
+    node_id: str
+    node_type: str
+
+
+class NodeFinished(Payload):
+    """A node has ended; `attempts` counts from 1.
+
+    `handle` is the way out it took, absent if its failure fails the run. `text` is what a model
+    wrote, where that is not shown as assistant text.
+    """
+
+    event_name: ClassVar[str] = "node.finished"
+
+    node_id: str
+    node_type: str
+    status: Literal["succeeded", "failed"]
+    handle: str | None = None
+    attempts: int
+    duration_ms: float
+    usage: Tokens | None = None
+    error: Failure | None = None
+    text: str | None = None
+
+
+class CitationFound(Payload):
+    """Marker `[index]` of a message, and the passage behind it.
+
+    `start` and `end` are Unicode code points into the document's text. Without `message_id` the
+    text is not assistant text.
+    """
+
+    event_name: ClassVar[str] = "citation"
+
+    node_id: str
+    message_id: str | None = None
+    index: int
+    chunk_id: UUID
+    document_id: UUID
+    title: str
+    start: int
+    end: int
+    quote: str
+    page: int | None = None
+
+
+class Retry(Payload):
+    """An attempt failed; the next one, number `attempt`, begins after `delay_ms`."""
+
+    event_name: ClassVar[str] = "retry"
+
+    node_id: str
+    attempt: int
+    delay_ms: float
+    error: Failure
+
+
+class MessageDiscarded(Payload):
+    """The text shown under `message_id` does not count; a further attempt has another id."""
+
+    event_name: ClassVar[str] = "message.discarded"
+
+    node_id: str
+    message_id: str
+    reason: Failure
+
+
+PAYLOADS: dict[str, type[Payload]] = {
+    payload.event_name: payload
+    for payload in (NodeStarted, NodeFinished, CitationFound, Retry, MessageDiscarded)
+}
+"""Every CUSTOM name, for documentation and for readers of the event log."""
+
+
+def payload_of(event: Any) -> Payload | None:
+    """The typed payload of a CUSTOM event; None for any other event."""
+    if not isinstance(event, CustomEvent) or event.name not in PAYLOADS:
+        return None
+    return PAYLOADS[event.name].model_validate(event.value)

@@ -1,0 +1,203 @@
+"""What the engine consumes, as Protocols: models, retrieval, events. Vendor agnostic, no I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A retrieved chunk. `start`/`end` are Unicode code points into the document's stored text."""
+
+    chunk_id: UUID
+    document_id: UUID
+    title: str
+    text: str
+    start: int
+    end: int
+    score: float
+    page: int | None = None
+    external_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Marker `[index]` (from 1) in an answer: where the quoted words stand in which document."""
+
+    index: int
+    chunk_id: UUID
+    document_id: UUID
+    title: str
+    start: int
+    end: int
+    quote: str
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the model counts them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Last event of every model stream. `reason` is `stop` or `length`."""
+
+    reason: str = "stop"
+    usage: Usage = Usage()
+
+
+ChatEvent = TextDelta | Citation | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One model call. With `citations` the model marks its sources `[n]`, n = place in `context` from 1."""
+
+    messages: Sequence[Message]
+    context: Sequence[Passage] = ()
+    citations: bool = False
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+class Capability(StrEnum):
+    STREAMING = "streaming"
+    TOOLS = "tools"
+    IMAGES = "images"
+    STRUCTURED_OUTPUT = "structured_output"
+
+
+class ModelError(Exception):
+    """A model call failed. `code` is one of `rate_limit, timeout, server_error, bad_request, auth`."""
+
+    def __init__(self, code: str, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+class ChatModel(Protocol):
+    """A chat model. `stream` yields text as it comes, citations where known, `Finished` last.
+
+    Raises `ModelError`; closing the iterator aborts the call.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]: ...
+
+
+class Models(Protocol):
+    """Chat models by what the version's bindings resolved to."""
+
+    async def chat(self, reference: str) -> ChatModel: ...
+
+
+class Retriever(Protocol):
+    """Searches collections by what the version's bindings resolved to; the tenant is bound already."""
+
+    async def search(
+        self, collection: str, query: str, *, top_k: int, mode: str, filters: Any = None
+    ) -> list[Passage]: ...
+
+
+class EventSink(Protocol):
+    """Where a run's events go. Writing never blocks on a reader.
+
+    `event` is an AG-UI 1.0 event (`ag_ui.core`); `node_path` is the emitting node's path, or "" for the run.
+    """
+
+    async def emit(self, event: Any, *, node_path: str = "") -> None: ...
+
+
+class Journal(Protocol):
+    """The step journal: one entry per (node path, visit) of a node that is not pure.
+
+    `finished` is awaited before anything that follows the node starts.
+    """
+
+    async def finished(self, step: StepRecord) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What one node did: `status` is `succeeded`, `failed` or `skipped`; times in milliseconds.
+
+    `attempts` counts from 1 (0 if skipped). `handle` is the way out it took, None if it took none.
+    A failed node has `error {code, message}`, and `output` too if `on_error` gave a default.
+    """
+
+    node_path: str
+    node_type: str
+    visit: int
+    status: str
+    started_at_ms: int
+    duration_ms: float
+    attempts: int
+    output: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    usage: Mapping[str, Any] | None = None
+    handle: str | None = None
+
+
+class Clock(Protocol):
+    """Time, so that tests need not wait for it."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+        ...
+
+    def elapsed_s(self) -> float:
+        """A monotonic reading; only differences mean something."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The conversation a run belongs to, as it was when the run was created (JSON values)."""
+
+    id: str
+    user: Mapping[str, Any] | None = None
+    messages: Sequence[Mapping[str, Any]] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What bindings may lead to in one project: models with what they can do, and collections."""
+
+    models: Mapping[str, frozenset[Capability]] = field(default_factory=dict)
+    collections: frozenset[str] = frozenset()

@@ -1,0 +1,1 @@
+"""One module per kind of finding; each adds to `Findings` and raises nothing."""

@@ -1,0 +1,48 @@
+"""Names of models and collections: bound in the document, existing in the project, capable enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from app.agent.core.interfaces import Catalog
+from app.agent.graph.config_fields import bound_names
+from app.agent.graph.draft import Draft, DraftNode
+from app.agent.graph.issues import Findings, IssueCode
+
+
+def check_bindings(draft: Draft, catalog: Catalog | None, findings: Findings) -> None:
+    if catalog:
+        _check_targets(draft, catalog, findings)
+    for node in draft.nodes:
+        for field, kind, name in _names(node):
+            bound: Mapping[str, str] = getattr(draft.bindings, kind)
+            path = (*node.path, "config", field)
+            if name not in bound:
+                message = f"{name!r} is not in bindings.{kind}"
+                fix = f'{findings.instead(name, bound)}; or add "{name}" to bindings.{kind}'
+                findings.add(IssueCode.UNBOUND, path, message, fix=fix, node_id=node.id)
+            elif catalog and kind == "models" and node.type:
+                missing = node.type.requires - catalog.models.get(bound[name], node.type.requires)
+                if missing:
+                    lacks = ", ".join(sorted(missing))
+                    able = [slug for slug, can in catalog.models.items() if node.type.requires <= can]
+                    message = f"model {bound[name]!r} lacks {lacks}, which {node.type.name!r} nodes need"
+                    fix = f"bind {name!r} to a model that can; {findings.instead(bound[name], able)}"
+                    findings.add(IssueCode.MISSING_CAPABILITY, path, message, fix=fix, node_id=node.id)
+
+
+def _names(node: DraftNode) -> Iterator[tuple[str, str, str]]:
+    raw = node.raw.get("config")
+    if node.type and isinstance(raw, dict):
+        yield from bound_names(node.type.config, raw)
+
+
+def _check_targets(draft: Draft, catalog: Catalog, findings: Findings) -> None:
+    existing: dict[str, Iterable[str]] = {"models": catalog.models, "collections": catalog.collections}
+    for kind, targets in existing.items():
+        bound: Mapping[str, str] = getattr(draft.bindings, kind)
+        for name, target in bound.items():
+            if target not in targets:
+                message = f"{target!r} is none of this project's {kind}"
+                fix = findings.instead(target, sorted(targets))
+                findings.add(IssueCode.UNKNOWN_BINDING, ("bindings", kind, name), message, fix=fix)

@@ -1,0 +1,223 @@
+"""Every reference: it exists, it can have run, it is set whenever it is read, it is of the right type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.agent.core.base import ERROR
+from app.agent.core.interfaces import Session
+from app.agent.core.value_types import (
+    ANY,
+    Lost,
+    ValueType,
+    fits,
+    follow,
+    given_by,
+    of_value,
+    union,
+)
+from app.agent.graph.branches import Cube
+from app.agent.graph.checks.state import type_of
+from app.agent.graph.config_fields import Use, uses_in, uses_in_raw
+from app.agent.graph.draft import DraftNode
+from app.agent.graph.flow import Flow
+from app.agent.graph.issues import Findings, IssueCode, Path
+from app.agent.graph.policies import DefaultOutputs
+from app.agent.graph.references import Chain, Reference
+from app.core.report import Severity
+
+_TEXT = ValueType(frozenset({"string"}))
+_ERROR = ValueType(frozenset({"object"}), {"code": _TEXT, "message": _TEXT})
+_SESSION = given_by(Session)
+_ONLY_INSIDE = {"item": "map", "loop": "loop"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What is known of one reference. `set_when`: the runs in which it is set, None if unknown."""
+
+    type: ValueType = ANY
+    always: bool = False
+    source: str = ""
+    set_when: list[Cube] | None = None
+
+
+def check_references(flow: Flow, inputs: ValueType, findings: Findings) -> None:
+    for reader in flow.draft.nodes:
+        for use in _uses(reader):
+            _UseCheck(flow, inputs, findings, reader=reader, use=use).run()
+    if flow.branches and not flow.branches.complete:
+        message = "the graph branches too much to prove that every reference is set whenever it is read"
+        findings.add(
+            IssueCode.TOO_BRANCHY, ("nodes",), message,
+            fix="join branches earlier, or split the agent", severity=Severity.WARNING,
+        )  # fmt: skip
+
+
+def _uses(reader: DraftNode) -> Iterator[Use]:
+    yield from uses_in(reader.node.config) if reader.node else uses_in_raw(reader.raw.get("config"))
+
+
+class _UseCheck:
+    """One template in one node."""
+
+    def __init__(
+        self, flow: Flow, inputs: ValueType, findings: Findings, *, reader: DraftNode, use: Use
+    ) -> None:
+        self._flow = flow
+        self._inputs = inputs
+        self._findings = findings
+        self._reader = reader
+        self._use = use
+        self._path: Path = (*reader.path, "config", *use.path)
+
+    def run(self) -> None:
+        for chain in self._use.template.chains:
+            reads = [self._read(reference) for reference in chain.references]
+            sound = [read for read in reads if read is not None]
+            if len(sound) == len(reads):
+                self._check_set(chain, sound)
+                self._check_type(chain, sound)
+        if self._use.template.chain is None and self._use.expected:
+            self._fit(_TEXT, repr(self._use.template.source))
+
+    def _add(self, code: IssueCode, message: str, *, fix: str) -> None:
+        self._findings.add(code, self._path, message, fix=fix, node_id=self._reader.id)
+
+    def _read(self, reference: Reference) -> _Read | None:
+        """None where the reference is wrong, which is reported."""
+        name = reference.source
+        if name in _ONLY_INSIDE:
+            message = f"'{reference}': {name!r} exists only inside a {_ONLY_INSIDE[name]!r} node"
+            self._add(IssueCode.UNKNOWN_REFERENCE, message, fix=self._sources(name))
+            return None
+        if name == "inputs":
+            return self._follow(reference, self._inputs, IssueCode.UNKNOWN_REFERENCE)
+        if name == "session":
+            return self._follow(reference, _SESSION, IssueCode.UNKNOWN_REFERENCE)
+        if name == "state":
+            return self._follow(reference, self._state(), IssueCode.UNKNOWN_REFERENCE)
+        return self._read_node(reference)
+
+    def _state(self) -> ValueType:
+        fields = self._flow.draft.state
+        unset = frozenset(name for name, field in fields.items() if field.initial is None)
+        kinds = {name: type_of(field) for name, field in fields.items()}
+        return ValueType(frozenset({"object"}), kinds, unset)
+
+    def _sources(self, wrong: str) -> str:
+        names = ["inputs", "state", "session", *self._flow.nodes]
+        return self._findings.instead(wrong, [name for name in names if name != self._reader.id])
+
+    def _follow(self, reference: Reference, start: ValueType, code: IssueCode) -> _Read | None:
+        found = follow(start, reference.path)
+        if not isinstance(found, Lost):
+            return _Read(found.type, always=found.certain)
+        if found.choices or "object" in found.type.kinds:
+            message = f"'{reference}': there is no {found.step!r}"
+            fix = self._findings.instead(found.step, found.choices)
+        else:
+            message = f"'{reference}': {found.type} has no field {found.step!r}"
+            fix = f"end the path before '.{found.step}'"
+        self._add(code, message, fix=fix)
+        return None
+
+    def _read_node(self, reference: Reference) -> _Read | None:
+        name = reference.source
+        source = self._flow.nodes.get(name)
+        if source is None:
+            message = f"'{reference}': {name!r} is no node, input, state field or session"
+            self._add(IssueCode.UNKNOWN_REFERENCE, message, fix=self._sources(name))
+            return None
+        if not self._may_precede(name):
+            message = f"'{reference}': node {name!r} cannot have run before {self._reader.id!r}"
+            fix = f"lead a path from {name!r} to {self._reader.id!r}, or read another node"
+            self._add(IssueCode.NOT_YET_RUN, message, fix=fix)
+            return None
+        if source.type is None:
+            return _Read()
+        if source.type.name in ("start", "end"):
+            message = f"'{reference}': {source.type.name!r} nodes have no outputs"
+            self._add(IssueCode.UNKNOWN_OUTPUT, message, fix="read an input as 'inputs.<name>'")
+            return None
+        return self._read_output(reference, source)
+
+    def _read_output(self, reference: Reference, source: DraftNode) -> _Read | None:
+        kind = source.type
+        types = dict(kind.types) if kind else {}
+        found = self._follow(
+            reference, ValueType(frozenset({"object"}), {**types, ERROR: _ERROR}), IssueCode.UNKNOWN_OUTPUT
+        )
+        name = source.id
+        if found is None:
+            return None
+        if not {name, self._reader.id} <= self._flow.active:
+            return _Read(found.type, source=name)
+        on_error = source.node.on_error if source.node else None
+        if reference.path[:1] == (ERROR,):
+            if ERROR not in self._flow.handles[name] and not isinstance(on_error, DefaultOutputs):
+                message = f"'{reference}': node {name!r} never hands on an error"
+                fix = f'add an edge {{"source": "{name}", "handle": "error", …}}, or a default in on_error'
+                self._add(IssueCode.NEVER_SET, message, fix=fix)
+                return None
+            return _Read(found.type, source=name, set_when=self._flow.failed(name))
+        lacking = isinstance(on_error, DefaultOutputs) and reference.path[:1] not in [
+            (key,) for key in on_error.default
+        ]
+        when = [] if lacking and reference.path else self._flow.successful(name)
+        return _Read(found.type, source=name, set_when=when)
+
+    def _may_precede(self, name: str) -> bool:
+        reader, branches = self._reader.id, self._flow.branches
+        if name == reader:
+            return False
+        if branches is None or not {name, reader} <= self._flow.active:
+            return True
+        return branches.precedes(name, reader)
+
+    def _check_set(self, chain: Chain, reads: list[_Read]) -> None:
+        branches = self._flow.branches
+        if chain.literal or any(read.always for read in reads) or self._reader.id not in self._flow.active:
+            return
+        ways = branches.ways(self._reader.id) if branches else None
+        if branches is None or ways is None or any(read.source and read.set_when is None for read in reads):
+            return
+        for way in ways:
+            cubes = [
+                cube
+                for read in reads
+                if read.source in self._flow.active and branches.finished_before(way, read.source)
+                for cube in read.set_when or []
+            ]
+            if not branches.implies(way.cube, cubes):
+                self._report_unset(chain, reads)
+                return
+
+    def _report_unset(self, chain: Chain, reads: list[_Read]) -> None:
+        if not any(read.source for read in reads):
+            message = f"'{chain}' may be unset: nothing requires it, and it has no default"
+            fix = f"write '{{{{ {chain} ?? \"…\" }}}}', require the value, or give it a default"
+        else:
+            message = (
+                f"'{chain}' may be unset when {self._reader.id!r} runs: on some way there it is not produced"
+            )
+            fix = f"write '{{{{ {chain} ?? \"…\" }}}}', or name what the other branches produce"
+        self._add(IssueCode.MAYBE_UNSET, message, fix=fix)
+
+    def _check_type(self, chain: Chain, reads: list[_Read]) -> None:
+        if self._use.expected is None or self._use.template.chain is None:
+            return
+        types = [read.type for read in reads]
+        if chain.literal:
+            types.append(of_value(chain.literal.value))
+        self._fit(union(types), f"'{chain}'")
+
+    def _fit(self, actual: ValueType, what: str) -> None:
+        expected = self._use.expected
+        if expected and not fits(expected, actual):
+            self._add(
+                IssueCode.TYPE_MISMATCH,
+                f"{what} is {actual}, but {self._use.path[-1]!r} takes {expected}",
+                fix=f"give {expected}",
+            )

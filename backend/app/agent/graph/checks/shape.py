@@ -1,0 +1,261 @@
+"""Keys, types and values of every part on its own, so that one bad part does not hide the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from app.agent.core.base import NodeTypes
+from app.agent.graph.draft import Draft, DraftEdge, DraftNode
+from app.agent.graph.issues import Findings, IssueCode, Path, quoted
+from app.agent.graph.limits import MAX_EDGES, MAX_NODES
+from app.agent.graph.schema import AgentGraph, Bindings, Edge, Interface, Node, StateField, node_model
+
+_Part = TypeVar("_Part", bound=BaseModel)
+_UNSUPPORTED = {"cache": "caching of node results is not offered by this version"}
+_SECTIONS = {"inputs": dict, "state": dict, "bindings": dict, "layout": dict, "nodes": list, "edges": list}
+_CODES = {
+    "extra_forbidden": IssueCode.UNKNOWN_KEY,
+    "missing": IssueCode.MISSING_KEY,
+    "invalid_reference": IssueCode.INVALID_REFERENCE,
+    "reserved_id": IssueCode.RESERVED_ID,
+}
+_REFERENCE_FIX = "write '{{ source.path }}', or '{{ source.path ?? \"constant\" }}'"
+_RANGES = ("greater_than", "less_than", "too_long", "too_short")
+
+
+def check_shape(document: Any, findings: Findings, *, types: NodeTypes) -> Draft | None:
+    """What could be read of `document`; None where it is no object at all. Its size is checked already."""
+    if not isinstance(document, dict):
+        message = f"an agent is an object, not {quoted(document)}"
+        findings.add(IssueCode.WRONG_TYPE, (), message, fix="send an object with nodes and edges")
+        return None
+    draft = Draft(document)
+    _check_top(document, findings)
+    part = _Parts(document, findings)
+    draft.inputs = part.of("inputs", {"type": "object", "properties": {}})
+    if document.get("interface") is not None:
+        draft.interface = _read(Interface, document["interface"], ("interface",), findings)
+    draft.state = dict(_read_state(part.of("state", {}) or {}, findings))
+    draft.bindings = _read_bindings(part.of("bindings", {}), findings)
+    nodes, edges = part.of("nodes", None), part.of("edges", [])
+    draft.whole = nodes is not None and edges is not None
+    if _within_limits(nodes or [], edges or [], findings):
+        draft.nodes = list(_read_nodes(nodes or [], findings, types=types))
+        draft.edges = list(_read_edges(edges or [], findings))
+        draft.whole &= all(isinstance(raw, dict) and isinstance(raw.get("id"), str) for raw in nodes or [])
+        draft.whole &= len(draft.edges) == len(edges or [])
+    else:
+        draft.whole = False
+    return draft
+
+
+class _Parts:
+    """The sections of a document, by name; one of the wrong JSON type is reported and reads as None."""
+
+    def __init__(self, document: Mapping[str, Any], findings: Findings) -> None:
+        self._document = document
+        self._findings = findings
+
+    def of(self, name: str, default: Any) -> Any:
+        value = self._document.get(name, default)
+        wanted = _SECTIONS[name]
+        if name in self._document and not isinstance(value, wanted):
+            noun = "an object" if wanted is dict else "a list"
+            message = f"{name!r} must be {noun}, not {quoted(value)}"
+            self._findings.add(IssueCode.WRONG_TYPE, (name,), message, fix=f"make it {noun}")
+            return None
+        return value
+
+
+def _check_top(document: dict[str, Any], findings: Findings) -> None:
+    known = list(AgentGraph.model_fields)
+    for key in document:
+        if key not in known:
+            fix = findings.instead(key, known)
+            findings.add(IssueCode.UNKNOWN_KEY, (key,), f"unknown key {quoted(key)}", fix=fix)
+    if not isinstance(document.get("layout", {}), dict):
+        message = f"'layout' must be an object, not {quoted(document['layout'])}"
+        findings.add(IssueCode.WRONG_TYPE, ("layout",), message, fix="make it an object")
+    for key in ("schema_version", "nodes"):
+        if key not in document:
+            findings.add(IssueCode.MISSING_KEY, (), f"the key {key!r} is missing", fix=f"add {key!r}")
+    version = document.get("schema_version", "1")
+    if version != "1":
+        message = f"schema_version {quoted(version)} is not known"
+        fix = 'set "schema_version": "1" (a string)'
+        findings.add(IssueCode.INVALID_VALUE, ("schema_version",), message, fix=fix)
+
+
+def _within_limits(nodes: list[Any], edges: list[Any], findings: Findings) -> bool:
+    if len(nodes) > MAX_NODES:
+        message = f"{len(nodes)} nodes; at most {MAX_NODES} are allowed"
+        findings.add(IssueCode.TOO_MANY_NODES, ("nodes",), message, fix="split the agent into several")
+    if len(edges) > MAX_EDGES:
+        message = f"{len(edges)} edges; at most {MAX_EDGES} are allowed"
+        findings.add(IssueCode.TOO_MANY_EDGES, ("edges",), message, fix="split the agent into several")
+    return len(nodes) <= MAX_NODES and len(edges) <= MAX_EDGES
+
+
+def _read_nodes(nodes: list[Any], findings: Findings, *, types: NodeTypes) -> Iterator[DraftNode]:
+    first: dict[str, int] = {}
+    for index, raw in enumerate(nodes):
+        path: Path = ("nodes", index)
+        if not isinstance(raw, dict):
+            message = f"a node is an object, not {quoted(raw)}"
+            findings.add(IssueCode.WRONG_TYPE, path, message, fix='write {"id": …, "type": …, "config": …}')
+            continue
+        name = raw.get("id") if isinstance(raw.get("id"), str) else None
+        kind = raw.get("type")
+        known = types.get(kind) if isinstance(kind, str) else None
+        model = node_model(known) if known else Node
+        _check_type(raw, path, findings, types=types, name=name)
+        node = _read(model, raw, path, findings, node_id=name, skip="" if known else "type/config")
+        if name is None:
+            continue
+        if name in first:
+            message = f"the id {name!r} is taken by node {first[name]} already"
+            findings.add(
+                IssueCode.DUPLICATE_ID, (*path, "id"), message, fix="choose another id", node_id=name
+            )
+            continue
+        first[name] = index
+        yield DraftNode(index, name, raw, known, node if known else None)
+
+
+def _check_type(
+    raw: dict[str, Any], path: Path, findings: Findings, *, types: NodeTypes, name: str | None
+) -> None:
+    kind = raw.get("type")
+    if isinstance(kind, str) and kind in types:
+        return
+    fix = findings.instead(kind, types)
+    if "type" not in raw:
+        findings.add(IssueCode.MISSING_KEY, path, "the key 'type' is missing", fix=fix, node_id=name)
+        return
+    message = f"unknown node type {quoted(kind)}"
+    findings.add(IssueCode.UNKNOWN_NODE_TYPE, (*path, "type"), message, fix=fix, node_id=name)
+
+
+def _read_edges(edges: list[Any], findings: Findings) -> Iterator[DraftEdge]:
+    for index, raw in enumerate(edges):
+        if edge := _read(Edge, raw, ("edges", index), findings):
+            yield DraftEdge(index, edge)
+
+
+def _read_state(raw: dict[str, Any], findings: Findings) -> Iterator[tuple[str, StateField]]:
+    _read(AgentGraph, {"schema_version": "1", "nodes": [], "state": raw}, (), findings)
+    for name, value in raw.items():
+        try:
+            yield name, StateField.model_validate(value)
+        except ValidationError:
+            continue
+
+
+def _read_bindings(raw: Any, findings: Findings) -> Bindings:
+    """With mistakes, still every entry that reads, so that their uses are not called unbound."""
+    if bindings := _read(Bindings, raw or {}, ("bindings",), findings):
+        return bindings
+    kept = {
+        kind: {name: to for name, to in raw[kind].items() if isinstance(to, str)}
+        for kind in Bindings.model_fields
+        if isinstance(raw.get(kind), dict)
+    }
+    return Bindings.model_construct(**{**Bindings().model_dump(), **kept})
+
+
+def _read(
+    model: type[_Part],
+    raw: Any,
+    path: Path,
+    findings: Findings,
+    *,
+    node_id: str | None = None,
+    skip: str = "",
+) -> _Part | None:
+    """`raw` as `model`, or None with everything wrong in it reported (but for the keys in `skip`)."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            if not (skip and detail["loc"] and str(detail["loc"][0]) in skip.split("/")):
+                _add(detail, model, raw, path=path, findings=findings, node_id=node_id)
+        return None
+
+
+def _add(
+    detail: ErrorDetails,
+    model: type[BaseModel],
+    raw: Any,
+    *,
+    path: Path,
+    findings: Findings,
+    node_id: str | None,
+) -> None:
+    kind, value = detail["type"], detail["input"]
+    place = (*_place(raw, detail["loc"]), *detail.get("ctx", {}).get("path", ()))
+    key = _last_name(detail["loc"])
+    known = _keys_at(model, detail["loc"][:-1])
+    if kind == "extra_forbidden" and key in _UNSUPPORTED and len(detail["loc"]) == 1 and node_id is not None:
+        code, message, fix = IssueCode.UNSUPPORTED_KEY, f"{key!r}: {_UNSUPPORTED[key]}", "remove it"
+    elif kind == "extra_forbidden":
+        code, message, fix = IssueCode.UNKNOWN_KEY, f"unknown key {key!r}", findings.instead(key, known)
+    elif kind == "missing":
+        code, message, fix = IssueCode.MISSING_KEY, f"the key {key!r} is missing", f"add {key!r}"
+    else:
+        code = _code(kind)
+        message = f"{key!r}: {_lower(detail['msg'])}, got {quoted(value)}"
+        fix = _REFERENCE_FIX if code is IssueCode.INVALID_REFERENCE else _lower(detail["msg"])
+    findings.add(code, (*path, *place), message, fix=fix, node_id=node_id)
+
+
+def _last_name(location: tuple[int | str, ...]) -> str:
+    """The key an error is about, with the indexes that follow it: `on[0]`."""
+    name = ""
+    for step in location:
+        if step != "[key]":
+            name = f"{name}[{step}]" if isinstance(step, int) else step
+    return name
+
+
+def _code(kind: str) -> IssueCode:
+    if kind in _CODES:
+        return _CODES[kind]
+    if any(word in kind for word in _RANGES):
+        return IssueCode.OUT_OF_RANGE
+    return IssueCode.WRONG_TYPE if kind.endswith("_type") else IssueCode.INVALID_VALUE
+
+
+def _place(raw: Any, location: tuple[int | str, ...]) -> Path:
+    """The part of an error's location that exists: without union tags and absent keys."""
+    place: list[int | str] = []
+    for token in location:
+        inside = isinstance(raw, dict) and token in raw
+        if inside or (isinstance(raw, list) and isinstance(token, int) and token < len(raw)):
+            raw = raw[token]
+            place.append(token)
+    return tuple(place)
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the models at `location` below `model` have."""
+    here = [model]
+    for token in location:
+        fields = [m.model_fields[token] for m in here if isinstance(token, str) and token in m.model_fields]
+        if fields:
+            here = [found for field in fields for found in _models_in(field.annotation)]
+    return sorted({name for found in here for name in found.model_fields})
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:].rstrip(".")

@@ -1,0 +1,77 @@
+"""Agent document → report of everything wrong with it, or → plan. Pure: no I/O, no LangGraph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.agent.core.base import NODE_TYPES, NodeTypes
+from app.agent.core.interfaces import Catalog
+from app.agent.graph.checks.bindings import check_bindings
+from app.agent.graph.checks.interface import check_inputs, check_interface
+from app.agent.graph.checks.policies import check_policies
+from app.agent.graph.checks.references import check_references
+from app.agent.graph.checks.shape import check_shape
+from app.agent.graph.checks.state import check_state
+from app.agent.graph.checks.structure import check_structure
+from app.agent.graph.flow import Flow, flow_of
+from app.agent.graph.issues import Findings, InvalidGraph, IssueCode
+from app.agent.graph.limits import check_size
+from app.agent.graph.plan import Plan
+from app.agent.graph.planning import plan_of
+from app.agent.graph.schema import AgentGraph
+from app.core.report import Report
+
+Document = AgentGraph | Mapping[str, Any]
+
+
+class AgentCompiler:
+    """Knows the node types; keeps nothing between calls."""
+
+    def __init__(self, types: NodeTypes = NODE_TYPES) -> None:
+        self._types = types
+
+    def check(self, document: Document | Any, catalog: Catalog | None = None) -> Report:
+        """Every finding, in document order. Takes any JSON value and never raises.
+
+        With a `catalog`, the targets of bindings are checked too.
+        """
+        return self._checked(_plain(document), catalog)[0]
+
+    def compile(self, document: Document, catalog: Catalog | None = None) -> Plan:
+        """Raises `InvalidGraph` with the whole report if there is any error."""
+        report, flow = self._checked(_plain(document), catalog)
+        if report.errors or flow is None:
+            raise InvalidGraph(report)
+        return plan_of(flow)
+
+    def _checked(self, document: Any, catalog: Catalog | None) -> tuple[Report, Flow | None]:
+        findings = Findings()
+        flow = None
+        try:
+            if check_size(document, findings):
+                flow = self._check(document, catalog, findings)
+        except RecursionError:
+            # The depth limit keeps us far from this unless the caller's own stack is nearly used up.
+            findings.add(IssueCode.TOO_DEEP, (), "the document is nested too deeply", fix="flatten it")
+        return findings.report(document), flow
+
+    def _check(self, document: Any, catalog: Catalog | None, findings: Findings) -> Flow | None:
+        draft = check_shape(document, findings, types=self._types)
+        if draft is None:
+            return None
+        flow = flow_of(draft)
+        inputs = check_inputs(draft, findings)
+        check_structure(flow, findings)
+        check_policies(flow, findings)
+        check_state(flow, findings)
+        check_bindings(draft, catalog, findings)
+        check_interface(flow, inputs, findings)
+        check_references(flow, inputs, findings)
+        return flow
+
+
+def _plain(document: Any) -> Any:
+    if isinstance(document, AgentGraph):
+        return document.document()
+    return dict(document) if isinstance(document, Mapping) else document

@@ -1,0 +1,143 @@
+"""A compiled agent: validates input, runs the plan, and tells the run's story as events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from importlib import import_module
+from typing import Any
+
+from ag_ui.core import RunErrorEvent, RunFinishedEvent, RunStartedEvent, TokenUsage
+
+from app.agent.core.interfaces import Session
+from app.agent.core.state import RunState
+from app.agent.graph.attempts import NodeFailed
+from app.agent.graph.issues import Findings
+from app.agent.graph.json_schema import errors_of, with_defaults
+from app.agent.graph.limits import check_size
+from app.agent.graph.plan import Plan
+from app.agent.graph.ports import InvalidInput, Ports, RunFailed, RunResult, Undeliverable, total
+from app.agent.graph.references import as_text
+from app.agent.graph.run_context import RunContext
+from app.core.errors import FieldError
+
+_log = logging.getLogger(__name__)
+_ADAPTER = "app.agent.langgraph_adapter"
+_PROTOCOL = "1.0"
+
+Drive = Callable[[Mapping[str, Any], RunContext], Awaitable[RunState]]
+
+
+class ExecutableAgent:
+    """Runs one plan, any number of times at once. `checkpointer` is a LangGraph saver, if any."""
+
+    def __init__(self, plan: Plan, *, checkpointer: Any = None) -> None:
+        self.plan = plan
+        self._checkpointer = checkpointer
+        self._drive: Drive | None = None
+
+    def validate_input(self, value: Any) -> dict[str, Any]:
+        """The input with defaults filled in. Raises `InvalidInput` with every error at once."""
+        findings = Findings()
+        if not check_size(value, findings):
+            issues = findings.report(value).errors
+            raise _invalid([FieldError(issue.pointer, issue.code, issue.message) for issue in issues])
+        if not isinstance(value, dict):
+            raise _invalid(
+                [FieldError("", "type", f"the input must be an object, not {type(value).__name__}")]
+            )
+        if errors := errors_of(self.plan.inputs, value):
+            raise _invalid(errors)
+        return with_defaults(self.plan.inputs, value)
+
+    async def run(
+        self,
+        input: Mapping[str, Any],
+        *,
+        ports: Ports,
+        run_id: str,
+        thread_id: str,
+        session: Session | None = None,
+    ) -> RunResult:
+        """Runs to the end; events go to `ports.sink`, steps to `ports.journal`.
+
+        Emits RUN_STARTED first and exactly one of RUN_FINISHED (then returns) and RUN_ERROR (then
+        raises `RunFailed`) last. Without a terminal event it ends in three cases, where writing one
+        is up to the caller: `InvalidInput`, raised before anything is emitted; `CancelledError`,
+        which aborts model calls and is passed on at once; and `Undeliverable`, when sink or journal
+        raised.
+        """
+        inputs = self.validate_input(dict(input) if isinstance(input, Mapping) else input)
+        snapshot = asdict(session or Session(id=thread_id))
+        run = RunContext(self.plan, ports, run_id, thread_id, snapshot)
+        await run.emit(RunStartedEvent(thread_id=thread_id, run_id=run_id, protocol_version=_PROTOCOL))
+        try:
+            output = await self._output(inputs, run)
+        except (Undeliverable, RunFailed):
+            raise
+        except NodeFailed as failed:
+            message = f"node {failed.node_id!r} failed: {failed.failure.message}"
+            raise await _ended(run, failed.failure.code, message, node_id=failed.node_id) from failed
+        except Exception as error:
+            _log.exception("run %s broke", run_id)
+            raise await _ended(run, "internal_error", "the run failed unexpectedly") from error
+        await run.end(
+            RunFinishedEvent(thread_id=thread_id, run_id=run_id, result=output, usage=_usage(run) or None)
+        )
+        return RunResult(output, total(run.usage), dict(run.usage))
+
+    async def _output(self, inputs: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
+        drive = await self._driver()
+        final = await drive(inputs, run)
+        reached = [name for name in self.plan.ends if name in final["outputs"]]
+        if len(reached) != 1:
+            # Only for graphs that branch too much to be proven sound (`too_branchy`).
+            failed = "no end was reached" if not reached else f"{len(reached)} ends were reached: {reached}"
+            raise await _ended(run, "ambiguous_end", failed)
+        output = final["outputs"][reached[0]]
+        await self._show(output, run, node_path=reached[0])
+        return output
+
+    async def _show(self, output: Mapping[str, Any], run: RunContext, *, node_path: str) -> None:
+        """The answer as an assistant message, unless its text was shown as it came."""
+        if self.plan.answer is None:
+            return
+        text = as_text(output[self.plan.answer])
+        if text not in run.shown:
+            message = run.message(node_path, 1)
+            await message.say(text)
+            await message.complete()
+
+    async def _driver(self) -> Drive:
+        if self._drive is None:
+            await load_engine()
+            self._drive = import_module(_ADAPTER).Drive(self.plan, self._checkpointer)
+        return self._drive
+
+
+async def load_engine() -> None:
+    """Imports LangGraph, off the event loop; later calls cost nothing."""
+    if not hasattr(sys.modules.get(_ADAPTER), "Drive"):
+        await asyncio.to_thread(import_module, _ADAPTER)
+
+
+def _invalid(errors: list[FieldError]) -> InvalidInput:
+    first = errors[0]
+    where = f" at {first.pointer}" if first.pointer else ""
+    return InvalidInput(f"the input does not fit the agent: {first.message}{where}", errors=errors)
+
+
+def _usage(run: RunContext) -> list[TokenUsage]:
+    return [
+        TokenUsage(model=model, input_tokens=used.input_tokens, output_tokens=used.output_tokens)
+        for model, used in run.usage.items()
+    ]
+
+
+async def _ended(run: RunContext, code: str, message: str, *, node_id: str | None = None) -> RunFailed:
+    """Emits RUN_ERROR and gives the exception that says the same."""
+    await run.end(RunErrorEvent(code=code, message=message, usage=_usage(run) or None))
+    return RunFailed(message, code=code, node_id=node_id, usage_by_model=dict(run.usage))

@@ -1,0 +1,26 @@
+"""`end`: where a run ends, and what it returns."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from app.agent.core.base import NodeConfig, Outputs, Scope, node
+from app.agent.graph.json_template import JsonTemplate
+
+
+class EndConfig(NodeConfig):
+    """Where a run ends: `output` is the run's result."""
+
+    type: ClassVar[str] = "end"
+
+    output: dict[str, JsonTemplate] = Field(default_factory=dict)
+
+    def handles(self) -> tuple[str, ...]:
+        return ()
+
+
+@node(EndConfig, pure=True, fails=False, outputs={})
+async def end(config: EndConfig, scope: Scope) -> Outputs:
+    return {name: template.value(scope) for name, template in config.output.items()}

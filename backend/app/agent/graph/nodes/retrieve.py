@@ -1,0 +1,36 @@
+"""`retrieve`: the passages of a collection that fit a query."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from app.agent.config import RetrievalSettings
+from app.agent.core.base import Effect, NodeConfig, NodeError, Outputs, Scope, node
+from app.agent.core.interfaces import Passage
+from app.agent.graph.json_template import JsonTemplate
+from app.agent.graph.references import Template
+
+
+class RetrieveConfig(NodeConfig, RetrievalSettings):
+    """Searches a bound collection."""
+
+    type: ClassVar[str] = "retrieve"
+
+    query: Template
+    filters: JsonTemplate | None = None
+
+
+@node(RetrieveConfig, effect=Effect.READ, outputs={"results": list[Passage]})
+async def retrieve(config: RetrieveConfig, scope: Scope) -> Outputs:
+    """Raises `NodeError` (`bad_request`) where the query is blank."""
+    query = config.query.text(scope)
+    if not query.strip():
+        raise NodeError("the query is empty", code="bad_request")
+    passages = await scope.search(
+        config.collection,
+        query,
+        top_k=config.top_k,
+        mode=config.mode,
+        filters=config.filters.value(scope) if config.filters else None,
+    )
+    return {"results": passages}

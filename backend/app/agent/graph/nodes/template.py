@@ -1,0 +1,21 @@
+"""`template`: text made of other values."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from app.agent.core.base import NodeConfig, Outputs, Scope, node
+from app.agent.graph.references import Template
+
+
+class TemplateConfig(NodeConfig):
+    """Text with references filled in."""
+
+    type: ClassVar[str] = "template"
+
+    text: Template
+
+
+@node(TemplateConfig, pure=True, outputs={"text": str})
+async def template(config: TemplateConfig, scope: Scope) -> Outputs:
+    return {"text": config.text.text(scope)}

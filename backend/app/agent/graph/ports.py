@@ -1,0 +1,79 @@
+"""What a run is given from outside, and what it gives back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.agent.core.interfaces import Clock, EventSink, Journal, Models, Retriever, Usage
+from app.core.errors import AppError, Invalid
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def elapsed_s(self) -> float:
+        return time.perf_counter()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Bound to the run's tenant and version by whoever builds them."""
+
+    models: Models
+    retriever: Retriever
+    sink: EventSink
+    journal: Journal
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The output of the end that was reached. `usage` is the sum over `usage_by_model`."""
+
+    output: Mapping[str, Any]
+    usage: Usage
+    usage_by_model: Mapping[str, Usage]
+
+
+class InvalidInput(Invalid):
+    """The input does not fit the graph's `inputs`; pointers are into the input. Nothing has started."""
+
+    code = "invalid_input"
+
+
+class RunFailed(AppError):
+    """The run ended with RUN_ERROR, which has been emitted. `node_id` failed, if it was a node."""
+
+    code, title = "run_failed", "Run failed"
+
+    def __init__(
+        self, detail: str, *, code: str, node_id: str | None, usage_by_model: Mapping[str, Usage]
+    ) -> None:
+        super().__init__(detail, code=code)
+        self.node_id = node_id
+        self.usage_by_model = usage_by_model
+
+    @property
+    def usage(self) -> Usage:
+        return total(self.usage_by_model)
+
+
+class Undeliverable(Exception):
+    """The sink or the journal raised (the cause): the run stops at once and emits nothing more."""
+
+
+def total(usage: Mapping[str, Usage]) -> Usage:
+    return Usage(
+        sum(used.input_tokens for used in usage.values()),
+        sum(used.output_tokens for used in usage.values()),
+    )

@@ -1,0 +1,106 @@
+"""Plan → LangGraph's `StateGraph`, which drives the steps and does nothing else.
+
+Every edge is static, and every node runs exactly once: a node to which no taken edge leads passes
+`skipped` on. So LangGraph's barrier of many sources (`add_edge([a, b], j)`) fires exactly once, also
+where branches are of unequal length. A join on `any` has a gate before it that is tried after each
+source and lets the step begin once.
+
+Importing this module imports LangGraph (seconds without bytecode): import it when first used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, cast
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+from typing_extensions import TypedDict
+
+from app.agent.core.state import RunState, Update, apply, join
+from app.agent.graph.plan import Plan, Step
+from app.agent.graph.run_context import RunContext
+from app.agent.graph.stepping import GATE, gate, run_step
+
+# LangSmith arrives with langchain-core and reads its switches when a graph runs. Both spellings, because
+# the older one wins where an operator has set it for something else.
+os.environ["LANGSMITH_TRACING"] = "false"
+os.environ["LANGSMITH_TRACING_V2"] = "false"
+
+Graph = CompiledStateGraph[Any, RunContext, Any, Any]
+
+
+class Drive:
+    """A plan ready to run, any number of times at once."""
+
+    def __init__(self, plan: Plan, checkpointer: BaseCheckpointSaver[Any] | None = None) -> None:
+        self._plan = plan
+        self._graph = _compiled(plan, checkpointer)
+        # A step takes one superstep, a gate one per source.
+        self._limit = 10 + sum(1 + len(step.sources) for step in plan.steps)
+
+    async def __call__(self, inputs: Mapping[str, Any], run: RunContext) -> RunState:
+        """Runs to the end. Raises what a step raises; other steps are cancelled by then."""
+        begin = {
+            "inputs": dict(inputs),
+            "state": {
+                name: field.initial for name, field in self._plan.state.items() if field.initial is not None
+            },
+            "outputs": {},
+            "handles": {},
+        }
+        final = await self._graph.ainvoke(
+            begin,
+            {"recursion_limit": self._limit, "configurable": {"thread_id": run.run_id}},
+            context=run,
+        )
+        return cast(RunState, final)
+
+
+def _compiled(plan: Plan, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
+    graph: StateGraph[Any, RunContext, Any, Any] = StateGraph(_channels(plan), context_schema=RunContext)
+    gated = {step.id for step in plan.steps if step.join == "any" and len(step.sources) > 1}
+    for step in plan.steps:
+        graph.add_node(step.id, _running(step))
+        if step.id in gated:
+            graph.add_node(step.id + GATE, _gating(step), destinations=(step.id,))
+            for source in step.sources:
+                graph.add_edge(source, step.id + GATE)
+        elif len(step.sources) > 1:
+            graph.add_edge(list(step.sources), step.id)
+        else:
+            graph.add_edge(step.sources[0] if step.sources else START, step.id)
+    return graph.compile(checkpointer=checkpointer)
+
+
+def _channels(plan: Plan) -> Any:
+    reducers = {name: field.reducer for name, field in plan.state.items()}
+    return TypedDict(  # type: ignore[operator]
+        "RunChannels",
+        {
+            "inputs": dict[str, Any],
+            "state": Annotated[dict[str, Any], apply(reducers)],
+            "outputs": Annotated[dict[str, Any], join],
+            "handles": Annotated[dict[str, Any], join],
+        },
+    )
+
+
+def _running(step: Step) -> Any:
+    async def run(state: RunState, runtime: Runtime[RunContext]) -> Update:
+        return await run_step(step, state, runtime.context)
+
+    return run
+
+
+def _gating(step: Step) -> Any:
+    async def try_gate(state: RunState) -> Command[str] | None:
+        if not gate(step, state["handles"]):
+            return None
+        return Command(update={"handles": {step.id + GATE: None}}, goto=step.id)
+
+    return try_gate

@@ -1,0 +1,144 @@
+"""Every failure as `application/problem+json` (RFC 9457), with the request id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from app.core.errors import AppError, FieldError
+
+logger = structlog.get_logger(__name__)
+
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+
+
+def problem(
+    request: Request,
+    *,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    errors: tuple[FieldError, ...] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    body: dict[str, Any] = {
+        "type": f"/docs/errors#{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "instance": request.url.path,
+        "request_id": structlog.contextvars.get_contextvars().get("request_id"),
+        "errors": [{"pointer": e.pointer, "code": e.code, "message": e.message} for e in errors],
+    }
+    return JSONResponse(body, status, media_type="application/problem+json", headers=headers)
+
+
+async def _app_error(request: Request, error: AppError) -> JSONResponse:
+    headers: dict[str, str] = {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    if error.status >= 500:
+        logger.warning("request_failed", code=error.code, detail=error.detail)
+    return problem(
+        request,
+        status=error.status,
+        code=error.code,
+        title=error.title,
+        detail=error.detail,
+        errors=error.errors,
+        headers=headers,
+    )
+
+
+async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    errors = tuple(
+        FieldError("/" + "/".join(_escape(part) for part in found["loc"]), found["type"], _message(found))
+        for found in error.errors()
+    )
+    return problem(
+        request,
+        status=422,
+        code="invalid",
+        title="Validation failed",
+        detail="; ".join(f"{e.pointer}: {e.message}" for e in errors[:5]),
+        errors=errors,
+    )
+
+
+def _escape(part: object) -> str:
+    """One segment of a JSON pointer (RFC 6901)."""
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _message(found: Any) -> str:
+    value = found.get("input")
+    short = isinstance(value, str | int | float | bool) and len(str(value)) <= 100
+    return f"{found['msg']}, got {value!r}" if short else str(found["msg"])
+
+
+async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    code = _CODES.get(error.status_code, "http_error")
+    return problem(
+        request,
+        status=error.status_code,
+        code=code,
+        title=str(error.detail),
+        detail=f"{error.detail}: {request.method} {request.url.path}",
+        headers=dict(error.headers or {}),
+    )
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, DBAPIError) and not error.connection_invalidated and not _unreachable(error):
+        return await _unexpected(request, error)
+    logger.warning("database_unavailable", error=repr(error))
+    return problem(
+        request,
+        status=503,
+        code="unavailable",
+        title="Service unavailable",
+        detail="The database does not answer right now; try again.",
+        headers={"Retry-After": "2"},
+    )
+
+
+def _unreachable(error: DBAPIError) -> bool:
+    """SQLSTATE classes 08 (connection), 53 (resources) and 57P (shutdown)."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    return state.startswith(("08", "53", "57P"))
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    logger.error("request_crashed", path=request.url.path, exc_info=error)
+    return problem(
+        request,
+        status=500,
+        code="internal_error",
+        title="Internal error",
+        detail="Something went wrong on our side; the log has it under this request id.",
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    handlers: dict[type[Exception], Any] = {
+        AppError: _app_error,
+        RequestValidationError: _validation_error,
+        HTTPException: _http_error,
+        DBAPIError: _database_error,
+        PoolTimeout: _database_error,
+        ConnectionError: _database_error,
+        Exception: _unexpected,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)

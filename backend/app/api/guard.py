@@ -1,0 +1,55 @@
+"""Start-up's look at every route: each declares a permission or says that it is public."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute, Mount, Route
+
+from app.api.dependencies import Demand, Public
+from app.core.errors import Misconfigured
+
+FRAMEWORK_PATHS = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
+
+
+def api_routes(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
+    """Every API route, also inside included routers; fails on a kind of route that it does not know.
+
+    FastAPI 0.165 keeps an included router as one entry, so the list has to be walked into.
+    """
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if isinstance(route, APIRoute):
+            yield route
+        elif included is not None:
+            yield from api_routes(included.routes)
+        elif isinstance(route, Mount):
+            yield from api_routes(route.routes)
+        elif not (isinstance(route, Route) and route.path in FRAMEWORK_PATHS):
+            path = getattr(route, "path", "?")
+            raise Misconfigured(
+                f"The route {path!r} is a {type(route).__name__}, which no permission guards."
+            )
+
+
+def check_permissions(app: FastAPI) -> None:
+    """Raises `Misconfigured` naming every route without a permission."""
+    bare = [
+        f"{'/'.join(sorted(route.methods or ()))} {route.path} ({route.endpoint.__module__})"
+        for route in api_routes(app.routes)
+        if not any(_guards(route.dependant))
+    ]
+    if bare:
+        raise Misconfigured(
+            "These routes declare no permission (dependencies=[allow(…)] or PUBLIC): "
+            + ", ".join(sorted(bare))
+        )
+
+
+def _guards(dependant: Dependant) -> Iterator[bool]:
+    yield isinstance(dependant.call, Demand | Public)
+    for child in dependant.dependencies:
+        yield from _guards(child)

@@ -1,0 +1,154 @@
+"""Documents: taken in by upload or as text, watched, read back, deleted everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+
+from app.api.dependencies import DocumentsDep, IntakeDep, PageDep, ResourcesDep, allow
+from app.api.schemas.common import ItemError, PageRead
+from app.api.schemas.rag import (
+    AcceptedRead,
+    DocumentRead,
+    DocumentTextRead,
+    JobStarted,
+    TakenRead,
+    TextItem,
+    TextItems,
+)
+from app.api.uploads import FORM, uploaded
+from app.core.permissions import Permission
+from app.db.postgres.models.rag import DocumentStatus
+from app.services.intake_service import Accepted, Incoming
+
+router = APIRouter(tags=["documents"])
+intake_router = APIRouter(prefix="/collections/{collection}/documents", tags=["documents"])
+
+
+@intake_router.post(
+    "",
+    status_code=202,
+    operation_id="documents_upload",
+    openapi_extra=FORM,
+    dependencies=[allow(Permission.DOCUMENTS_WRITE)],
+)
+async def upload(
+    collection: str, request: Request, intake: IntakeDep, resources: ResourcesDep
+) -> AcceptedRead:
+    """Takes files in. What comes back `accepted` will end `ready` or `failed` with a reason."""
+    async with uploaded(request, resources.settings.max_upload_files) as incoming:
+        return _accepted(await intake.accept(collection, incoming))
+
+
+@intake_router.post(
+    "/text",
+    status_code=202,
+    operation_id="documents_add_text",
+    dependencies=[allow(Permission.DOCUMENTS_WRITE)],
+)
+async def add_text(collection: str, body: TextItems, intake: IntakeDep) -> AcceptedRead:
+    """Takes texts in, as if each were a file."""
+    return _accepted(await intake.accept(collection, _texts(body.items)))
+
+
+@router.get(
+    "/collections/{collection}/documents",
+    operation_id="documents_list",
+    dependencies=[allow(Permission.DOCUMENTS_READ)],
+)
+async def list_(
+    collection: str,
+    page: PageDep,
+    documents: DocumentsDep,
+    status: Annotated[DocumentStatus | None, Query()] = None,
+) -> PageRead[DocumentRead]:
+    found = await documents.page(collection, page, status=status)
+    return PageRead(
+        items=[DocumentRead.model_validate(row) for row in found.items], next_cursor=found.next_cursor
+    )
+
+
+@router.get(
+    "/documents/{document_id}", operation_id="documents_get", dependencies=[allow(Permission.DOCUMENTS_READ)]
+)
+async def get(document_id: UUID, documents: DocumentsDep) -> DocumentRead:
+    return DocumentRead.model_validate(await documents.get(document_id))
+
+
+@router.get(
+    "/documents/{document_id}/text",
+    operation_id="documents_text",
+    dependencies=[allow(Permission.DOCUMENTS_READ)],
+)
+async def text(document_id: UUID, documents: DocumentsDep) -> DocumentTextRead:
+    """The parsed text that offsets of chunks and citations count in, and the chunks."""
+    return DocumentTextRead.model_validate(await documents.text(document_id))
+
+
+@router.get(
+    "/documents/{document_id}/original",
+    operation_id="documents_original",
+    dependencies=[allow(Permission.DOCUMENTS_READ)],
+    response_class=StreamingResponse,
+)
+async def original(document_id: UUID, documents: DocumentsDep) -> StreamingResponse:
+    """The bytes as they were handed in, always as a download."""
+    file = await documents.original(document_id)
+    return StreamingResponse(
+        documents.content(file),
+        media_type="application/octet-stream",
+        headers={
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name)}",
+            "Content-Length": str(file.size_bytes),
+        },
+    )
+
+
+@router.delete(
+    "/documents/{document_id}",
+    status_code=202,
+    operation_id="documents_delete",
+    dependencies=[allow(Permission.DOCUMENTS_WRITE)],
+)
+async def delete(document_id: UUID, documents: DocumentsDep) -> JobStarted:
+    """Out of every search at once; the job erases vectors, chunks, bytes and rows."""
+    return JobStarted(job_id=await documents.delete(document_id))
+
+
+async def _texts(items: list[TextItem]) -> AsyncIterator[Incoming]:
+    for item in items:
+        yield Incoming(
+            name=f"{item.title}.txt",
+            content=_once(item.text),
+            media_type="text/plain",
+            external_id=item.external_id,
+            title=item.title,
+            metadata=item.metadata,
+            exactly_text=True,
+        )
+
+
+async def _once(text: str) -> AsyncIterator[bytes]:
+    yield text.encode()
+
+
+def _accepted(accepted: Accepted) -> AcceptedRead:
+    return AcceptedRead(
+        job_id=accepted.job_id,
+        items=[
+            TakenRead(
+                document_id=one.document_id,
+                name=one.incoming.name,
+                title=one.incoming.title or one.incoming.name,
+                external_id=one.incoming.key,
+                status=one.status.value,
+                error=ItemError(**one.error) if one.error else None,
+            )
+            for one in accepted.items
+        ],
+    )

@@ -1,0 +1,33 @@
+"""Is the process alive, and can it serve."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from app.api.dependencies import PUBLIC, ResourcesDep
+
+router = APIRouter(prefix="/health", tags=["health"], dependencies=[])
+
+
+class Health(BaseModel):
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, str] = {}
+
+
+@router.get("/live", operation_id="health_live", dependencies=[PUBLIC])
+async def live() -> Health:
+    """Answers as soon as the port is open."""
+    return Health(status="ok")
+
+
+@router.get("/ready", operation_id="health_ready", dependencies=[PUBLIC])
+async def ready(resources: ResourcesDep, response: Response) -> Health:
+    """503 while the database or the broker cannot be reached, or the process is stopping."""
+    checks = await resources.check()
+    if all(state == "ok" for state in checks.values()):
+        return Health(status="ok", checks=checks)
+    response.status_code = 503
+    return Health(status="unavailable", checks=checks)

@@ -1,0 +1,41 @@
+"""Search over collections."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app.api.dependencies import RagDep, allow
+from app.api.schemas.rag import SearchItem, SearchRead, SearchRequest
+from app.core.permissions import Permission
+from app.services.rag_service import GroupBy, Query, Result, SearchMode
+
+router = APIRouter(prefix="/search", tags=["search"])
+
+
+@router.post("", operation_id="search", dependencies=[allow(Permission.SEARCH)])
+async def search(body: SearchRequest, rag: RagDep) -> SearchRead:
+    """Best first. Scores compare within one answer only."""
+    query = Query(
+        text=body.query,
+        collections=body.collections,
+        mode=SearchMode(body.mode),
+        top_k=body.top_k,
+        group_by=GroupBy(body.group_by),
+    )
+    return SearchRead(items=[_read(result) for result in await rag.search(query)])
+
+
+def _read(result: Result) -> SearchItem:
+    chunk = result.found.chunk
+    return SearchItem(
+        score=result.score,
+        chunk_id=chunk.id,
+        document_id=chunk.document_id,
+        external_id=result.found.external_id,
+        title=result.found.title,
+        text=chunk.text,
+        page=chunk.page,
+        start=chunk.start_offset,
+        end=chunk.end_offset,
+        metadata=result.found.metadata,
+    )

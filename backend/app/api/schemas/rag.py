@@ -1,0 +1,177 @@
+"""Collections, documents, jobs and search on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from app.api.schemas.common import Body, ItemError, Metadata, Name, Read, Slug
+from app.core.constants import MAX_TOP_K
+
+
+class CollectionCreate(Body):
+    name: Name
+    slug: Slug | None = None
+    description: Annotated[str, Field(max_length=2000)] = ""
+
+
+class IndexRead(Read):
+    """The index that searches use."""
+
+    id: UUID
+    store: str
+    embedding_model: str
+    dimensions: int
+    chunk_count: int
+
+
+class CollectionRead(Read):
+    """A collection. `documents` counts its documents by status."""
+
+    id: UUID
+    slug: str
+    name: str
+    description: str
+    documents: dict[str, int]
+    index: IndexRead
+    created_at: datetime
+    updated_at: datetime
+
+
+class TextItem(Body):
+    external_id: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    title: Annotated[str, Field(min_length=1, max_length=500)]
+    text: Annotated[str, Field(min_length=1)]
+    metadata: Metadata
+
+
+class TextItems(Body):
+    items: Annotated[list[TextItem], Field(min_length=1, max_length=1000)]
+
+
+class UploadItem(Body):
+    """What to know of one uploaded file."""
+
+    external_id: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    title: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    metadata: Metadata
+
+
+class TakenRead(Read):
+    document_id: UUID | None
+    name: str
+    title: str
+    external_id: str
+    status: Literal["accepted", "unchanged", "rejected"]
+    error: ItemError | None
+
+
+class AcceptedRead(Read):
+    """Documents were taken in; `job_id` is the job that ingests the accepted ones."""
+
+    job_id: UUID
+    items: list[TakenRead]
+
+
+class JobStarted(Read):
+    job_id: UUID
+
+
+class DocumentRead(Read):
+    id: UUID
+    collection_id: UUID
+    external_id: str
+    name: str
+    title: str
+    status: str
+    error: ItemError | None
+    media_type: str | None
+    size_bytes: int
+    page_count: int | None
+    language: str | None
+    chunk_count: int
+    metadata: Annotated[dict[str, Any], Field(validation_alias="doc_metadata")]
+    created_at: datetime
+    updated_at: datetime
+
+
+class ChunkRead(Read):
+    """`text` is `document.text[start:end]`, in Unicode code points."""
+
+    id: UUID
+    ordinal: int
+    text: str
+    start: Annotated[int, Field(validation_alias="start_offset")]
+    end: Annotated[int, Field(validation_alias="end_offset")]
+    page: int | None
+    heading_path: list[str]
+    token_count: int
+
+
+class DocumentTextRead(Read):
+    document: DocumentRead
+    text: str | None
+    chunks: list[ChunkRead]
+
+
+class Progress(Read):
+    """`done` counts items that ended, however; `failed` and `cancelled` are among them."""
+
+    done: int
+    failed: int
+    cancelled: int
+    skipped: int
+    total: int
+
+
+class JobRead(Read):
+    id: UUID
+    kind: str
+    status: str
+    stage: str | None
+    progress: Progress
+    error: ItemError | None
+    created_at: datetime
+
+
+class JobItemRead(Read):
+    id: UUID
+    kind: str
+    subject_id: UUID
+    status: Annotated[str, Field(validation_alias="state")]
+    stage: str | None
+    attempts: int
+    error: ItemError | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class SearchRequest(Body):
+    """`group_by: document` answers each document's best chunk."""
+
+    collections: Annotated[list[str], Field(min_length=1, max_length=20, examples=[["handbook"]])]
+    query: Annotated[str, Field(min_length=1, max_length=10_000)]
+    mode: Literal["hybrid", "dense", "keyword"] = "hybrid"
+    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] = 10
+    filters: None = None
+    group_by: Literal["chunk", "document"] = "chunk"
+
+
+class SearchItem(Read):
+    score: float
+    chunk_id: UUID
+    document_id: UUID
+    external_id: str
+    title: str
+    text: str
+    page: int | None
+    start: int
+    end: int
+    metadata: dict[str, Any]
+
+
+class SearchRead(Read):
+    items: list[SearchItem]

@@ -1,0 +1,119 @@
+"""Multipart uploads as incoming documents: read after the caller is known, never whole in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from app.api.schemas.rag import UploadItem
+from app.core.errors import FieldError, Invalid
+from app.services.intake_service import Incoming
+
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "items": {
+                            "type": "string",
+                            "description": "JSON: file name → {external_id, title, metadata}",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+_CHUNK = 1 << 20
+_ITEMS = TypeAdapter(dict[str, UploadItem])
+
+
+@asynccontextmanager
+async def uploaded(request: Request, max_files: int) -> AsyncIterator[AsyncIterator[Incoming]]:
+    """The form's files with what its `items` field says of them; temporary files go with the block."""
+    try:
+        form = await request.form(max_files=max_files, max_fields=4)
+    except HTTPException as error:
+        raise _invalid("/body", "multipart", f"{error.detail} (at most {max_files} files)") from error
+    try:
+        files = _files(form)
+        described = _described(form, {file.filename for file in files})
+        yield _incoming(files, described)
+    finally:
+        await form.close()
+
+
+def _files(form: FormData) -> list[UploadFile]:
+    unknown = sorted(set(form) - {"files", "items"})
+    if unknown:
+        raise _invalid(
+            f"/body/{unknown[0]}", "extra_forbidden", f"unknown field {unknown[0]!r}: files, items"
+        )
+    files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
+    if not files:
+        raise _invalid("/body/files", "missing", "send at least one file in the multipart field `files`")
+    return files
+
+
+def _described(form: FormData, names: set[str | None]) -> dict[str, UploadItem]:
+    raw = form.get("items")
+    if raw is None:
+        return {}
+    try:
+        described = _ITEMS.validate_python(json.loads(raw if isinstance(raw, str) else ""))
+    except ValueError as error:
+        detail = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        pointer = "/".join(["/body/items", *map(str, detail["loc"])])
+        raise _invalid(
+            pointer, "invalid_items", f"`items` is not JSON of the right shape: {detail['msg']}"
+        ) from error
+    strangers = sorted(set(described) - names)
+    if strangers:
+        raise _invalid(
+            f"/body/items/{strangers[0]}",
+            "unknown_file",
+            f"{strangers[0]!r} is none of the files: {sorted(filter(None, names))}",
+        )
+    return described
+
+
+async def _incoming(files: list[UploadFile], described: dict[str, UploadItem]) -> AsyncIterator[Incoming]:
+    for file in files:
+        item = described.get(file.filename or "", UploadItem(metadata={}))
+        yield Incoming(
+            name=_shown_name(file.filename),
+            content=_chunks(file),
+            media_type=file.content_type,
+            external_id=item.external_id,
+            title=item.title,
+            metadata=item.metadata,
+        )
+
+
+def _shown_name(filename: str | None) -> str:
+    """The last part of a path some clients send; only ever shown, never opened."""
+    name = PurePosixPath((filename or "").replace("\\", "/")).name.replace("\x00", "")
+    return name[:255] or "unnamed"
+
+
+async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:
+    while chunk := await file.read(_CHUNK):
+        yield chunk
+
+
+def _invalid(pointer: str, code: str, message: str) -> Invalid:
+    return Invalid(message, errors=[FieldError(pointer, code, message)])

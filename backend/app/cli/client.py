@@ -1,0 +1,102 @@
+"""A small client of our own API for the commands that speak HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from app.cli.credentials import Server
+from app.core.constants import API_PREFIX
+from app.core.errors import AppError, FieldError
+
+_TIMEOUT = httpx2.Timeout(30, read=300)
+
+
+class ApiError(AppError):
+    """What the server answered instead of what was asked for."""
+
+    code, title = "api_error", "The server refused"
+
+
+@dataclass(slots=True)
+class Client:
+    """Raises `ApiError` with the server's own words."""
+
+    http: httpx2.Client
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self._call("GET", path, params=query)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self._call("POST", path, json=body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        return self._call("PATCH", path, json=body)
+
+    def upload(self, collection: str, files: Sequence[Path], names: Sequence[str]) -> Any:
+        """Sends files under `names`, also their external ids: a repetition is recognised."""
+        handles = [path.open("rb") for path in files]
+        try:
+            parts = [("files", (name, handle)) for name, handle in zip(names, handles, strict=True)]
+            items = json.dumps({name: {"external_id": name} for name in names})
+            return self._call(
+                "POST", f"/collections/{collection}/documents", files=parts, data={"items": items}
+            )
+        finally:
+            for handle in handles:
+                handle.close()
+
+    def stream(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+        """Events of a streamed run: the JSON envelope of each."""
+        try:
+            with self.http.stream("POST", API_PREFIX + path, json=body) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _refused(response)
+                for line in response.iter_lines():
+                    if line.startswith("data:"):
+                        yield json.loads(line[5:])
+        except httpx2.TransportError as error:
+            raise _unreachable(self.http, error) from error
+
+    def ready(self) -> bool:
+        """Whether the server can serve now."""
+        try:
+            return self.http.get("/health/ready").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self.http.request(method, API_PREFIX + path, **options)
+        except httpx2.TransportError as error:
+            raise _unreachable(self.http, error) from error
+        if response.status_code >= 400:
+            raise _refused(response)
+        return response.json() if response.content else None
+
+
+@contextmanager
+def open_client(server: Server) -> Iterator[Client]:
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    with httpx2.Client(base_url=server.url, headers=headers, timeout=_TIMEOUT, trust_env=False) as http:
+        yield Client(http)
+
+
+def _unreachable(http: httpx2.Client, error: Exception) -> ApiError:
+    return ApiError(f"{http.base_url} does not answer ({type(error).__name__}): is `orrery serve` running?")
+
+
+def _refused(response: httpx2.Response) -> ApiError:
+    try:
+        problem = response.json()
+        errors = [FieldError(e["pointer"], e["code"], e["message"]) for e in problem.get("errors", [])]
+        return ApiError(problem["detail"], code=problem["code"], errors=errors)
+    except (ValueError, KeyError, TypeError):
+        return ApiError(f"The server answered {response.status_code}: {response.text[:200]}")

@@ -1,0 +1,42 @@
+"""`orrery keys create`: a key made on the machine itself, for the installation's owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.core.config import Settings
+from app.core.permissions import ALL
+from app.core.security import derive_key, master_key
+from app.db.connection import open_engine
+from app.db.session import make_database
+from app.services.auth_service import AuthContext, AuthService
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    id: UUID
+    key: str
+
+
+async def create_key(
+    settings: Settings,
+    database_url: str,
+    *,
+    name: str,
+    permissions: list[str] | None,
+    project: str | None,
+) -> MadeKey:
+    """Whoever can read the data folder may do this; it needs no other key."""
+    async with open_engine(database_url, pool_size=2) as engine:
+        auth = AuthService(make_database(engine, _no_queue), derive_key(master_key(settings), "api-keys"))
+        owner = await auth.owner()
+        caller = AuthContext(owner.user_id, owner.tenant, ALL)
+        row, key = await auth.create_key(
+            caller, name=name, permissions=permissions, project=project or "default"
+        )
+        return MadeKey(row.id, key)
+
+
+async def _no_queue(queue: str) -> None:
+    raise RuntimeError(f"making a key queues nothing, but {queue!r} was to be woken")

@@ -1,0 +1,107 @@
+"""Blob storage: a folder or an S3 bucket, by URL. Keys are made by the server, never from user input."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import BaseError as StoreError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from app.core.errors import NotFound, StorageFull, Unavailable
+
+_FULL = ("No space left", "Disk quota", "QuotaExceeded")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    size_bytes: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    """Errors: `StorageFull` (507) where nothing more fits, `Unavailable` (503) otherwise."""
+
+    store: ObjectStore
+
+    async def put(self, key: str, chunks: AsyncIterable[bytes]) -> StoredBlob:
+        """Stores what comes, hashing on the way, in memory of a few chunks; all or nothing."""
+        digest, size = sha256(), 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+
+        try:
+            await obstore.put_async(self.store, key, counted())
+        except (StoreError, OSError) as error:
+            raise _translated(error) from error
+        return StoredBlob(size, digest.digest())
+
+    @asynccontextmanager
+    async def as_file(self, key: str) -> AsyncIterator[Path]:
+        """The blob as a local file for the length of the block."""
+        descriptor, name = tempfile.mkstemp(prefix="orrery-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                async for chunk in self.read(key):
+                    file.write(chunk)
+            yield Path(name)
+        finally:
+            os.unlink(name)
+
+    async def read(self, key: str) -> AsyncIterator[bytes]:
+        """The blob's bytes in chunks; `NotFound` where there is none."""
+        try:
+            result = await obstore.get_async(self.store, key)
+            async for chunk in result.stream():
+                yield bytes(chunk)
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no blob {key!r}.") from error
+        except (StoreError, OSError) as error:
+            raise _translated(error) from error
+
+    async def delete(self, key: str) -> None:
+        """Deletes the blob and looks whether it is gone; a missing blob is fine."""
+        try:
+            await obstore.delete_async(self.store, key)
+        except FileNotFoundError:
+            return
+        except (StoreError, OSError) as error:
+            raise _translated(error) from error
+        if await self.exists(key):
+            raise Unavailable(f"The blob store still has {key!r} after its deletion.")
+
+    async def exists(self, key: str) -> bool:
+        try:
+            await obstore.head_async(self.store, key)
+        except FileNotFoundError:
+            return False
+        except (StoreError, OSError) as error:
+            raise _translated(error) from error
+        return True
+
+
+def open_blobs(url: str | None, data_dir: Path) -> Blobs:
+    """`ORRERY_BLOB_URL`: a folder or `s3://bucket/prefix` (credentials as AWS tools find them)."""
+    if url and "://" in url:
+        return Blobs(from_url(url))
+    folder = Path(url) if url else data_dir / "blobs"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Blobs(LocalStore(folder.resolve(), automatic_cleanup=True))
+
+
+def _translated(error: Exception) -> StorageFull | Unavailable:
+    if any(mark in str(error) for mark in _FULL):
+        return StorageFull("The blob storage is full; nothing was stored.")
+    return Unavailable(f"The blob storage does not answer: {type(error).__name__}.")

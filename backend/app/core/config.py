@@ -1,0 +1,92 @@
+"""Every setting, with its default: environment `ORRERY_*` first, then `.env`, then the default here."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="ORRERY_", env_file=".env", extra="ignore")
+
+    # where things are
+    data_dir: Path = Path(".orrery")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    public_url: str | None = None
+    blob_url: str | None = None
+
+    # services; empty means embedded
+    database_url: SecretStr | None = None
+    database_migration_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+    database_timeout_s: float = Field(default=30, gt=0)
+    database_prepared_statements: bool = True
+    embedded_start_timeout_s: float = Field(default=60, gt=0)
+
+    # keys; generated only with embedded services
+    master_key: SecretStr | None = None
+    jwt_key: SecretStr | None = None
+
+    # first start
+    bootstrap_email: str | None = None
+    bootstrap_password: SecretStr | None = None
+    bootstrap_api_key: SecretStr | None = None
+
+    # logs
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    # API
+    cors_origins: list[str] = Field(default_factory=list)
+    docs_enabled: bool = True
+    max_request_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_upload_bytes: int = Field(default=100 * 2**20, ge=1024, description="one document")
+    max_upload_request_bytes: int = Field(default=2 * 2**30, ge=1024)
+    max_upload_files: int = Field(default=200, ge=1)
+    sse_heartbeat_s: float = Field(default=15, gt=0)
+
+    # ingestion
+    ingest_concurrency: int = Field(default=4, ge=1, le=64)
+    ingest_max_attempts: int = Field(default=3, ge=1)
+    parse_processes: int = Field(default=2, ge=1, le=64)
+    parse_timeout_s: float = Field(default=120, gt=0)
+    parse_memory_bytes: int = Field(default=2 * 2**30, ge=256 * 2**20)
+    parse_max_pages: int = Field(default=5000, ge=1)
+    parse_max_text_bytes: int = Field(default=50 * 2**20, ge=1024)
+    parse_max_archive_ratio: int = Field(default=200, ge=1)
+
+    # embeddings
+    embedding_batch_size: int = Field(default=32, ge=1, le=512)
+    embedding_threads: int = Field(default=0, ge=0, description="0: one per core")
+    embedding_int8: bool = False
+
+    # work and runs
+    lease_s: float = Field(default=30, gt=1)
+    sweep_interval_s: float = Field(default=5, gt=0)
+    run_concurrency: int = Field(default=200, ge=1)
+    run_timeout_s: float = Field(default=600, gt=0)
+    run_wait_timeout_s: float = Field(default=60, gt=0)
+    shutdown_grace_s: float = Field(default=20, ge=0)
+
+    @property
+    def run_dir(self) -> Path:
+        """Process files of this machine: pids, ports, `services.json`."""
+        return self.data_dir / "run"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether any service is started by us."""
+        return self.database_url is None or self.redis_url is None
+
+
+@lru_cache
+def get_settings() -> Settings:
+    return Settings()

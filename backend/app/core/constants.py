@@ -1,0 +1,13 @@
+"""Names and limits that are the same on every installation."""
+
+from __future__ import annotations
+
+API_PREFIX = "/api/v1"
+SLUG_PATTERN = r"^[a-z][a-z0-9-]{1,62}$"
+MAX_PAGE_SIZE = 200
+DEFAULT_PAGE_SIZE = 50
+MAX_TOP_K = 200
+DEFAULT_PROJECT = "default"
+DEFAULT_CHAT_MODEL = "default-chat"
+DEFAULT_EMBEDDING_MODEL = "default-embedding"
+INGEST_QUEUE = "ingest"

@@ -1,0 +1,49 @@
+"""Permissions, and which of them each role carries. API keys can only narrow those of their owner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class Permission(StrEnum):
+    AGENTS_READ = "agents:read"
+    AGENTS_WRITE = "agents:write"
+    AGENTS_RUN = "agents:run"
+    COLLECTIONS_READ = "collections:read"
+    COLLECTIONS_WRITE = "collections:write"
+    DOCUMENTS_READ = "documents:read"
+    DOCUMENTS_WRITE = "documents:write"
+    SEARCH = "search"
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    KEYS_READ = "keys:read"
+    KEYS_WRITE = "keys:write"
+    PROJECTS_READ = "projects:read"
+    PROJECTS_WRITE = "projects:write"
+    USERS_READ = "users:read"
+
+
+READ = frozenset(p for p in Permission if p.value.endswith(":read") and p is not Permission.KEYS_READ)
+MEMBER = READ | {
+    Permission.AGENTS_WRITE,
+    Permission.AGENTS_RUN,
+    Permission.COLLECTIONS_WRITE,
+    Permission.DOCUMENTS_WRITE,
+    Permission.JOBS_WRITE,
+    Permission.SEARCH,
+}
+ALL = frozenset(Permission)
+
+BY_ROLE: dict[str, frozenset[Permission]] = {
+    "owner": ALL,
+    "admin": ALL,
+    "member": frozenset(MEMBER),
+    "viewer": frozenset(READ | {Permission.SEARCH}),
+}
+
+
+def granted(role: str, scopes: Iterable[str] | None) -> frozenset[Permission]:
+    """What a credential may do: the role's permissions, narrowed by the key's `scopes` where it has any."""
+    held = BY_ROLE.get(role, frozenset())
+    return held if scopes is None else held & {p for p in Permission if p.value in set(scopes)}

@@ -1,0 +1,87 @@
+"""API keys, passwords and the keys derived from the master key."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pwdlib import PasswordHash
+
+from app.core.config import Settings
+from app.core.errors import Misconfigured
+
+MIN_KEY_LENGTH = 32
+_passwords = PasswordHash.recommended()
+_hashing = asyncio.Semaphore(2)  # Argon2 takes 64 MiB each
+
+
+def derive_key(master: bytes, purpose: str) -> bytes:
+    """A 32-byte key for one purpose (HKDF-SHA256, RFC 5869)."""
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(master)
+
+
+def new_api_key(key_id: UUID) -> str:
+    """A fresh key `orr_<id>_<secret>`; only its digest is ever stored."""
+    return f"orr_{key_id.hex}_{secrets.token_urlsafe(32)}"
+
+
+def api_key_digest(key: str, pepper: bytes) -> bytes:
+    """HMAC-SHA256 of the whole key, by which it is found."""
+    return hmac.new(pepper, key.encode(), sha256).digest()
+
+
+def api_key_hint(key: str) -> str:
+    """What may be shown of a key afterwards: enough to recognise it, too little to use it."""
+    return f"{key[:8]}…{key[-4:]}"
+
+
+async def hash_password(password: str) -> str:
+    """Argon2id, off the event loop and bounded."""
+    async with _hashing:
+        return await asyncio.to_thread(_passwords.hash, password)
+
+
+def master_key(settings: Settings) -> bytes:
+    """`ORRERY_MASTER_KEY`, or with embedded services a key generated once (0600) in the data folder.
+
+    Raises `Misconfigured` where real services are used without a key: losing it would lose every secret.
+    """
+    if settings.master_key is not None:
+        key = settings.master_key.get_secret_value()
+        if len(key) < MIN_KEY_LENGTH:
+            raise Misconfigured(
+                f"ORRERY_MASTER_KEY has {len(key)} characters; it needs at least {MIN_KEY_LENGTH}: "
+                "try `openssl rand -hex 32`."
+            )
+        return key.encode()
+    if not settings.embedded:
+        raise Misconfigured(
+            "ORRERY_MASTER_KEY is not set. With ORRERY_DATABASE_URL and ORRERY_REDIS_URL it must be given, "
+            "so that every replica has the same: try `openssl rand -hex 32`."
+        )
+    return generated_secret(settings.data_dir / "secrets" / "master.key").encode()
+
+
+def generated_secret(path: Path) -> str:
+    """The secret in `path`, made there (0600, folder 0700) by whoever comes first."""
+    if path.exists():
+        return path.read_text()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    try:
+        with suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        fresh.unlink()
+    return path.read_text()

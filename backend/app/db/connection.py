@@ -1,0 +1,40 @@
+"""The engine: one pool per process, on asyncpg."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+
+def async_url(url: str) -> str:
+    """`url` for asyncpg, whichever PostgreSQL scheme it came with."""
+    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
+@asynccontextmanager
+async def open_engine(
+    url: str, *, pool_size: int = 10, timeout_s: float = 30, prepared: bool = True
+) -> AsyncIterator[AsyncEngine]:
+    """A pool of `pool_size` connections, disposed on exit.
+
+    `prepared=False` keeps prepared statements off, as transaction poolers (PgBouncer, Supavisor) need.
+    """
+    connect: dict[str, Any] = {"timeout": timeout_s, "command_timeout": timeout_s}
+    if not prepared:
+        connect |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+    engine = create_async_engine(
+        async_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+        pool_pre_ping=True,
+        connect_args=connect,
+    )
+    try:
+        yield engine
+    finally:
+        await engine.dispose()

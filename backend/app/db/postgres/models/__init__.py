@@ -1,0 +1,41 @@
+"""Every model, so that one import knows the whole schema."""
+
+from app.db.postgres.models.agents import Agent, AgentRun, AgentRunEvent, AgentRunStep, AgentVersion
+from app.db.postgres.models.files import File
+from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, User
+from app.db.postgres.models.jobs import Job, WorkItem
+from app.db.postgres.models.rag import (
+    ChunkRow,
+    Collection,
+    Document,
+    DocumentVersion,
+    IndexVersion,
+    RAGPipeline,
+    RAGPipelineVersion,
+)
+from app.db.postgres.models.registry import ModelRegistry, ToolRegistry
+
+__all__ = [
+    "Agent",
+    "AgentRun",
+    "AgentRunEvent",
+    "AgentRunStep",
+    "AgentVersion",
+    "ApiKey",
+    "ChunkRow",
+    "Collection",
+    "Document",
+    "DocumentVersion",
+    "File",
+    "IndexVersion",
+    "Job",
+    "Membership",
+    "ModelRegistry",
+    "Organization",
+    "Project",
+    "RAGPipeline",
+    "RAGPipelineVersion",
+    "ToolRegistry",
+    "User",
+    "WorkItem",
+]

@@ -1,0 +1,142 @@
+"""Agents, their immutable versions, and runs with their steps, events and commands."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, CreatedAt, Json, ProjectRow, TenantRow, UpdatedAt, tenant_key
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+class RunMode(StrEnum):
+    WAIT = "wait"
+    STREAM = "stream"
+
+
+class Agent(ProjectRow):
+    """`draft` is what people edit, under the optimistic lock `revision`; `live_version` is what is served."""
+
+    __tablename__ = "agents"
+    __table_args__ = (
+        tenant_key("project_id", "projects"),
+        UniqueConstraint("org_id", "project_id", "slug"),
+    )
+
+    slug: Mapped[str]
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(default="")
+    draft: Mapped[Json]
+    revision: Mapped[int] = mapped_column(default=1)
+    live_version: Mapped[int | None]
+    archived_at: Mapped[datetime | None]
+    updated_at: Mapped[UpdatedAt]
+
+
+class AgentVersion(TenantRow):
+    """An immutable graph with its bindings resolved to ids. `version` is null for a snapshot of a draft."""
+
+    __tablename__ = "agent_versions"
+    __table_args__ = (
+        tenant_key("agent_id", "agents"),
+        UniqueConstraint("org_id", "agent_id", "version"),
+        Index(
+            "uq_agent_versions_snapshot",
+            "org_id",
+            "agent_id",
+            "content_hash",
+            unique=True,
+            postgresql_where=text("version IS NULL"),
+        ),
+    )
+
+    agent_id: Mapped[UUID]
+    version: Mapped[int | None]
+    graph: Mapped[Json]
+    bindings: Mapped[Json] = mapped_column(default=dict)
+    content_hash: Mapped[str]
+    note: Mapped[str] = mapped_column(default="")
+    author_id: Mapped[UUID | None]
+
+
+class AgentRun(ProjectRow):
+    """One execution. Whoever holds the lease with the current `fence` is its only writer."""
+
+    __tablename__ = "agent_runs"
+    __table_args__ = (
+        tenant_key("project_id", "projects"),
+        tenant_key("agent_id", "agents"),
+        tenant_key("version_id", "agent_versions"),
+        Index("ix_agent_runs_list", "org_id", "project_id", "id"),
+        Index("ix_agent_runs_open", "lease_until", postgresql_where=text("finished_at IS NULL")),
+    )
+
+    agent_id: Mapped[UUID]
+    version_id: Mapped[UUID]
+    mode: Mapped[RunMode]
+    status: Mapped[RunStatus] = mapped_column(default=RunStatus.QUEUED)
+    input: Mapped[Json]
+    output: Mapped[Json | None]
+    error: Mapped[Json | None]
+    usage: Mapped[Json | None]
+    run_metadata: Mapped[Json] = mapped_column("metadata", default=dict)
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    fence: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    cancel_requested_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class AgentRunStep(Base):
+    """The step journal: one row per (node path, visit, call). Range-partitioned on the run's UUIDv7."""
+
+    __tablename__ = "agent_run_steps"
+    __table_args__ = ({"postgresql_partition_by": "RANGE (run_id)"},)
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    node_path: Mapped[str] = mapped_column(primary_key=True)
+    visit: Mapped[int] = mapped_column(primary_key=True)
+    call: Mapped[int] = mapped_column(primary_key=True, default=0)
+    node_type: Mapped[str]
+    status: Mapped[str]
+    request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    attempts: Mapped[int] = mapped_column(default=1)
+    output: Mapped[Json | None]
+    error: Mapped[Json | None]
+    usage: Mapped[Json | None]
+    started_at: Mapped[datetime]
+    duration_ms: Mapped[float]
+
+
+class AgentRunEvent(Base):
+    """The event log: `seq` is gapless from 1 per run. Range-partitioned on the run's UUIDv7."""
+
+    __tablename__ = "agent_run_events"
+    __table_args__ = ({"postgresql_partition_by": "RANGE (run_id)"},)
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    ts: Mapped[CreatedAt]
+    node_path: Mapped[str] = mapped_column(default="")
+    type: Mapped[str]
+    event: Mapped[Json] = mapped_column(JSONB)

@@ -1,0 +1,66 @@
+"""Long work: a job for people to watch, and the one work table that workers claim from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import CreatedAt, Json, ProjectRow, UpdatedAt, tenant_key
+
+
+class WorkState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Job(ProjectRow):
+    """What one request started. Status and progress are counted from its work items, never stored twice."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        tenant_key("project_id", "projects"),
+        Index("ix_jobs_list", "org_id", "project_id", "id"),
+    )
+
+    kind: Mapped[str]
+    subject_id: Mapped[UUID | None]
+    skipped: Mapped[int] = mapped_column(default=0)
+
+
+class WorkItem(ProjectRow):
+    """One unit of work: claimed by `SKIP LOCKED`, held under a lease, written under its fence."""
+
+    __tablename__ = "work_items"
+    __table_args__ = (
+        tenant_key("project_id", "projects"),
+        tenant_key("job_id", "jobs"),
+        Index("ix_work_items_job", "org_id", "job_id", "state"),
+        Index("ix_work_items_subject", "org_id", "subject_id"),
+        Index(
+            "ix_work_items_due", "queue", "due_at", postgresql_where=text("state IN ('queued', 'running')")
+        ),
+    )
+
+    queue: Mapped[str]
+    kind: Mapped[str]
+    job_id: Mapped[UUID | None]
+    subject_id: Mapped[UUID]
+    payload: Mapped[Json] = mapped_column(default=dict)
+    state: Mapped[WorkState] = mapped_column(default=WorkState.QUEUED)
+    stage: Mapped[str | None]
+    error: Mapped[Json | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[CreatedAt]
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    fence: Mapped[int] = mapped_column(BigInteger, default=0)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    updated_at: Mapped[UpdatedAt]

@@ -1,0 +1,90 @@
+"""What every repository shares: the tenant comes first, so it cannot be forgotten."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, TypeVar
+from uuid import UUID
+
+from asyncpg import UniqueViolationError
+from sqlalchemy import Select, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.errors import Conflict, NotFound
+from app.core.paging import Page, PageRequest, encode_cursor
+from app.core.slugs import as_uuid
+from app.db.base import TenantRow
+from app.db.session import Tenant
+
+Row = TypeVar("Row", bound=TenantRow)
+
+
+class Repository(Generic[Row]):
+    """The only door to one table. Rows of other tenants and projects do not exist here."""
+
+    model: type[Row]
+    noun: ClassVar[str]
+    by_project: ClassVar[bool] = True
+
+    def __init__(self, session: AsyncSession, tenant: Tenant) -> None:
+        self.session = session
+        self.tenant = tenant
+
+    def visible(self) -> Select[Row]:
+        """Rows of the organization, and of one project where `by_project`."""
+        model: Any = self.model
+        statement: Select[Row] = select(self.model).where(model.org_id == self.tenant.org_id)
+        if self.by_project:
+            statement = statement.where(model.project_id == self.tenant.project)
+        return statement
+
+    async def one_or_none(self, statement: Select[Row]) -> Row | None:
+        return (await self.session.execute(statement)).scalar_one_or_none()
+
+    async def many(self, statement: Select[Row]) -> list[Row]:
+        return list((await self.session.execute(statement)).scalars())
+
+    async def get(self, row_id: UUID, *, lock: bool = False) -> Row:
+        """The row, or `NotFound`: a foreign id answers exactly like a missing one."""
+        model: Any = self.model
+        statement = self.visible().where(model.id == row_id)
+        row = await self.one_or_none(statement.with_for_update() if lock else statement)
+        if row is None:
+            raise self.missing(row_id)
+        return row
+
+    async def find(self, reference: str, *, lock: bool = False) -> Row:
+        """The row that `reference`, an id or a slug, names; `NotFound` otherwise."""
+        model: Any = self.model
+        row_id = as_uuid(reference)
+        if row_id is not None:
+            return await self.get(row_id, lock=lock)
+        statement = self.visible().where(model.slug == reference)
+        row = await self.one_or_none(statement.with_for_update() if lock else statement)
+        if row is None:
+            raise self.missing(reference)
+        return row
+
+    async def page(self, request: PageRequest, statement: Select[Row] | None = None) -> Page[Row]:
+        """Newest first, keyset on the id."""
+        model: Any = self.model
+        statement = self.visible() if statement is None else statement
+        if request.after is not None:
+            statement = statement.where(model.id < request.after)
+        rows = await self.many(statement.order_by(model.id.desc()).limit(request.limit + 1))
+        items = rows[: request.limit]
+        return Page(items, encode_cursor(items[-1].id) if len(rows) > request.limit else None)
+
+    async def add(self, row: Row, *, duplicate: str = "") -> Row:
+        """Inserts `row`; a broken unique constraint is `Conflict` with the message `duplicate`."""
+        try:
+            async with self.session.begin_nested():
+                self.session.add(row)
+        except IntegrityError as error:
+            if isinstance(error.orig.__cause__ if error.orig else None, UniqueViolationError):
+                raise Conflict(duplicate or f"This {self.noun} exists already.", code="duplicate") from error
+            raise
+        return row
+
+    def missing(self, reference: object) -> NotFound:
+        return NotFound(f"There is no {self.noun} {str(reference)!r} here.")

@@ -1,0 +1,259 @@
+"""Pipelines, collections, index versions, documents with versions and chunks, and files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Select, delete, func, inspect, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from app.db.base import Json
+from app.db.postgres.models.files import File
+from app.db.postgres.models.rag import (
+    ChunkRow,
+    Collection,
+    Document,
+    DocumentStatus,
+    DocumentVersion,
+    IndexStatus,
+    IndexVersion,
+    RAGPipeline,
+    RAGPipelineVersion,
+)
+from app.db.postgres.repositories.base import Repository
+
+
+class Pipelines(Repository[RAGPipeline]):
+    model = RAGPipeline
+    noun = "pipeline"
+
+    async def ensure(self, row: RAGPipeline) -> RAGPipeline:
+        """The pipeline with this slug, inserted if there is none; locked until commit."""
+        values = {c.key: getattr(row, c.key) for c in inspect(RAGPipeline).column_attrs}
+        values = {key: value for key, value in values.items() if value is not None}
+        await self.session.execute(insert(RAGPipeline).values(**values).on_conflict_do_nothing())
+        return await self.find(row.slug, lock=True)
+
+
+class PipelineVersions(Repository[RAGPipelineVersion]):
+    model = RAGPipelineVersion
+    noun = "pipeline version"
+    by_project = False
+
+    async def newest(self, pipeline_id: UUID) -> RAGPipelineVersion | None:
+        statement = self.visible().where(RAGPipelineVersion.pipeline_id == pipeline_id)
+        return await self.one_or_none(statement.order_by(RAGPipelineVersion.version.desc()).limit(1))
+
+
+class Collections(Repository[Collection]):
+    """Collections of one project that are not deleted."""
+
+    model = Collection
+    noun = "collection"
+
+    def visible(self) -> Select[Collection]:
+        return super().visible().where(Collection.deleted_at.is_(None))
+
+    async def names(self) -> frozenset[str]:
+        """Slugs and ids: whatever a binding may say."""
+        rows = await self.session.execute(self.visible().with_only_columns(Collection.id, Collection.slug))
+        return frozenset(str(name) for row in rows.tuples() for name in row)
+
+    async def hide(self, collection: Collection) -> None:
+        """Deletes the collection and its documents for everybody but the work that erases them."""
+        await self.session.execute(
+            update(Collection)
+            .where(Collection.org_id == collection.org_id, Collection.id == collection.id)
+            .values(deleted_at=func.now())
+        )
+        await self.session.execute(
+            update(Document)
+            .where(
+                Document.org_id == collection.org_id,
+                Document.collection_id == collection.id,
+                Document.deleted_at.is_(None),
+            )
+            .values(deleted_at=func.now())
+        )
+
+    async def erase(self, collection_id: UUID) -> None:
+        await self.session.execute(
+            delete(Collection).where(Collection.org_id == self.tenant.org_id, Collection.id == collection_id)
+        )
+
+
+class Indexes(Repository[IndexVersion]):
+    """Index versions of one organization's collections."""
+
+    model = IndexVersion
+    noun = "index"
+    by_project = False
+
+    async def live(self, collection_ids: Sequence[UUID]) -> list[IndexVersion]:
+        return await self.many(
+            self.visible().where(
+                IndexVersion.collection_id.in_(collection_ids), IndexVersion.status == IndexStatus.LIVE
+            )
+        )
+
+    async def of(self, collection_id: UUID, *, lock: bool = False) -> list[IndexVersion]:
+        """Every index version of a collection, in id order; locked, changes of its statistics take turns."""
+        statement = self.visible().where(IndexVersion.collection_id == collection_id)
+        return await self.many(statement.order_by(IndexVersion.id).with_for_update() if lock else statement)
+
+    async def fix_average(self, index_id: UUID, average: float) -> float:
+        """The index's average length: `average` if none was set before (its first batch decides)."""
+        statement = (
+            update(IndexVersion)
+            .where(IndexVersion.org_id == self.tenant.org_id, IndexVersion.id == index_id)
+            .values(average_length=func.coalesce(IndexVersion.average_length, average))
+            .returning(IndexVersion.average_length)
+        )
+        return (await self.session.execute(statement)).scalar_one() or average
+
+
+@dataclass(frozen=True, slots=True)
+class FoundChunk:
+    """A chunk with what a searcher wants to know of its document."""
+
+    chunk: ChunkRow
+    title: str
+    external_id: str
+    metadata: Json
+    language: str | None
+
+
+class Documents(Repository[Document]):
+    """Documents of one project that are not deleted."""
+
+    model = Document
+    noun = "document"
+
+    def visible(self) -> Select[Document]:
+        return super().visible().where(Document.deleted_at.is_(None))
+
+    def of(self, collection_id: UUID, status: DocumentStatus | None = None) -> Select[Document]:
+        statement = self.visible().where(Document.collection_id == collection_id)
+        return statement if status is None else statement.where(Document.status == status)
+
+    async def by_external_ids(self, collection_id: UUID, external_ids: Sequence[str]) -> dict[str, Document]:
+        """Locked until commit, so that two uploads of one document do not race."""
+        statement = self.of(collection_id).where(Document.external_id.in_(external_ids))
+        rows = await self.many(statement.order_by(Document.id).with_for_update())
+        return {row.external_id: row for row in rows}
+
+    async def tombstoned(self, document_id: UUID, *, lock: bool = False) -> Document | None:
+        """The document even when it is deleted: for the work that is done on it."""
+        statement = super().visible().where(Document.id == document_id)
+        return await self.one_or_none(statement.with_for_update() if lock else statement)
+
+    async def hidden_in(self, collection_id: UUID, *, limit: int) -> list[Document]:
+        """Deleted documents whose rows are still there."""
+        statement = super().visible().where(Document.collection_id == collection_id)
+        return await self.many(statement.where(Document.deleted_at.is_not(None)).limit(limit))
+
+    async def set_status(
+        self, document_id: UUID, version_id: UUID, status: DocumentStatus, *, error: Json | None = None
+    ) -> None:
+        """Shows how far the newest version is; an older version's progress is not shown."""
+        await self.session.execute(
+            update(Document)
+            .where(
+                Document.org_id == self.tenant.org_id,
+                Document.id == document_id,
+                Document.newest_version_id == version_id,
+            )
+            .values(status=status, error=error, updated_at=func.now())
+        )
+
+    async def erase(self, document_id: UUID) -> None:
+        await self.session.execute(
+            delete(Document).where(Document.org_id == self.tenant.org_id, Document.id == document_id)
+        )
+
+    async def statuses(self, collection_id: UUID) -> dict[DocumentStatus, int]:
+        statement = (
+            select(Document.status, func.count())
+            .where(
+                Document.org_id == self.tenant.org_id,
+                Document.collection_id == collection_id,
+                Document.deleted_at.is_(None),
+            )
+            .group_by(Document.status)
+        )
+        return {status: count for status, count in await self.session.execute(statement)}
+
+
+class Versions(Repository[DocumentVersion]):
+    model = DocumentVersion
+    noun = "document version"
+    by_project = False
+
+    async def of(self, document_id: UUID) -> list[DocumentVersion]:
+        statement = self.visible().where(DocumentVersion.document_id == document_id)
+        return await self.many(statement.order_by(DocumentVersion.ordinal))
+
+    async def erase(self, version_id: UUID) -> None:
+        await self.session.execute(
+            delete(DocumentVersion).where(
+                DocumentVersion.org_id == self.tenant.org_id, DocumentVersion.id == version_id
+            )
+        )
+
+
+class Files(Repository[File]):
+    model = File
+    noun = "file"
+
+    async def erase(self, file_id: UUID) -> None:
+        await self.session.execute(delete(File).where(File.org_id == self.tenant.org_id, File.id == file_id))
+
+
+class Chunks(Repository[ChunkRow]):
+    model = ChunkRow
+    noun = "chunk"
+    by_project = False
+
+    async def store(self, rows: Sequence[Json]) -> None:
+        """Inserts chunks; those that are there already (same id) are left as they are."""
+        for start in range(0, len(rows), 500):
+            await self.session.execute(
+                insert(ChunkRow).on_conflict_do_nothing(), list(rows[start : start + 500])
+            )
+
+    async def of_version(self, version_id: UUID) -> list[ChunkRow]:
+        statement = self.visible().where(ChunkRow.document_version_id == version_id)
+        return await self.many(statement.order_by(ChunkRow.ordinal))
+
+    async def in_collection(self, collection_id: UUID, *, after: UUID | None, limit: int) -> list[FoundChunk]:
+        """Chunks of a collection's documents in id order, `limit` at a time."""
+        statement = self._found().where(Document.collection_id == collection_id)
+        if after is not None:
+            statement = statement.where(ChunkRow.id > after)
+        rows = await self.session.execute(statement.order_by(ChunkRow.id).limit(limit))
+        return [FoundChunk(*row) for row in rows.tuples()]
+
+    async def found(self, chunk_ids: Sequence[UUID]) -> dict[UUID, FoundChunk]:
+        """What search shows of these chunks; those of deleted documents are missing."""
+        rows = await self.session.execute(self._found().where(ChunkRow.id.in_(chunk_ids)))
+        return {row[0].id: FoundChunk(*row) for row in rows.tuples()}
+
+    def _found(self) -> Select[ChunkRow, str, str, Json, str | None]:
+        return (
+            select(ChunkRow, Document.title, Document.external_id, Document.doc_metadata, Document.language)
+            .join(Document, (Document.org_id == ChunkRow.org_id) & (Document.id == ChunkRow.document_id))
+            .where(
+                ChunkRow.org_id == self.tenant.org_id,
+                Document.project_id == self.tenant.project,
+                Document.deleted_at.is_(None),
+            )
+        )
+
+    async def erase_version(self, version_id: UUID) -> None:
+        await self.session.execute(
+            delete(ChunkRow).where(
+                ChunkRow.org_id == self.tenant.org_id, ChunkRow.document_version_id == version_id
+            )
+        )

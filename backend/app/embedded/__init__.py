@@ -1,0 +1,18 @@
+"""PostgreSQL with pgvector and Redis for one machine: launch, wait, repair, stop."""
+
+from app.embedded.services import Services, open_services
+from app.embedded.services_file import (
+    ServicesFile,
+    read_services_file,
+    remove_services_file,
+    write_services_file,
+)
+
+__all__ = [
+    "Services",
+    "ServicesFile",
+    "open_services",
+    "read_services_file",
+    "remove_services_file",
+    "write_services_file",
+]

@@ -1,0 +1,139 @@
+"""Makes the PostgreSQL cluster, and in it the database and the role of the application."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from signal import Signals
+
+import asyncpg
+
+from app.core.errors import Misconfigured
+from app.embedded.failures import log_end, start_failure
+from app.embedded.places import Places
+from app.embedded.ports import LOOPBACK
+from app.embedded.private import private_folder, write_private
+from app.embedded.process import Command, exited, launch, stop
+
+OWNER = "postgres"
+APP_ROLE = "orrery_app"
+DATABASE = "orrery"
+
+# Written once into postgresql.conf, where the operator may change them.
+_CONFIGURATION = {
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "effective_cache_size": "1GB",
+    "maintenance_work_mem": "128MB",
+    "random_page_cost": "1.1",
+    "checkpoint_timeout": "15min",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+}
+
+
+async def ensure_cluster(places: Places, *, programs: Path, password: str, timeout_s: float) -> None:
+    """Runs initdb unless there is a cluster. A start that is killed here leaves no half-made cluster.
+
+    Raises:
+        Misconfigured: initdb fails; the message carries its last words.
+    """
+    if _exists(places.cluster):
+        return
+    workspace = _make_workspace(places, password=password)
+    try:
+        await _initdb(places, programs=programs, workspace=workspace, timeout_s=timeout_s)
+        _adopt(workspace / "cluster", places)
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _exists(cluster: Path) -> bool:
+    return (cluster / "PG_VERSION").exists()
+
+
+def _make_workspace(places: Places, *, password: str) -> Path:
+    for remains in places.home.glob(".initdb-*"):
+        shutil.rmtree(remains)
+    workspace = Path(tempfile.mkdtemp(prefix=".initdb-", dir=places.home))
+    private_folder(workspace, account=places.account)
+    write_private(workspace / "password", password, account=places.account)
+    return workspace
+
+
+def _adopt(made: Path, places: Places) -> None:
+    made.rename(places.cluster)
+    if places.relocated:
+        places.cluster_link.symlink_to(places.cluster)
+
+
+async def _initdb(places: Places, *, programs: Path, workspace: Path, timeout_s: float) -> None:
+    log = places.logs / "postgresql.log"
+    offset = log_end(log)
+    command = Command(
+        argv=(
+            str(programs / "initdb"),
+            f"--pgdata={workspace / 'cluster'}",
+            f"--username={OWNER}",
+            f"--pwfile={workspace / 'password'}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--locale=C.UTF-8",
+            "--lc-messages=C",
+            "--no-instructions",
+            *(f"--set={name}={value}" for name, value in _CONFIGURATION.items()),
+        ),
+        cwd=workspace,
+        log=log,
+        account=places.account,
+        death_signal=Signals.SIGKILL,
+    )
+    process = launch(command)
+    try:
+        in_time = await exited(process, timeout_s=timeout_s)
+    finally:
+        await stop(process, ((Signals.SIGTERM, 2.0),))
+    if not in_time or process.returncode != 0:
+        what = "The database could not be created" if in_time else f"initdb took over {timeout_s:g} s"
+        raise Misconfigured(start_failure(what, log=log, offset=offset))
+
+
+async def ensure_database(port: int, *, owner_password: str, app_password: str) -> None:
+    """The database and the login role of the application, which gets `app_password` at every start.
+
+    Raises:
+        Misconfigured: PostgreSQL refuses.
+    """
+    try:
+        connection = await connect(port, user=OWNER, password=owner_password)
+        try:
+            await _ensure_role(connection, app_password)
+            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
+                await connection.execute(f"CREATE DATABASE {DATABASE}")
+        finally:
+            await connection.close()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise Misconfigured(
+            f"The embedded PostgreSQL cannot prepare the database {DATABASE!r} ({error}): "
+            "check that the disk has space, then start again."
+        ) from error
+
+
+async def _ensure_role(connection: asyncpg.Connection, password: str) -> None:
+    if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", APP_ROLE):
+        await connection.execute(f"CREATE ROLE {APP_ROLE}")
+    # The password is hexadecimal, and DDL takes no parameters.
+    await connection.execute(
+        f"ALTER ROLE {APP_ROLE} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION "
+        f"NOBYPASSRLS PASSWORD '{password}'"
+    )
+
+
+async def connect(port: int, *, user: str, password: str) -> asyncpg.Connection:
+    """A connection to the maintenance database, which every cluster has."""
+    return await asyncpg.connect(
+        host=LOOPBACK, port=port, user=user, password=password, database="postgres", ssl=False, timeout=5
+    )

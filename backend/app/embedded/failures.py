@@ -1,0 +1,73 @@
+"""What the operator reads when the services do not start: one sentence, with the remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.core.errors import Misconfigured
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_TAIL_BYTES = 4096
+_TAIL_LINES = 4
+
+
+class DiedAtStart(Misconfigured):
+    """The service ended before it answered; another port or a second try may help."""
+
+
+@contextmanager
+def explained(data_dir: Path) -> Iterator[None]:
+    """Translates operating-system errors inside the block.
+
+    Raises:
+        Misconfigured: disk full, folder not writable, or not usable for another reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Misconfigured(_sentence(error, data_dir)) from error
+
+
+def _sentence(error: OSError, data_dir: Path) -> str:
+    place = str(error.filename or data_dir)
+    if error.errno in _FULL:
+        return f"The disk is full at {place!r}: free some space and start again."
+    reason = error.strerror or str(error)
+    if error.errno in _FORBIDDEN:
+        return (
+            f"User id {os.geteuid()} may not write {place!r} ({reason}): "
+            "change its owner, or set ORRERY_DATA_DIR to a folder of this user."
+        )
+    return (
+        f"The data folder {str(data_dir)!r} cannot be used ({reason}: {place!r}): "
+        "repair it, or set ORRERY_DATA_DIR to another folder."
+    )
+
+
+def start_failure(what: str, *, log: Path, offset: int) -> str:
+    """The sentence for a service that did not start: `what` happened, its last words, what to do."""
+    words = last_lines(log, offset=offset) or "it logged nothing"
+    if os.strerror(errno.ENOSPC) in words:
+        remedy = "free some disk space and start again"
+    else:
+        remedy = f"see {str(log)!r} and start again"
+    return f"{what} ({words}): {remedy}."
+
+
+def log_end(log: Path) -> int:
+    """How many bytes `log` has: what a service says from now on comes after them."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def last_lines(log: Path, *, offset: int) -> str:
+    """The last few lines written to `log` after byte `offset`, joined by ` | `."""
+    with log.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(offset, size - _TAIL_BYTES) if size >= offset else 0)
+        lines = stream.read().decode(errors="replace").splitlines()
+    return " | ".join(line.strip() for line in lines[-_TAIL_LINES:] if line.strip())

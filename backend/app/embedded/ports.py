@@ -1,0 +1,34 @@
+"""Free TCP ports on the loopback interface."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+
+LOOPBACK = "127.0.0.1"
+
+# Below every system's range of ephemeral ports: a service that is restarted on its port must not find it
+# taken by somebody's outgoing connection.
+_FIRST, _LAST = 15000, 32000
+_TRIES = 50
+
+
+def free_port() -> int:
+    """A port that nobody listens on now; the caller must cope with losing it before it binds."""
+    for _ in range(_TRIES):
+        port = _FIRST + secrets.randbelow(_LAST - _FIRST)
+        if _bindable(port):
+            return port
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,89 @@
+"""`services.json`: how the other commands of this machine find a running `orrery serve`."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+import psutil
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from app.core.config import Settings
+from app.core.errors import Misconfigured
+from app.embedded.failures import explained
+from app.embedded.leftovers import runs
+from app.embedded.places import SERVICES_FILE
+from app.embedded.private import private_folder, write_private
+from app.embedded.services import Services
+
+
+class ServicesFile(BaseModel):
+    """What `serve` tells. The URLs of the services carry passwords, hence mode 0600."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pid: int = Field(gt=0)
+    api_url: str
+    database_url: str = Field(repr=False)
+    migration_url: str = Field(repr=False)
+    redis_url: str = Field(repr=False)
+    started_at: AwareDatetime
+
+
+def write_services_file(settings: Settings, services: Services, *, api_url: str) -> ServicesFile:
+    """Announces this process in the run folder; replaces what another one announced there.
+
+    Raises:
+        Misconfigured: the folder cannot be written.
+    """
+    content = ServicesFile(
+        pid=os.getpid(),
+        api_url=api_url,
+        database_url=services.database_url,
+        migration_url=services.migration_url,
+        redis_url=services.redis_url,
+        started_at=datetime.now(UTC),
+    )
+    with explained(settings.data_dir):
+        folder = settings.run_dir.resolve()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write_private(private_folder(folder) / SERVICES_FILE, content.model_dump_json(indent=2) + "\n")
+    return content
+
+
+def read_services_file(settings: Settings) -> ServicesFile | None:
+    """What the running `serve` announced; None if there is no file or its process is dead.
+
+    Raises:
+        Misconfigured: the file belongs to another user or to another version.
+    """
+    path = settings.run_dir / SERVICES_FILE
+    with explained(settings.data_dir):
+        try:
+            content = ServicesFile.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise Misconfigured(
+                f"{str(path)!r} was not written by this version of Orrery: restart 'orrery serve'."
+            ) from error
+    return content if _lives(content.pid) else None
+
+
+def remove_services_file(settings: Settings) -> None:
+    """Takes back what this process announced; leaves the announcement of another process alone."""
+    path = settings.run_dir / SERVICES_FILE
+    with explained(settings.data_dir):
+        try:
+            content = ServicesFile.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return
+        if content.pid == os.getpid():
+            path.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return runs(psutil.Process(pid))
+    except psutil.Error:
+        return False

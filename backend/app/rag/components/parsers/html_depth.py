@@ -1,0 +1,38 @@
+"""Bounds how deep a document nests: building a tree of depth n takes time in n squared."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_DEPTH: Final = 512  # where browsers stop nesting, too
+
+_TAG = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|textarea|title)\b.*?(?:</\1\b|\Z)|<(/?)([a-z][^\s/>]*)[^>]*>?",
+    re.IGNORECASE | re.DOTALL,
+)
+# Elements that never nest in themselves (void, or closed by their next sibling).
+_UNCOUNTED: Final = frozenset(
+    "area base br col embed hr img input link meta param source track wbr p li dt dd tr td th thead tbody tfoot"
+    " option optgroup colgroup rp rt html head body".split()
+)
+
+
+def flatten(html: str) -> str:
+    """`html` without the tags deeper than `MAX_DEPTH`; their text stays."""
+    if html.count("<") <= MAX_DEPTH:
+        return html
+    depth, kept_from, kept = 0, 0, []
+    for tag in _TAG.finditer(html):
+        name = tag[3]
+        if name is None or name.lower() in _UNCOUNTED:
+            continue
+        if tag[2]:
+            too_deep, depth = depth > MAX_DEPTH, max(0, depth - 1)
+        else:
+            depth += 1
+            too_deep = depth > MAX_DEPTH
+        if too_deep:
+            kept.append(html[kept_from : tag.start()])
+            kept_from = tag.end()
+    return html if not kept_from else "".join(kept) + html[kept_from:]

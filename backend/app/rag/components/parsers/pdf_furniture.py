@@ -1,0 +1,59 @@
+"""Running heads and feet of a PDF: lines apart from the body, at the same place on most pages."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from app.rag.components.parsers.pdf_lines import Line
+
+_HEAD, _FOOT = 0.88, 0.1  # shares of the page height beyond which a line may be furniture
+_MIN_PAGES: Final = 3
+_SHARE: Final = 0.4  # below one half, because left and right pages often differ
+_GRID: Final = 4  # points
+_APART: Final = 1.7  # of a line's size: what stands nearer to the body belongs to it
+# A page number with or without its word, alone or after a dash. Other numbers ("Chapter 3") are content.
+_PAGE_NUMBER = re.compile(
+    r"(?:.*\s[|\u00b7\u2022\u2013\u2014-]\s*)?[\W_]*(?:(?:page|p\.|seite|p\u00e1gina|pagina|pag\.|strona|\u7b2c)\s*)?"
+    r"(\d{1,5}|[ivxlc]{1,7})(?:\s*(?:of|/|von|de|di|z|sur)\s*(\d{1,5}))?[\W_\u9875\u30da\u30fc\u30b8]*",
+    re.IGNORECASE,
+)
+
+Place = tuple[str, int]
+
+
+def without_furniture(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
+    """The pages without running heads, feet and page numbers."""
+    seen = Counter(place for page in pages for place in {_place(line) for line in page if _at_edge(line)})
+    needed = max(_MIN_PAGES, _SHARE * len(pages))
+    running = {place for place, count in seen.items() if count >= needed}
+    body = [_body(page, running) for page in pages] if running else []
+    return body if any(body) else [list(page) for page in pages]
+
+
+def _body(page: Sequence[Line], running: set[Place]) -> list[Line]:
+    suspects = {index for index, line in enumerate(page) if _at_edge(line) and _place(line) in running}
+    kept = [line.bottom for index, line in enumerate(page) if index not in suspects]
+    # From the middle of the page outwards, so that a line joins the body through its neighbour.
+    for index in sorted(suspects, key=lambda each: abs(page[each].at - 0.5)):
+        line = page[index]
+        if any(abs(line.bottom - bottom) < _APART * line.size for bottom in kept):
+            suspects.discard(index)
+            kept.append(line.bottom)
+    return [line for index, line in enumerate(page) if index not in suspects]
+
+
+def _at_edge(line: Line) -> bool:
+    return line.at >= _HEAD or line.at <= _FOOT
+
+
+def _place(line: Line) -> Place:
+    """What the line says, any page number for any other, and how high it stands."""
+    return " ".join(_constant(cell.text) for cell in line.cells), round(line.bottom / _GRID)
+
+
+def _constant(text: str) -> str:
+    found = _PAGE_NUMBER.fullmatch(text)
+    return text if found is None else text[: found.start(1)] + "#" + text[found.end(1) :]

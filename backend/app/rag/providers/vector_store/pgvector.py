@@ -1,0 +1,232 @@
+"""Vectors in PostgreSQL: exact dense and BM25 legs on one table, document frequencies on another.
+
+Writes go through a connection whose transaction the caller owns, so that an index change and the
+document's state change are one. Scores are inner products; higher is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from pgvector import SparseVector as PgSparse
+from sqlalchemy import Select, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.rag.providers.vector_store.pgvector_tables import SPARSE_DIMENSIONS, entries, terms
+from app.rag.types import Dense, Hit, SparseVector, VectorEntry
+
+Connect = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+
+_BATCH = 200
+# Locks terms in ascending order, so that two documents sharing words never wait for each other in a ring.
+_COUNT_TERMS = text(
+    """
+    INSERT INTO vector_terms AS t (org_id, index_id, term, documents)
+    SELECT org_id, index_id, term, :sign * count(*) FROM vector_entries, unnest(terms) AS term
+    WHERE org_id = :org AND index_id = :index AND document_version_id = :version AND visible = :visible
+    GROUP BY org_id, index_id, term ORDER BY term
+    ON CONFLICT (org_id, index_id, term) DO UPDATE SET documents = t.documents + excluded.documents
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Chunks, and their terms added up: what BM25 needs as N and N × average length."""
+
+    chunks: int
+    terms: int
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(self.chunks + other.chunks, self.terms + other.terms)
+
+    def __sub__(self, other: Totals) -> Totals:
+        return Totals(self.chunks - other.chunks, self.terms - other.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class PgVector:
+    """One organization's entries in one index version."""
+
+    connect: Connect
+    org_id: UUID
+    index_id: UUID
+
+    async def upsert(self, new: Sequence[VectorEntry]) -> None:
+        """Stores entries that no search sees until `publish`."""
+        async with self.connect() as connection:
+            for start in range(0, len(new), _BATCH):
+                rows = [self._row(entry) for entry in new[start : start + _BATCH]]
+                await connection.execute(insert(entries).on_conflict_do_nothing(), rows)
+
+    async def stored(self, version_id: UUID) -> set[UUID]:
+        """Chunk ids of a version that have an entry."""
+        statement = self._mine(entries.c.chunk_id).where(entries.c.document_version_id == version_id)
+        async with self.connect() as connection:
+            return set((await connection.execute(statement)).scalars())
+
+    async def known(self, hashes: Sequence[bytes]) -> dict[bytes, Dense]:
+        """Vectors of texts that this index has embedded before, by text hash."""
+        statement = (
+            self._mine(entries.c.text_hash, entries.c.dense)
+            .where(entries.c.text_hash.in_(hashes))
+            .distinct(entries.c.text_hash)
+        )
+        async with self.connect() as connection:
+            rows = (await connection.execute(statement)).tuples()
+            return {digest: np.asarray(dense, dtype=np.float32) for digest, dense in rows}
+
+    async def publish(self, document_id: UUID, version_id: UUID) -> Totals:
+        """Shows a version's entries and removes the document's other versions; answers what changed."""
+        async with self.connect() as connection:
+            others = await connection.execute(
+                self._mine(entries.c.document_version_id)
+                .where(entries.c.document_id == document_id, entries.c.document_version_id != version_id)
+                .distinct()
+            )
+            change = Totals(0, 0)
+            for other in others.scalars().all():
+                change -= await self._drop_version(connection, other)
+            await self._count_terms(connection, version_id, sign=1, visible=False)
+            change += await self._totals(connection, entries.c.document_version_id == version_id, ~entries.c.visible)
+            await connection.execute(
+                update(entries)
+                .where(*self._scope(), entries.c.document_version_id == version_id)
+                .values(visible=True)
+            )
+            return change
+
+    async def hide(self, document_id: UUID) -> Totals:
+        """Takes a document out of every search and its words out of the statistics; answers the change."""
+        async with self.connect() as connection:
+            mine = (*self._scope(), entries.c.document_id == document_id, entries.c.visible)
+            gone = await self._totals(connection, entries.c.document_id == document_id, entries.c.visible)
+            shown = await connection.execute(select(entries.c.document_version_id).where(*mine).distinct())
+            for version in shown.scalars().all():
+                await self._count_terms(connection, version, sign=-1, visible=True)
+            await connection.execute(update(entries).where(*mine).values(visible=False))
+            return Totals(0, 0) - gone
+
+    async def remove(self, document_id: UUID) -> int:
+        """Removes every entry of a hidden document; answers how many are left, which must be 0."""
+        mine = entries.c.document_id == document_id
+        async with self.connect() as connection:
+            versions = await connection.execute(
+                self._mine(entries.c.document_version_id).where(mine).distinct()
+            )
+            for version in versions.scalars().all():
+                await self._drop_version(connection, version)
+            left = await connection.execute(self._mine(func.count()).where(mine))
+            return int(left.scalar_one())
+
+    async def dense(self, vector: Dense, *, limit: int) -> list[Hit]:
+        """The nearest chunks by inner product, exactly."""
+        distance = entries.c.dense.max_inner_product(vector)
+        return await self._nearest(distance, limit)
+
+    async def keyword(self, query: SparseVector, *, limit: int) -> list[Hit]:
+        """The best chunks by BM25 among those that share a term with `query`, exactly."""
+        if not query.indices:
+            return []
+        distance = entries.c.sparse.max_inner_product(_pg_sparse(query))
+        return await self._nearest(distance, limit, entries.c.terms.op("&&")(list(query.indices)))
+
+    async def frequencies(self, wanted: Sequence[int]) -> dict[int, int]:
+        """In how many visible chunks each term occurs."""
+        statement = select(terms.c.term, terms.c.documents).where(
+            terms.c.org_id == self.org_id,
+            terms.c.index_id == self.index_id,
+            terms.c.term.in_(wanted),
+            terms.c.documents > 0,
+        )
+        async with self.connect() as connection:
+            return {term: count for term, count in (await connection.execute(statement)).tuples()}
+
+    async def reweigh(self, sparse: Mapping[UUID, SparseVector]) -> None:
+        """Replaces the document weights of chunks; their terms stay what they were."""
+        async with self.connect() as connection:
+            for chunk_id in sorted(sparse):
+                await connection.execute(
+                    update(entries)
+                    .where(*self._scope(), entries.c.chunk_id == chunk_id)
+                    .values(sparse=_pg_sparse(sparse[chunk_id]))
+                )
+
+    async def _nearest(self, distance: Any, limit: int, *where: Any) -> list[Hit]:
+        statement = (
+            self._mine(entries.c.chunk_id, entries.c.document_id, (-distance).label("score"))
+            .where(entries.c.visible, *where)
+            .order_by(distance, entries.c.chunk_id)
+            .limit(limit)
+        )
+        async with self.connect() as connection:
+            return [Hit(*row) for row in (await connection.execute(statement)).tuples()]
+
+    async def _totals(self, connection: AsyncConnection, *where: Any) -> Totals:
+        columns = (func.count(), func.coalesce(func.sum(entries.c.term_count), 0))
+        return Totals(*(await connection.execute(self._mine(*columns).where(*where))).one())
+
+    async def _drop_version(self, connection: AsyncConnection, version_id: UUID) -> Totals:
+        """Deletes a version's entries; answers what of them was visible."""
+        gone = await self._totals(
+            connection, entries.c.document_version_id == version_id, entries.c.visible
+        )
+        await self._count_terms(connection, version_id, sign=-1, visible=True)
+        await connection.execute(
+            delete(entries).where(*self._scope(), entries.c.document_version_id == version_id)
+        )
+        await connection.execute(
+            delete(terms).where(
+                terms.c.org_id == self.org_id, terms.c.index_id == self.index_id, terms.c.documents <= 0
+            )
+        )
+        return gone
+
+    async def _count_terms(
+        self, connection: AsyncConnection, version_id: UUID, *, sign: int, visible: bool
+    ) -> None:
+        await connection.execute(
+            _COUNT_TERMS,
+            {
+                "org": self.org_id,
+                "index": self.index_id,
+                "version": version_id,
+                "sign": sign,
+                "visible": visible,
+            },
+        )
+
+    def _scope(self) -> tuple[Any, Any]:
+        return entries.c.org_id == self.org_id, entries.c.index_id == self.index_id
+
+    def _mine(self, *columns: Any) -> Select[Any]:
+        return select(*columns).where(*self._scope())
+
+    def _row(self, entry: VectorEntry) -> dict[str, Any]:
+        return {
+            "org_id": self.org_id,
+            "index_id": self.index_id,
+            "chunk_id": entry.chunk_id,
+            "document_id": entry.document_id,
+            "document_version_id": entry.document_version_id,
+            "visible": False,
+            "text_hash": entry.text_hash,
+            "term_count": entry.term_count,
+            "terms": list(entry.sparse.indices),
+            "dense": entry.dense,
+            "sparse": _pg_sparse(entry.sparse),
+            "payload": dict(entry.payload),
+        }
+
+
+def _pg_sparse(vector: SparseVector) -> PgSparse:
+    """pgvector counts dimensions from 0 in Python, from 1 in SQL."""
+    return PgSparse(
+        {term - 1: weight for term, weight in zip(vector.indices, vector.values, strict=True)}, SPARSE_DIMENSIONS
+    )

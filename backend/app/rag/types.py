@@ -1,0 +1,102 @@
+"""Types that the rooms of RAG hand to one another. Offsets are Unicode code points into the stored text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+Dense = NDArray[np.float32]
+
+
+class BlockKind(StrEnum):
+    HEADING = "heading"
+    PARAGRAPH = "paragraph"
+    LIST = "list"
+    TABLE = "table"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of structure over `ParsedDocument.text[start:end]`; `page` counts from 1."""
+
+    kind: BlockKind
+    start: int
+    end: int
+    page: int | None = None
+    heading_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """A file as text. Blocks are in order and do not overlap; `page_count` is None for unpaged formats."""
+
+    text: str
+    blocks: tuple[Block, ...] = ()
+    title: str | None = None
+    page_count: int | None = None
+    language: str | None = None
+    media_type: str = "text/plain"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`text == document.text[start:end]` exactly; `page` is the page of `start`; `ordinal` from 0."""
+
+    ordinal: int
+    text: str
+    start: int
+    end: int
+    token_count: int
+    page: int | None = None
+    heading_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """Term ids ascending, 1 ≤ id < 10^9, and their weights."""
+
+    indices: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors of `dimensions` float32. Never blocks the event loop."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    async def embed(self, texts: Sequence[str]) -> Dense:
+        """Shape (len(texts), dimensions), in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VectorEntry:
+    """One chunk in a vector store: vectors, ids and filter payload; never the text."""
+
+    chunk_id: UUID
+    document_id: UUID
+    document_version_id: UUID
+    text_hash: bytes
+    term_count: int
+    dense: Dense
+    sparse: SparseVector
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    chunk_id: UUID
+    document_id: UUID
+    score: float

@@ -1,0 +1,157 @@
+"""What every process shares, opened once: database, blobs, models, parsers, the executor of runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.agent.factory import AgentFactory
+from app.agent.graph.compiler import AgentCompiler
+from app.core.blobs import Blobs, open_blobs
+from app.core.config import Settings
+from app.core.errors import Misconfigured
+from app.core.ids import new_id
+from app.core.security import derive_key, master_key
+from app.db.connection import open_engine
+from app.db.migrate import check_runtime_role
+from app.db.session import Database, Tenant, Wake, make_database
+from app.rag.components.parsers.limits import ParseLimits
+from app.rag.components.parsers.pool import ParserPool
+from app.rag.providers.model.minilm import MiniLM
+from app.rag.providers.model.query_cache import CachedQueries
+from app.services.agent_service import AgentService
+from app.services.auth_service import AuthService
+from app.services.ingestion_service import Parse
+from app.services.llm.extractive import Extractive
+from app.services.model_resolver import MakeModel, ModelResolver, local_models
+from app.services.rag_service import CollectionRetriever, RagService
+from app.services.runs.event_log import EventLog
+from app.services.runs.executor import Executor
+from app.services.runs.leases import LOCAL
+from app.services.runs.streams import RunStreams
+from app.services.runs.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Open for as long as the process serves or works."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    embedder: CachedQueries
+    parse: Parse
+    auth: AuthService
+    executor: Executor
+    streams: RunStreams
+    compiler: AgentCompiler
+    providers: dict[str, MakeModel]
+
+    def rag(self, tenant: Tenant) -> RagService:
+        return RagService(self.database, tenant, self.embedder)
+
+    def agents(self, tenant: Tenant, principal: UUID) -> AgentService:
+        return AgentService(
+            database=self.database,
+            tenant=tenant,
+            principal=principal,
+            compiler=self.compiler,
+            models=ModelResolver(self.database, tenant, self.providers),
+            executor=self.executor,
+            streams=self.streams,
+        )
+
+    async def check(self) -> dict[str, str]:
+        """What this process depends on, each `ok` or why not."""
+        try:
+            async with asyncio.timeout(2), self.database.engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except Exception as error:
+            return {"database": type(error).__name__}
+        return {"database": "ok"}
+
+
+def process_name(settings: Settings) -> str:
+    """Who holds this process's leases. With embedded services only this machine can be meant."""
+    host = LOCAL if settings.database_url is None else socket.gethostname()
+    return f"{host}:{os.getpid()}:{new_id().hex[-8:]}"
+
+
+@asynccontextmanager
+async def open_resources(
+    settings: Settings, *, database_url: str, wake: Wake, owner: str
+) -> AsyncIterator[Resources]:
+    """Opens everything; closes it in reverse. The executor is opened by `serving`, where runs execute."""
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(
+            open_engine(
+                database_url,
+                pool_size=settings.database_pool_size,
+                timeout_s=settings.database_timeout_s,
+                prepared=settings.database_prepared_statements,
+            )
+        )
+        await check_runtime_role(engine)
+        database = make_database(engine, wake)
+        local = MiniLM(
+            settings.data_dir.resolve() / "models",
+            threads=settings.embedding_threads,
+            batch_size=settings.embedding_batch_size,
+            int8=settings.embedding_int8,
+        )
+        embedder = CachedQueries(local)
+        parsers = await stack.enter_async_context(ParserPool(size=settings.parse_processes))
+        watch = Watch()
+        providers = {"local": local_models(Extractive(embedder))}
+        factory = AgentFactory()
+        executor = Executor(
+            database=database,
+            log=EventLog(database, watch),
+            factory=factory,
+            retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
+            models=lambda tenant: ModelResolver(database, tenant, providers),
+            owner=owner,
+            lease_s=settings.lease_s,
+            timeout_s=settings.run_timeout_s,
+            concurrency=settings.run_concurrency,
+            sweep_interval_s=settings.sweep_interval_s,
+            grace_s=settings.shutdown_grace_s,
+        )
+        yield Resources(
+            settings=settings,
+            database=database,
+            blobs=open_blobs(settings.blob_url, settings.data_dir),
+            embedder=embedder,
+            parse=partial(parsers.parse, limits=parse_limits(settings)),
+            auth=AuthService(database, derive_key(master_key(settings), "api-keys")),
+            executor=executor,
+            streams=RunStreams(database, watch),
+            compiler=AgentCompiler(),
+            providers=providers,
+        )
+
+
+def parse_limits(settings: Settings) -> ParseLimits:
+    return ParseLimits(
+        timeout_s=settings.parse_timeout_s,
+        memory_bytes=settings.parse_memory_bytes,
+        max_pages=settings.parse_max_pages,
+        max_text_bytes=settings.parse_max_text_bytes,
+        max_archive_ratio=settings.parse_max_archive_ratio,
+    )
+
+
+def demanded(value: object, name: str) -> str:
+    """A setting that this process cannot do without."""
+    secret = getattr(value, "get_secret_value", None)
+    if value is None or secret is None:
+        raise Misconfigured(f"{name} is not set, and no running `orrery serve` was found in the data folder.")
+    return str(secret())

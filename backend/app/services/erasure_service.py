@@ -1,0 +1,84 @@
+"""Erasure: what was deleted is removed from every store, and looked for afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.core.blobs import Blobs
+from app.core.constants import INGEST_QUEUE
+from app.core.errors import Unavailable
+from app.core.ids import new_id
+from app.db.postgres.models.jobs import WorkItem, WorkState
+from app.db.postgres.models.rag import Document
+from app.db.postgres.repositories.rag import Collections, Documents, Files, Indexes, Versions
+from app.db.postgres.repositories.work import Claim, WorkItems
+from app.db.session import Database, wake_after
+from app.services.vector_stores import store_in
+
+_AT_ONCE = 100
+
+
+@dataclass(slots=True)
+class ErasureService:
+    """Handlers of `erase_document`, `erase_collection` and `erase_blob`. Each may be repeated."""
+
+    database: Database
+    blobs: Blobs
+
+    async def erase_document(self, claim: Claim) -> None:
+        """Vectors first, until none is left, then blobs, then rows: nothing can point at what is gone."""
+        async with self.database.unit_of_work(claim.tenant) as session:
+            document = await Documents(session, claim.tenant).tombstoned(claim.subject_id)
+            await WorkItems(session, claim.tenant).guard(claim, stage="vectors")
+            if document is not None:
+                for index in await Indexes(session, claim.tenant).of(document.collection_id, lock=True):
+                    left = await store_in(session, claim.tenant, index.id).remove(document.id)
+                    if left:
+                        raise Unavailable(f"{left} vectors of document {document.id} are still stored.")
+                versions = await Versions(session, claim.tenant).of(document.id)
+                files = [await Files(session, claim.tenant).get(version.file_id) for version in versions]
+        if document is not None:
+            for file in files:
+                await self.blobs.delete(file.blob_key)
+        async with self.database.unit_of_work(claim.tenant) as session:
+            if document is not None:
+                await Documents(session, claim.tenant).erase(document.id)
+                for file in files:
+                    await Files(session, claim.tenant).erase(file.id)
+            await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
+
+    async def erase_collection(self, claim: Claim) -> None:
+        """Queues the erasure of each document, waits for the last, then erases the collection's own rows."""
+        async with self.database.unit_of_work(claim.tenant) as session:
+            items = WorkItems(session, claim.tenant)
+            await items.guard(claim, stage="documents")
+            left = await Documents(session, claim.tenant).hidden_in(claim.subject_id, limit=_AT_ONCE)
+            for document in left:
+                await self._queue_document(items, claim, document)
+            if not left:
+                await Collections(session, claim.tenant).erase(claim.subject_id)
+                await items.finish(claim, WorkState.SUCCEEDED)
+                return
+            await items.pause(claim, delay_s=1)
+            wake_after(session, INGEST_QUEUE)
+
+    async def erase_blob(self, claim: Claim) -> None:
+        await self.blobs.delete(claim.payload["blob_key"])
+        async with self.database.unit_of_work(claim.tenant) as session:
+            await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
+
+    async def _queue_document(self, items: WorkItems, claim: Claim, document: Document) -> None:
+        if await items.has_open(document.id, "erase_document"):
+            return
+        await items.cancel_open(document.id)
+        await items.add(
+            WorkItem(
+                org_id=claim.org_id,
+                id=new_id(),
+                project_id=claim.project_id,
+                queue=INGEST_QUEUE,
+                kind="erase_document",
+                job_id=claim.job_id,
+                subject_id=document.id,
+            )
+        )

@@ -1,0 +1,310 @@
+"""Ingestion: one document version from its bytes to search, stage by stage.
+
+accepted → parsing → chunking → embedding → indexing → ready. Each stage ends in a transaction that is
+guarded by the work item's fence, so a late or second worker writes nothing, and begins by looking whether
+its result is stored already, so a document whose worker died goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.blobs import Blobs
+from app.core.constants import INGEST_QUEUE
+from app.core.ids import new_id, stable_id
+from app.db.base import Json
+from app.db.postgres.models.jobs import WorkItem, WorkState
+from app.db.postgres.models.rag import Document, DocumentStatus, DocumentVersion, IndexVersion
+from app.db.postgres.repositories.rag import (
+    Chunks,
+    Documents,
+    Files,
+    Indexes,
+    PipelineVersions,
+    Versions,
+)
+from app.db.postgres.repositories.work import Claim, LeaseLost, WorkItems
+from app.db.session import Database, wake_after
+from app.rag.indexing import Indexed, average_length, indexed
+from app.rag.pipeline.compiler import compile_ingestion
+from app.rag.types import Block, BlockKind, Chunk, Embedder, ParsedDocument, VectorEntry
+from app.services.vector_stores import store_in
+
+REWEIGH = "reweigh"
+ERASE_BLOB = "erase_blob"
+MAX_DRIFT = 0.2
+
+
+class Parse(Protocol):
+    """File to text; `media_type` overrules what its content looks like."""
+
+    async def __call__(self, path: Path, name: str, *, media_type: str | None = None) -> ParsedDocument: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an item is about, read at its start."""
+
+    document: Document
+    version: DocumentVersion
+    index: IndexVersion
+    pipeline: Json
+    blob_key: str
+    name: str
+
+
+@dataclass(slots=True)
+class IngestionService:
+    """Handlers of the work items `ingest` and `reweigh`."""
+
+    database: Database
+    blobs: Blobs
+    parse: Parse
+    embedder: Embedder
+    batch_size: int = 64
+
+    async def ingest(self, claim: Claim) -> None:
+        """Brings one version to `ready`. Raises what ends or postpones the item."""
+        subject = await self._begin(claim)
+        parsed = await self._parsed(claim, subject)
+        chunks = await self._chunked(claim, subject, parsed)
+        await self._embedded(claim, subject, parsed, chunks)
+        await self._publish(claim, subject, parsed, chunks)
+
+    async def failed(self, claim: Claim, reason: Json) -> None:
+        """Shows a final failure on the document, with the stage it happened in, and ends the item."""
+        async with self.database.unit_of_work(claim.tenant) as session:
+            documents = Documents(session, claim.tenant)
+            document = await documents.tombstoned(claim.subject_id, lock=True)
+            item = await WorkItems(session, claim.tenant).get(claim.id)
+            error = reason | {"stage": item.stage or DocumentStatus.ACCEPTED.value}
+            await WorkItems(session, claim.tenant).finish(claim, WorkState.FAILED, error=error)
+            if document is not None and "version_id" in claim.payload:
+                await documents.set_status(
+                    document.id, UUID(claim.payload["version_id"]), DocumentStatus.FAILED, error=error
+                )
+
+    async def reweigh(self, claim: Claim) -> None:
+        """Re-encodes the keyword weights of an index whose average length has drifted from its texts."""
+        async with self.database.unit_of_work(claim.tenant) as session:
+            index = await Indexes(session, claim.tenant).get(claim.subject_id)
+            average = index.term_total / max(1, index.chunk_count)
+        after: UUID | None = None
+        while True:
+            async with self.database.unit_of_work(claim.tenant) as session:
+                await WorkItems(session, claim.tenant).guard(claim, stage="reweighing")
+                rows = await Chunks(session, claim.tenant).in_collection(
+                    index.collection_id, after=after, limit=200
+                )
+                if not rows:
+                    found = await Indexes(session, claim.tenant).get(index.id, lock=True)
+                    found.average_length = average
+                    await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
+                    return
+                weights = {
+                    row.chunk.id: indexed(row.title, row.chunk.text, row.language).sparse(average)
+                    for row in rows
+                }
+                await store_in(session, claim.tenant, index.id).reweigh(weights)
+                after = rows[-1].chunk.id
+
+    async def _begin(self, claim: Claim) -> Subject:
+        version_id = UUID(claim.payload["version_id"])
+        async with self._writing(claim, DocumentStatus.PARSING) as (session, document):
+            version = await Versions(session, claim.tenant).get(version_id)
+            pipeline = await PipelineVersions(session, claim.tenant).get(version.pipeline_version_id)
+            file = await Files(session, claim.tenant).get(version.file_id)
+            index = (await Indexes(session, claim.tenant).live([document.collection_id]))[0]
+            return Subject(document, version, index, pipeline.document, file.blob_key, file.name)
+
+    async def _parsed(self, claim: Claim, subject: Subject) -> ParsedDocument:
+        version = subject.version
+        if version.text is not None:
+            return _restored(version)
+        async with self.blobs.as_file(subject.blob_key) as path:
+            parsed = await self.parse(path, subject.name, media_type=claim.payload.get("media_type"))
+        async with self._writing(claim, DocumentStatus.CHUNKING) as (session, document):
+            stored = await Versions(session, claim.tenant).get(version.id)
+            stored.text, stored.blocks = parsed.text, [_dump(block) for block in parsed.blocks]
+            stored.parsed_metadata = {
+                "title": parsed.title,
+                "page_count": parsed.page_count,
+                "language": parsed.language,
+                "media_type": parsed.media_type,
+            }
+            if document.newest_version_id == version.id:
+                document.media_type, document.page_count = parsed.media_type, parsed.page_count
+                document.language = parsed.language
+                if parsed.title and not claim.payload.get("title_given"):
+                    document.title = parsed.title
+                subject.document.title = document.title
+        return parsed
+
+    async def _chunked(self, claim: Claim, subject: Subject, parsed: ParsedDocument) -> list[Chunk]:
+        chunker = compile_ingestion(subject.pipeline).chunker
+        chunks = await asyncio.to_thread(chunker.chunk, parsed)
+        version, org = subject.version, claim.org_id
+        rows: list[dict[str, Any]] = [
+            {
+                "org_id": org,
+                "id": _chunk_id(version, chunk),
+                "document_id": version.document_id,
+                "document_version_id": version.id,
+                "pipeline_version_id": version.pipeline_version_id,
+                "ordinal": chunk.ordinal,
+                "text": chunk.text,
+                "start_offset": chunk.start,
+                "end_offset": chunk.end,
+                "page": chunk.page,
+                "heading_path": list(chunk.heading_path),
+                "token_count": chunk.token_count,
+            }
+            for chunk in chunks
+        ]
+        async with self._writing(claim, DocumentStatus.EMBEDDING) as (session, _):
+            await Chunks(session, claim.tenant).store(rows)
+        return chunks
+
+    async def _embedded(
+        self, claim: Claim, subject: Subject, parsed: ParsedDocument, chunks: list[Chunk]
+    ) -> None:
+        title = subject.document.title
+        texts = await asyncio.to_thread(
+            lambda: [indexed(title, chunk.text, parsed.language) for chunk in chunks]
+        )
+        async with self.database.unit_of_work(claim.tenant) as session:
+            average = await Indexes(session, claim.tenant).fix_average(
+                subject.index.id, average_length(texts)
+            )
+            stored = await store_in(session, claim.tenant, subject.index.id).stored(subject.version.id)
+        waiting = [
+            (chunk, text)
+            for chunk, text in zip(chunks, texts, strict=True)
+            if _chunk_id(subject.version, chunk) not in stored
+        ]
+        for start in range(0, len(waiting), self.batch_size):
+            batch = waiting[start : start + self.batch_size]
+            entries = await self._entries(claim, subject, batch, average)
+            last = start + self.batch_size >= len(waiting)
+            stage = DocumentStatus.INDEXING if last else DocumentStatus.EMBEDDING
+            async with self._writing(claim, stage) as (session, _):
+                await store_in(session, claim.tenant, subject.index.id).upsert(entries)
+
+    async def _entries(
+        self, claim: Claim, subject: Subject, batch: list[tuple[Chunk, Indexed]], average: float
+    ) -> list[VectorEntry]:
+        """Vectors come from the index where it knows the text already, from the model otherwise."""
+        digests = [text.digest for _, text in batch]
+        async with self.database.unit_of_work(claim.tenant) as session:
+            vectors = await store_in(session, claim.tenant, subject.index.id).known(digests)
+        fresh = {text.digest: text.text for _, text in batch if text.digest not in vectors}
+        embedded = await self.embedder.embed(list(fresh.values()))
+        vectors |= dict(zip(fresh, embedded, strict=True))
+        return [
+            VectorEntry(
+                chunk_id=_chunk_id(subject.version, chunk),
+                document_id=subject.document.id,
+                document_version_id=subject.version.id,
+                text_hash=text.digest,
+                term_count=len(text.tokens),
+                dense=vectors[text.digest],
+                sparse=text.sparse(average),
+                payload=subject.document.doc_metadata,
+            )
+            for chunk, text in batch
+        ]
+
+    async def _publish(
+        self, claim: Claim, subject: Subject, parsed: ParsedDocument, chunks: list[Chunk]
+    ) -> None:
+        """One transaction: the new version is searched, the old one is gone, the item is done."""
+        version = subject.version
+        async with self._writing(claim, DocumentStatus.INDEXING) as (session, document):
+            indexes = Indexes(session, claim.tenant)
+            index = await indexes.get(subject.index.id, lock=True)
+            change = await store_in(session, claim.tenant, index.id).publish(document.id, version.id)
+            index.chunk_count += change.chunks
+            index.term_total += change.terms
+            language = parsed.language or "unknown"
+            if language not in index.languages:
+                index.languages = [*index.languages, language]
+            document.version_id, document.chunk_count = version.id, len(chunks)
+            await session.flush()
+            await Documents(session, claim.tenant).set_status(document.id, version.id, DocumentStatus.READY)
+            items = WorkItems(session, claim.tenant)
+            await items.finish(claim, WorkState.SUCCEEDED)
+            if claim.job_id and not await items.open_in_job(claim.job_id) and _drifted(index):
+                await items.add(_follow_up(claim, REWEIGH, index.id))
+                wake_after(session, INGEST_QUEUE)
+            await self._drop_older(session, claim, version)
+
+    async def _drop_older(self, session: AsyncSession, claim: Claim, version: DocumentVersion) -> None:
+        """Deletes the rows of older versions; their blobs go through the outbox."""
+        for old in await Versions(session, claim.tenant).of(version.document_id):
+            if old.ordinal < version.ordinal:
+                file = await Files(session, claim.tenant).get(old.file_id)
+                payload = {"blob_key": file.blob_key}
+                await WorkItems(session, claim.tenant).add(_follow_up(claim, ERASE_BLOB, file.id, payload))
+                await Versions(session, claim.tenant).erase(old.id)
+                await Files(session, claim.tenant).erase(file.id)
+                wake_after(session, INGEST_QUEUE)
+
+    @asynccontextmanager
+    async def _writing(
+        self, claim: Claim, stage: DocumentStatus
+    ) -> AsyncIterator[tuple[AsyncSession, Document]]:
+        """A transaction that holds the document, then the item (everybody locks in this order)."""
+        async with self.database.unit_of_work(claim.tenant) as session:
+            documents = Documents(session, claim.tenant)
+            document = await documents.tombstoned(claim.subject_id, lock=True)
+            if document is None or document.deleted_at is not None:
+                raise LeaseLost(f"The document {claim.subject_id} is deleted.")
+            await WorkItems(session, claim.tenant).guard(claim, stage=stage.value)
+            await documents.set_status(document.id, UUID(claim.payload["version_id"]), stage)
+            yield session, document
+
+
+def _chunk_id(version: DocumentVersion, chunk: Chunk) -> UUID:
+    return stable_id(version.id, version.pipeline_version_id, chunk.ordinal)
+
+
+def _drifted(index: IndexVersion) -> bool:
+    if not index.chunk_count or not index.average_length:
+        return False
+    return abs(index.term_total / index.chunk_count / index.average_length - 1) > MAX_DRIFT
+
+
+def _follow_up(claim: Claim, kind: str, subject_id: UUID, payload: Json | None = None) -> WorkItem:
+    return WorkItem(
+        org_id=claim.org_id,
+        id=new_id(),
+        project_id=claim.project_id,
+        queue=INGEST_QUEUE,
+        kind=kind,
+        subject_id=subject_id,
+        payload=payload or {},
+    )
+
+
+def _dump(block: Block) -> list[Any]:
+    return [block.kind.value, block.start, block.end, block.page, list(block.heading_path)]
+
+
+def _restored(version: DocumentVersion) -> ParsedDocument:
+    """What the parsing stage of an earlier attempt stored."""
+    return ParsedDocument(
+        text=version.text or "",
+        blocks=tuple(
+            Block(BlockKind(kind), start, end, page, tuple(path))
+            for kind, start, end, page, path in version.blocks or ()
+        ),
+        **(version.parsed_metadata or {}),
+    )

@@ -1,0 +1,174 @@
+"""Jobs: what people watch, and the draining of the work table that workers do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from app.core.errors import AppError
+from app.core.paging import Page, PageRequest
+from app.db.base import Json
+from app.db.postgres.models.jobs import Job, WorkItem, WorkState
+from app.db.postgres.repositories.work import Claim, JobCounts, Jobs, LeaseLost, WorkItems
+from app.db.session import Database, Tenant
+from app.services.runs.leases import ITEMS, Lease, Leases, claim_items
+
+logger = structlog.get_logger(__name__)
+
+Handler = Callable[[Claim], Awaitable[None]]
+Failed = Callable[[Claim, Json], Awaitable[None]]
+_FIRST_RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A job with what is counted from its items."""
+
+    job: Job
+    counts: JobCounts
+    error: Json | None = None
+
+    @property
+    def status(self) -> WorkState:
+        """`running` while anything is open; then `failed` if one item failed, `cancelled` if one was."""
+        states = self.counts.by_state
+        if states.get(WorkState.RUNNING):
+            return WorkState.RUNNING
+        if states.get(WorkState.QUEUED):
+            return WorkState.QUEUED if len(states) == 1 else WorkState.RUNNING
+        for state in (WorkState.FAILED, WorkState.CANCELLED):
+            if states.get(state):
+                return state
+        return WorkState.SUCCEEDED
+
+
+@dataclass(slots=True)
+class JobService:
+    """Reads jobs of one project."""
+
+    database: Database
+    tenant: Tenant
+
+    async def get(self, job_id: UUID) -> JobState:
+        async with self.database.unit_of_work(self.tenant) as session:
+            job = await Jobs(session, self.tenant).get(job_id)
+            return (await self._states(Jobs(session, self.tenant), WorkItems(session, self.tenant), [job]))[0]
+
+    async def page(self, request: PageRequest) -> Page[JobState]:
+        async with self.database.unit_of_work(self.tenant) as session:
+            jobs = Jobs(session, self.tenant)
+            page = await jobs.page(request)
+            states = await self._states(jobs, WorkItems(session, self.tenant), page.items)
+            return Page(states, page.next_cursor)
+
+    async def items(self, job_id: UUID, request: PageRequest) -> Page[WorkItem]:
+        async with self.database.unit_of_work(self.tenant) as session:
+            await Jobs(session, self.tenant).get(job_id)
+            items = WorkItems(session, self.tenant)
+            return await items.page(request, items.visible().where(WorkItem.job_id == job_id))
+
+    async def _states(self, jobs: Jobs, items: WorkItems, rows: list[Job]) -> list[JobState]:
+        counts = await jobs.counts([job.id for job in rows])
+        states = []
+        for job in rows:
+            state = JobState(job, counts[job.id])
+            if state.status is WorkState.FAILED:
+                failed = await items.of_job(job.id, WorkState.FAILED)
+                message = f"{len(failed)} of {state.counts.total} items failed"
+                state = JobState(job, state.counts, {"code": "items_failed", "message": message})
+            states.append(state)
+        return states
+
+
+@dataclass(slots=True)
+class Drain:
+    """Works a queue off: claims, runs the handler of each item's kind, retries, buries.
+
+    `handlers` end their item themselves, in the transaction that writes its result. `failed` shows an
+    item's final failure to people (the document's status).
+    """
+
+    database: Database
+    handlers: Mapping[str, Handler]
+    failed: Failed
+    owner: str
+    lease_s: float = 30
+    concurrency: int = 4
+    max_attempts: int = 3
+
+    async def run(self, queue: str) -> int:
+        """Works until nothing is due; answers how many items it took."""
+        leases = Leases(self.database, ITEMS, self.owner, self.lease_s)
+        running: set[asyncio.Task[None]] = set()
+        taken = 0
+        async with leases.beating():
+            try:
+                while True:
+                    async with self.database.system_work() as session:
+                        claims = await claim_items(
+                            session,
+                            queue,
+                            owner=self.owner,
+                            lease_s=self.lease_s,
+                            limit=self.concurrency - len(running),
+                        )
+                    taken += len(claims)
+                    for claim in claims:
+                        task = asyncio.create_task(self._one(claim, leases), name=f"item-{claim.id}")
+                        running.add(task)
+                    if not running:
+                        return taken
+                    _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+
+    async def _one(self, claim: Claim, leases: Leases) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an item is worked off in a task")
+        lease = Lease(claim.org_id, claim.id, claim.fence)
+        log = logger.bind(item=str(claim.id), kind=claim.kind, attempt=claim.attempts)
+        async with leases.holding(lease, task.cancel):
+            try:
+                if claim.attempts > self.max_attempts:
+                    raise AppError(
+                        f"The worker died {claim.attempts - 1} times while working on this.",
+                        code="worker_died",
+                    )
+                await self.handlers[claim.kind](claim)
+            except LeaseLost:
+                log.info("item_lost")
+            except asyncio.CancelledError:
+                log.info("item_abandoned")
+                raise
+            except Exception as error:
+                await self._settle(claim, error)
+
+    async def _settle(self, claim: Claim, error: Exception) -> None:
+        """Retries an unexpected error with growing delays; ends the item on a final one."""
+        known = error if isinstance(error, AppError) else None
+        retriable = known is None or known.retriable
+        final = not retriable or claim.attempts >= self.max_attempts
+        reason: Json = {
+            "code": known.code if known else "internal_error",
+            "message": known.detail if known else f"{type(error).__name__} while working",
+            "retriable": retriable,
+        }
+        logger.warning(
+            "item_failed", item=str(claim.id), final=final, **reason, exc_info=None if known else error
+        )
+        try:
+            if final:
+                await self.failed(claim, reason)
+                return
+            async with self.database.unit_of_work(claim.tenant) as session:
+                delay = _FIRST_RETRY_S * 2 ** (claim.attempts - 1)
+                await WorkItems(session, claim.tenant).retry_later(claim, delay_s=delay, error=reason)
+        except LeaseLost:
+            logger.info("item_lost", item=str(claim.id))

@@ -1,0 +1,111 @@
+"""Which sentences answer the question, and whether any does.
+
+Calibrated on two public sets with their passages cut into chunks of 200 tokens, 1 to 8 of them as
+context, retrieved by hybrid search: XQuAD (en; 1,190 questions) and a product documentation (100).
+"Answered" is a question whose passage is among them; "near" has the passage removed, so that others on
+the same subject are left; "far" is a question about the other set. With `_FIT` the model answers
+93 / 87 % (XQuAD / documentation) of the answered questions and declines 82 / 45 % of the near ones
+(many of the documentation's have an answer elsewhere that its labels do not know) and 99.7 / 100 % of
+the far ones. The chosen sentences hold XQuAD's labelled answer in 92 %, in 1.6 sentences on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.services.llm.evidence import Evidence, Reading
+from app.services.llm.rendering import Candidate
+
+MAX_SENTENCES = 4
+_NEAR_BEST = 0.75
+"""A further sentence is said only from this part of the best one's score."""
+_SAME = 0.8
+"""Two sentences with this part of the shorter one's terms in common say the same."""
+_BM25, _COVERAGE, _FRAGMENT = 0.5, 0.5, -0.1
+
+# Logistic regression on greatest cosine and greatest coverage; answered from a probability of 0.4.
+_FIT = {"cosine": 7.5, "coverage": 6.7, "bias": -7.26}
+_FIT_BY_WORDS = {"cosine": 0.0, "coverage": 9.5, "bias": -4.05}
+_LOGIT = -0.405
+
+_ANAPHORA = frozenset(
+    ("he", "her", "his", "it", "its", "she", "such", "that", "their", "these", "they", "this")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    candidate: Candidate
+    score: float
+    terms: frozenset[str]
+
+
+def fits(reading: Reading, cosines: NDArray[np.float32]) -> bool:
+    """Whether the context answers the question. `cosines` are of the question with each sentence.
+
+    Outside English only words count: the embedder may not know the language.
+    """
+    if not reading.evidence:
+        return False
+    weights = _FIT if reading.language in (None, "en") else _FIT_BY_WORDS
+    coverage = max(one.coverage for one in reading.evidence)
+    logit = weights["cosine"] * float(cosines.max()) + weights["coverage"] * coverage + weights["bias"]
+    return logit >= _LOGIT
+
+
+def choose(reading: Reading, cosines: NDArray[np.float32]) -> list[Candidate]:
+    """The best sentences, at most `MAX_SENTENCES`, as they are to be read: the passage of the best
+    one first, within a passage in its own order."""
+    scored = [
+        Scored(one.candidate, float(cosine) + _words(one), one.terms)
+        for one, cosine in zip(reading.evidence, cosines, strict=True)
+    ]
+    chosen: list[Scored] = []
+    ranking = sorted(scored, key=lambda one: -one.score)
+    for one in ranking:
+        if len(chosen) == MAX_SENTENCES or one.score < _NEAR_BEST * ranking[0].score:
+            break
+        if not any(_repeats(one, other) for other in chosen):
+            chosen.append(one)
+    return _in_reading_order(_with_referents(chosen, scored))
+
+
+def _words(one: Evidence) -> float:
+    fragment = one.candidate.text[:1].islower()
+    return _BM25 * one.bm25 + _COVERAGE * one.coverage + (_FRAGMENT if fragment else 0)
+
+
+def _repeats(one: Scored, other: Scored) -> bool:
+    if one.candidate.passage == other.candidate.passage:
+        (start, end), (first, last) = one.candidate.span, other.candidate.span
+        if start < last and first < end:
+            return True
+    shorter = min(len(one.terms), len(other.terms))
+    return shorter > 0 and len(one.terms & other.terms) >= _SAME * shorter
+
+
+def _with_referents(chosen: list[Scored], scored: Sequence[Scored]) -> Iterator[Scored]:
+    """Puts before "It was …" the sentence that says what "it" is, while there is room."""
+    room = MAX_SENTENCES - len(chosen)
+    for one in chosen:
+        place = scored.index(one)
+        before = scored[place - 1] if place else one
+        refers = one.candidate.text.split(maxsplit=1)[0].casefold() in _ANAPHORA
+        beside = before.candidate.passage == one.candidate.passage
+        if refers and beside and room and not any(_repeats(before, other) for other in chosen):
+            room -= 1
+            yield before
+        yield one
+
+
+def _in_reading_order(chosen: Iterator[Scored]) -> list[Candidate]:
+    by_passage: dict[int, list[Candidate]] = {}
+    for one in chosen:
+        by_passage.setdefault(one.candidate.passage, []).append(one.candidate)
+    return [
+        candidate for group in by_passage.values() for candidate in sorted(group, key=lambda one: one.span)
+    ]

@@ -1,0 +1,58 @@
+"""The step journal: what each node did, written under the run's fence before the next step starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from app.agent.core.interfaces import StepRecord
+from app.db.session import Database, Tenant
+from app.services.runs.event_log import RunLog
+
+_RECORD = text(
+    """
+    INSERT INTO agent_run_steps (org_id, run_id, node_path, visit, call, node_type, status, attempts,
+        output, error, usage, started_at, duration_ms)
+    SELECT r.org_id, r.id, :node_path, :visit, 0, :node_type, :status, :attempts,
+        CAST(:output AS jsonb), CAST(:error AS jsonb), CAST(:usage AS jsonb),
+        to_timestamp(CAST(:started_at AS double precision)), :duration_ms
+    FROM agent_runs r
+    WHERE r.org_id = :org AND r.id = :run AND r.fence = :fence AND r.finished_at IS NULL
+    ON CONFLICT DO NOTHING
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunJournal:
+    """One run's journal. Implements `Journal`."""
+
+    database: Database
+    run: RunLog
+
+    async def finished(self, step: StepRecord) -> None:
+        lease = self.run.lease
+        values = {
+            "org": lease.org_id,
+            "run": lease.id,
+            "fence": lease.fence,
+            "node_path": step.node_path,
+            "visit": step.visit,
+            "node_type": step.node_type,
+            "status": step.status,
+            "attempts": step.attempts,
+            "output": _json(step.output),
+            "error": _json(step.error),
+            "usage": _json(step.usage),
+            "started_at": step.started_at_ms / 1000,
+            "duration_ms": step.duration_ms,
+        }
+        async with self.database.unit_of_work(Tenant(lease.org_id)) as session:
+            await session.execute(_RECORD, values)
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(dict(value))

@@ -1,0 +1,181 @@
+"""Leases: who may write a row of work, until when, by the database's clock.
+
+One mechanism for runs and work items: a claim raises the row's `fence` and names an owner; a heartbeat
+prolongs; every write carries the fence; whoever comes too late writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+from sqlalchemy import ColumnElement, Table, and_, func, or_, select, text, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.postgres.models import AgentRun, WorkItem
+from app.db.postgres.models.jobs import WorkState
+from app.db.postgres.repositories.work import Claim
+from app.db.session import Database
+
+logger = structlog.get_logger(__name__)
+
+RUNS: Table = AgentRun.__table__  # type: ignore[assignment]
+ITEMS: Table = WorkItem.__table__  # type: ignore[assignment]
+LOCAL = "local"  # how owners are called that use the embedded database
+LEASE = text("make_interval(secs => :lease)")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A row held by this process. Writes are valid only while the row still has this `fence`."""
+
+    org_id: UUID
+    id: UUID
+    fence: int
+
+
+@dataclass(slots=True)
+class Leases:
+    """The leases that one process (`owner`) holds on one table, kept alive by one heartbeat."""
+
+    database: Database
+    table: Table
+    owner: str
+    lease_s: float
+    held: dict[tuple[UUID, UUID], tuple[Lease, Callable[[], object]]] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def beating(self) -> AsyncIterator[None]:
+        """Prolongs what is held, thrice per lease, for the length of the block."""
+        task = asyncio.create_task(self._beat(), name=f"heartbeat-{self.table.name}")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    @asynccontextmanager
+    async def holding(self, lease: Lease, lost: Callable[[], object]) -> AsyncIterator[None]:
+        """Keeps `lease` alive for the length of the block; calls `lost` once it is somebody else's."""
+        key = (lease.org_id, lease.id)
+        self.held[key] = (lease, lost)
+        try:
+            yield
+        finally:
+            self.held.pop(key, None)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.lease_s / 3)
+            if not self.held:
+                continue
+            try:
+                await self._prolong()
+            except Exception as error:
+                logger.warning("heartbeat_failed", table=self.table.name, error=repr(error))
+
+    async def _prolong(self) -> None:
+        held = dict(self.held)
+        t = self.table
+        mine = [(lease.org_id, lease.id, lease.fence) for lease, _ in held.values()]
+        statement = (
+            update(t)
+            .where(tuple_(t.c.org_id, t.c.id, t.c.fence).in_(mine), t.c.lease_owner == self.owner)
+            .values(lease_until=func.now() + LEASE.bindparams(lease=self.lease_s))
+            .returning(t.c.org_id, t.c.id)
+        )
+        async with self.database.system_work() as session:
+            alive = {(org, row) for org, row in (await session.execute(statement)).tuples()}
+        for key in held.keys() - alive:
+            if key in self.held:
+                logger.warning("lease_lost", table=self.table.name, id=str(key[1]))
+                held[key][1]()
+
+
+async def claim_items(
+    session: AsyncSession, queue: str, *, owner: str, lease_s: float, limit: int
+) -> list[Claim]:
+    """Claims due items of `queue`, oldest first, also those whose holder's lease ran out.
+
+    `session` is one of `system_work`. SKIP LOCKED lets any number of workers claim side by side.
+    """
+    t = ITEMS
+    due = (
+        select(t.c.org_id, t.c.id)
+        .where(
+            t.c.queue == queue,
+            t.c.due_at <= func.now(),
+            or_(
+                t.c.state == WorkState.QUEUED,
+                and_(t.c.state == WorkState.RUNNING, t.c.lease_until < func.now()),
+            ),
+        )
+        .order_by(t.c.due_at, t.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(t)
+        .where(tuple_(t.c.org_id, t.c.id).in_(due))
+        .values(
+            state=WorkState.RUNNING,
+            lease_owner=owner,
+            lease_until=func.now() + LEASE.bindparams(lease=lease_s),
+            fence=t.c.fence + 1,
+            attempts=t.c.attempts + 1,
+            started_at=func.coalesce(t.c.started_at, func.now()),
+        )
+        .returning(
+            t.c.org_id,
+            t.c.id,
+            t.c.project_id,
+            t.c.kind,
+            t.c.subject_id,
+            t.c.attempts,
+            t.c.fence,
+            t.c.job_id,
+            t.c.payload,
+        )
+    )
+    return [Claim(*row) for row in (await session.execute(statement)).tuples()]
+
+
+async def queues_due(session: AsyncSession) -> list[str]:
+    """Queues with work that waits: for the sweeper, which wakes workers that missed a message."""
+    t = ITEMS
+    statement = (
+        select(t.c.queue)
+        .where(
+            t.c.state.in_((WorkState.QUEUED, WorkState.RUNNING)),
+            t.c.due_at <= func.now(),
+            or_(t.c.lease_until.is_(None), t.c.lease_until < func.now()),
+        )
+        .distinct()
+    )
+    return list((await session.execute(statement)).scalars())
+
+
+async def release_owner(database: Database, table: Table, owner: str) -> int:
+    """Ends every lease of a process that is known to be dead, so that nobody waits for it to run out."""
+    return await _release(database, table, table.c.lease_owner == owner)
+
+
+async def release_local(database: Database, table: Table) -> int:
+    """Ends the leases of all processes that used the embedded database before: they died with it."""
+    return await _release(database, table, table.c.lease_owner.startswith(f"{LOCAL}:"))
+
+
+async def _release(database: Database, table: Table, whose: ColumnElement[bool]) -> int:
+    statement = (
+        update(table)
+        .where(whose, table.c.lease_until > func.now())
+        .values(lease_until=func.now())
+        .returning(table.c.id)
+    )
+    async with database.system_work() as session:
+        return len((await session.execute(statement)).all())

@@ -1,0 +1,54 @@
+"""What a worker process does with the work table: the handler of each kind of item, and the draining."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from app.core.config import Settings
+from app.db.session import Wake
+from app.resources import Resources, open_resources
+from app.services.collection_service import ERASE_COLLECTION
+from app.services.document_service import ERASE_DOCUMENT
+from app.services.erasure_service import ErasureService
+from app.services.ingestion_service import ERASE_BLOB, REWEIGH, IngestionService
+from app.services.intake_service import INGEST
+from app.services.job_service import Drain
+from app.services.runs.leases import ITEMS, release_owner
+
+logger = structlog.get_logger(__name__)
+
+
+def make_drain(resources: Resources, owner: str) -> Drain:
+    settings = resources.settings
+    ingestion = IngestionService(resources.database, resources.blobs, resources.parse, resources.embedder)
+    erasure = ErasureService(resources.database, resources.blobs)
+    return Drain(
+        database=resources.database,
+        handlers={
+            INGEST: ingestion.ingest,
+            REWEIGH: ingestion.reweigh,
+            ERASE_DOCUMENT: erasure.erase_document,
+            ERASE_COLLECTION: erasure.erase_collection,
+            ERASE_BLOB: erasure.erase_blob,
+        },
+        failed=ingestion.failed,
+        owner=owner,
+        lease_s=settings.lease_s,
+        concurrency=settings.ingest_concurrency,
+        max_attempts=settings.ingest_max_attempts,
+    )
+
+
+@asynccontextmanager
+async def open_drain(
+    settings: Settings, *, database_url: str, wake: Wake, owner: str
+) -> AsyncIterator[Drain]:
+    """A worker's drain. `owner` names one worker slot: what its dead predecessor held is free at once."""
+    async with open_resources(settings, database_url=database_url, wake=wake, owner=owner) as resources:
+        released = await release_owner(resources.database, ITEMS, owner)
+        if released:
+            logger.info("leases_taken_over", items=released)
+        yield make_drain(resources, owner)

@@ -1,0 +1,76 @@
+"""The one task: drain a queue. One event loop and one set of resources per worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from typing import Any
+
+from celery import signals
+
+from app.core.config import get_settings
+from app.core.logging import configure_logging
+from app.core.processes import die_with_parent
+from app.resources import demanded, process_name
+from app.services.job_service import Drain
+from app.workers.celery_app import app, configure_from_settings, wake
+from app.workers.job_manager import open_drain
+
+
+class WorkerProcess:
+    """Opened when the pool forks a process, closed when it ends."""
+
+    def __init__(self) -> None:
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.drain = self.runner.run(self._open())
+
+    async def _open(self) -> Drain:
+        settings = get_settings()
+        return await self.stack.enter_async_context(
+            open_drain(
+                settings,
+                database_url=demanded(settings.database_url, "ORRERY_DATABASE_URL"),
+                wake=wake,
+                owner=os.environ.get("ORRERY_WORKER_ID") or process_name(settings),
+            )
+        )
+
+    def close(self) -> None:
+        self.runner.run(self.stack.aclose())
+        self.runner.close()
+
+
+_process: WorkerProcess | None = None
+
+
+@signals.celeryd_init.connect
+def _configure(**_: Any) -> None:
+    configure_from_settings()
+
+
+@signals.setup_logging.connect
+def _logging(**_: Any) -> None:
+    configure_logging(get_settings())
+
+
+@signals.worker_process_init.connect
+def _open(**_: Any) -> None:
+    global _process
+    die_with_parent()
+    _process = WorkerProcess()
+
+
+@signals.worker_process_shutdown.connect
+def _close(**_: Any) -> None:
+    if _process is not None:
+        _process.close()
+
+
+@app.task(name="drain")
+def drain(queue: str) -> None:
+    """Works `queue` off. Messages may come twice or not at all; what is due is in the database."""
+    if _process is None:
+        raise RuntimeError("tasks run in a worker process")
+    _process.runner.run(_process.drain.run(queue))

@@ -1,0 +1,111 @@
+"""Application entry point: the API, assembled. `orrery serve` runs it as `main:create_app`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from app import __version__
+from app.api.errors import install_error_handlers
+from app.api.guard import check_permissions
+from app.api.middleware import RequestContext
+from app.api.routers import agents, auth, collections, documents, health, jobs, runs, search
+from app.core.config import Settings, get_settings
+from app.core.constants import API_PREFIX
+from app.core.logging import configure_logging
+from app.db.session import Database
+from app.embedded import read_services_file
+from app.resources import Resources, demanded, open_resources, process_name
+from app.services.runs.leases import queues_due
+from app.workers import celery_app
+
+logger = structlog.get_logger(__name__)
+
+_EXPOSED = ["ETag", "Retry-After", "X-Request-Id"]
+_TAGS = ["auth", "agents", "runs", "collections", "documents", "search", "jobs", "health"]
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API. Services are found by `settings`, else through a running `orrery serve` in the data folder."""
+    settings = settings or get_settings()
+    app = FastAPI(
+        title="Orrery",
+        version=__version__,
+        summary="Self-hosted platform for AI agents",
+        lifespan=_lifespan,
+        docs_url="/docs" if settings.docs_enabled else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs_enabled else None,
+        openapi_tags=[{"name": tag} for tag in _TAGS],
+        max_body_size=settings.max_request_bytes,
+    )
+    app.state.settings = settings
+    api = APIRouter(prefix=API_PREFIX)
+    for module in (auth, agents, runs, collections, documents, search, jobs):
+        api.include_router(module.router)
+    api.include_router(documents.intake_router, max_body_size=settings.max_upload_request_bytes)
+    app.include_router(api)
+    app.include_router(health.router)
+    install_error_handlers(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED,
+        )
+    app.add_middleware(RequestContext)
+    check_permissions(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    configure_logging(settings)
+    async with serving(settings) as resources:
+        app.state.resources = resources
+        yield
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Resources]:
+    """Resources with the executor of runs and the sweeper of queues at work."""
+    found = read_services_file(settings)
+    database_url = found.database_url if found else demanded(settings.database_url, "ORRERY_DATABASE_URL")
+    redis_url = found.redis_url if found else demanded(settings.redis_url, "ORRERY_REDIS_URL")
+    celery_app.configure(redis_url)
+    async with (
+        open_resources(
+            settings, database_url=database_url, wake=celery_app.wake, owner=process_name(settings)
+        ) as resources,
+        resources.executor.running(),
+    ):
+        sweeper = asyncio.create_task(
+            _wake_forever(resources.database, settings.sweep_interval_s), name="queue-sweeper"
+        )
+        try:
+            yield resources
+        finally:
+            sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeper
+
+
+async def _wake_forever(database: Database, interval_s: float) -> None:
+    """Wakes queues whose message was lost, whose retry is due, or whose worker died."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            async with database.system_work() as session:
+                due = await queues_due(session)
+            for queue in due:
+                await database.wake(queue)
+        except Exception as error:
+            logger.warning("queue_sweep_failed", error=repr(error))

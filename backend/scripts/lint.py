@@ -1,0 +1,199 @@
+"""The rules of this house that no general linter knows.
+
+    python scripts/lint.py [ROOT]
+
+prints one line `path:line: rule: message` per violation under ROOT (default: the backend folder)
+and exits 1 if there is one. There is no way to waive a rule for a line.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+MAX_MODULE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+ROOMS = ("app", "alembic", "benchmarks", "scripts", "tests")
+FREE_ROOMS = ("tests", "benchmarks")
+"""Where code may commit, speak raw HTTP and touch LangGraph: it checks the product, it is not it."""
+
+LANGGRAPH = ("app.agent.langgraph_adapter", "app.services.runs.checkpoints")
+HTTP_CLIENTS = ("aiohttp", "http.client", "httpx", "httpx2", "requests", "urllib.request", "urllib3")
+SERIALIZERS = ("_pickle", "cloudpickle", "dill", "jsonpickle", "marshal", "pickle", "shelve")
+VAGUE_NAMES = re.compile(r"(?:^|_)(?:utils?|helpers?|misc|data)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One violation; `path` is relative to the root."""
+
+    path: PurePosixPath
+    line: int
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.rule}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One parsed module."""
+
+    path: PurePosixPath
+    text: str
+    tree: ast.Module
+
+    @property
+    def module(self) -> str:
+        """Dotted name, such as `app.core.egress`; a package's name for its `__init__.py`."""
+        return ".".join(self.path.with_suffix("").parts).removesuffix(".__init__")
+
+    def inside(self, *modules: str) -> bool:
+        """Whether this is one of `modules`, or lies in a package of that name."""
+        return within(self.module, modules)
+
+    def finding(self, line: int, rule: str, message: str) -> Finding:
+        return Finding(self.path, line, rule, message)
+
+
+def within(name: str, modules: Sequence[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of all that is imported, also by `import_module("...")`."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, name.name) for name in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                yield from ((node.lineno, f"{module}.{name.name}") for name in names)
+            case ast.Call(
+                func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield node.lineno, name
+
+
+def comments(text: str) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def check_sizes(source: Source) -> Iterator[Finding]:
+    if source.inside("alembic.versions"):
+        return  # a migration is history: written once, as long as its tables are many
+    lines = len(source.text.splitlines())
+    if lines > MAX_MODULE_LINES:
+        yield source.finding(lines, "module-length", f"{lines} lines, at most {MAX_MODULE_LINES}")
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MAX_FUNCTION_LINES:
+                message = f"{node.name!r} has {lines} lines, at most {MAX_FUNCTION_LINES}"
+                yield source.finding(node.lineno, "function-length", message)
+
+
+def check_name(source: Source) -> Iterator[Finding]:
+    for name in source.module.split("."):
+        if VAGUE_NAMES.search(name):
+            yield source.finding(1, "module-name", f"{name!r} says nothing: name it for what it holds")
+
+
+def check_commit(source: Source) -> Iterator[Finding]:
+    if source.inside("app.db.session", *FREE_ROOMS):
+        return
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="commit")):
+                yield source.finding(node.lineno, "commit", "only app/db/session.py ends a transaction")
+
+
+def check_http(source: Source) -> Iterator[Finding]:
+    if source.inside("app.core.egress", "app.cli", *FREE_ROOMS):
+        return
+    for line, name in imported(source.tree):
+        if within(name, HTTP_CLIENTS):
+            yield source.finding(line, "http-client", f"{name!r}: only app/core/egress.py goes out")
+
+
+def check_langgraph(source: Source) -> Iterator[Finding]:
+    if source.inside(*LANGGRAPH, *FREE_ROOMS):
+        return
+    for line, name in imported(source.tree):
+        if name.partition(".")[0].startswith("langgraph"):
+            yield source.finding(
+                line, "langgraph", f"{name!r}: only {' and '.join(LANGGRAPH)} know LangGraph"
+            )
+
+
+def check_execution(source: Source) -> Iterator[Finding]:
+    for line, name in imported(source.tree):
+        if within(name, SERIALIZERS):
+            yield source.finding(line, "serializer", f"{name!r} runs code from its input: use JSON")
+    for node in ast.walk(source.tree):
+        match node:
+            case (
+                ast.Call(func=ast.Name(id="eval" | "exec" as name))
+                | ast.Attribute(value=ast.Name(id="builtins"), attr="eval" | "exec" as name)
+            ):
+                yield source.finding(node.lineno, "execution", f"{name!r}: text is never run as code")
+
+
+def check_comments(source: Source) -> Iterator[Finding]:
+    for line, comment in comments(source.text):
+        if re.search(r"#\s*type:\s*ignore(?!\[)", comment):
+            yield source.finding(line, "type-ignore", "name the code: `# type: ignore[code]`")
+        if marker := re.search(r"\b(?:TODO|FIXME|XXX)\b", comment):
+            yield source.finding(line, "unfinished", f"{marker[0]}: do it, or write an issue")
+
+
+CHECKS = (
+    check_sizes,
+    check_name,
+    check_commit,
+    check_http,
+    check_langgraph,
+    check_execution,
+    check_comments,
+)
+
+
+def check(path: PurePosixPath, text: str) -> list[Finding]:
+    """All violations of one module, in the order of the lines."""
+    try:
+        source = Source(path, text, ast.parse(text))
+    except SyntaxError as error:
+        return [Finding(path, error.lineno or 1, "syntax", error.msg)]
+    findings = (finding for check_one in CHECKS for finding in check_one(source))
+    return sorted(findings, key=lambda finding: (finding.line, finding.rule))
+
+
+def modules(root: Path) -> Iterator[Path]:
+    yield from (path for path in sorted(root.glob("*.py")) if path.is_file())
+    for room in ROOMS:
+        yield from sorted((root / room).rglob("*.py"))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status 1 if any module under the root (the first argument) breaks a rule."""
+    root = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[1]
+    broken = False
+    for path in modules(root):
+        for finding in check(PurePosixPath(path.relative_to(root)), path.read_text("utf-8")):
+            broken = True
+            print(finding)
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
