@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from app import __version__
 from app.api.errors import install_error_handlers
 from app.api.guard import check_permissions
-from app.api.middleware import RequestContext
+from app.api.middleware import RequestContext, TooLargeAsProblem
 from app.api.routers import agents, auth, collections, documents, health, jobs, runs, search
 from app.core.config import Settings, get_settings
 from app.core.constants import API_PREFIX
@@ -60,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=_EXPOSED,
         )
+    app.add_middleware(TooLargeAsProblem)
     app.add_middleware(RequestContext)
     check_permissions(app)
     return app
@@ -83,7 +84,11 @@ async def serving(settings: Settings) -> AsyncIterator[Resources]:
     celery_app.configure(redis_url)
     async with (
         open_resources(
-            settings, database_url=database_url, wake=celery_app.wake, owner=process_name(settings)
+            settings,
+            database_url=database_url,
+            redis_url=redis_url,
+            wake=celery_app.wake,
+            owner=process_name(settings),
         ) as resources,
         resources.executor.running(),
     ):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
+from redis.asyncio import Redis
 from sqlalchemy import text
 
 from app.agent.factory import AgentFactory
@@ -40,12 +41,16 @@ from app.services.runs.streams import RunStreams
 from app.services.runs.watch import Watch
 
 
+_CHECK_S = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Open for as long as the process serves or works."""
 
     settings: Settings
     database: Database
+    redis_url: str
     blobs: Blobs
     embedder: CachedQueries
     parse: Parse
@@ -71,12 +76,24 @@ class Resources:
 
     async def check(self) -> dict[str, str]:
         """What this process depends on, each `ok` or why not."""
-        try:
-            async with asyncio.timeout(2), self.database.engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
-        except Exception as error:
-            return {"database": type(error).__name__}
-        return {"database": "ok"}
+        return {"database": await _outcome(self._ask_database()), "broker": await _outcome(self._ask_broker())}
+
+    async def _ask_database(self) -> None:
+        async with self.database.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def _ask_broker(self) -> None:
+        async with Redis.from_url(self.redis_url, socket_timeout=_CHECK_S) as broker:
+            await broker.ping()
+
+
+async def _outcome(check: Awaitable[None]) -> str:
+    try:
+        async with asyncio.timeout(_CHECK_S):
+            await check
+    except Exception as error:
+        return type(error).__name__
+    return "ok"
 
 
 def process_name(settings: Settings) -> str:
@@ -87,7 +104,7 @@ def process_name(settings: Settings) -> str:
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings, *, database_url: str, wake: Wake, owner: str
+    settings: Settings, *, database_url: str, redis_url: str, wake: Wake, owner: str
 ) -> AsyncIterator[Resources]:
     """Opens everything; closes it in reverse. The executor is opened by `serving`, where runs execute."""
     async with AsyncExitStack() as stack:
@@ -128,6 +145,7 @@ async def open_resources(
         yield Resources(
             settings=settings,
             database=database,
+            redis_url=redis_url,
             blobs=open_blobs(settings.blob_url, settings.data_dir),
             embedder=embedder,
             parse=partial(parsers.parse, limits=parse_limits(settings)),

@@ -43,13 +43,17 @@ def problem(
 
 
 async def _app_error(request: Request, error: AppError) -> JSONResponse:
+    if error.status >= 500:
+        logger.warning("request_failed", code=error.code, detail=error.detail)
+    return problem_of(request, error)
+
+
+def problem_of(request: Request, error: AppError) -> JSONResponse:
     headers: dict[str, str] = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
-    if error.status >= 500:
-        logger.warning("request_failed", code=error.code, detail=error.detail)
     return problem(
         request,
         status=error.status,

@@ -1,4 +1,4 @@
-"""Around every request, in plain ASGI: request id, access log, security headers."""
+"""Around every request, in plain ASGI: request id, access log, security headers, one form of errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Final
 
 import structlog
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.errors import problem_of
+from app.core.errors import TooLarge
 from app.core.ids import new_id
 
 logger = structlog.get_logger("app.access")
@@ -20,6 +23,34 @@ _SECURITY: Final = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
+
+
+class TooLargeAsProblem:
+    """Gives the framework's plain 413 the body that all our errors have."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        plain = False
+
+        async def send_problem(message: Message) -> None:
+            nonlocal plain
+            if message["type"] == "http.response.start":
+                kind = MutableHeaders(scope=message).get("content-type", "")
+                plain = message["status"] == 413 and kind.startswith("text/plain")
+                if plain:
+                    return
+            if not plain:
+                await send(message)
+            elif not message.get("more_body"):
+                error = TooLarge("The request is larger than this route takes.")
+                await problem_of(Request(scope), error)(scope, receive, send)
+
+        await self.app(scope, receive, send_problem)
 
 
 class RequestContext:

@@ -10,7 +10,7 @@ import structlog
 
 from app.core.config import Settings
 
-_QUIET = ("uvicorn.access", "alembic.runtime.migration", "celery.worker.strategy", "celery.app.trace")
+_QUIET = ("httpx2", "uvicorn.access", "alembic.runtime.migration", "celery.worker.strategy", "celery.app.trace")
 
 
 def configure_logging(settings: Settings) -> None:

@@ -24,6 +24,7 @@ _SHORT_ITEM = 40
 _FENCE = re.compile(r"\s*(```|~~~)")
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s")
 _RULE = re.compile(r"\s*([-=_*~]\s*){3,}$")
+_LONGEST_PAGE_MARK = 200
 _PAGE_MARK = re.compile(
     r"\s*(?:(?:page|seite|p\.)\s*)?\d+(?:\s*(?:of|/|von|sur|de)\s*\d+)?\s*$|.*\.{4,}\s*\d+\s*$", re.I
 )
@@ -33,7 +34,12 @@ _FIELD = re.compile(r"\s*[^\W\d_][\w /().-]{0,40}[:：]\s+\S")
 _CLOSERS = "\"'»”’›)\\]}」』）】》〉*_`"
 # Ends a sentence: where ideographs are written also without a space behind it.
 _TAIL = f"[{_CLOSERS}]*(?:\\[\\d{{1,3}}\\])*"  # closing quotes, and reference marks as in [3]
-_END = re.compile(f"[。！？｡．]+{_TAIL}|[.!?…؟۔।॥։።។။]+{_TAIL}(?=\\s|$)")
+_IDEOGRAPHIC_MARKS, _MARKS = "。！？｡．", ".!?…؟۔।॥։።។"
+# (the look-behind and ++ keep a long run of marks linear)
+_END = re.compile(
+    f"(?<![{_IDEOGRAPHIC_MARKS}{_MARKS}])"
+    f"(?:[{_IDEOGRAPHIC_MARKS}]++{_TAIL}|[{_MARKS}]++(?:{_TAIL}(?=\\s|$)|[{_IDEOGRAPHIC_MARKS}]++{_TAIL}))"
+)
 _WORD_BEFORE = re.compile(r"[^\s(\[{\"'“‘«]*$")
 _NEXT = re.compile(r"\s+[\"'“‘«„(\[*_`¿¡]*(\w*)")
 
@@ -41,7 +47,7 @@ _NEVER_LAST = _set(
     """adj adm approx art bzgl bzw ca cap capt cf ch cmdr co col corp cpt dept dr ed eds e.g eg engr eq eqs
     esp est evtl fam ff fig figs gen ggf gov hon hr hrsg i.e ie incl inkl jr lt ltd m.e maj max mgr min mlle
     mme mr mrs ms mt mx nr op p pp p.ex par ph.d pres prof pt ref refs rep resp rev sec sen sgt sog sr sra
-    srta st str u.a u.u usw v.a vgl viz vol vols vs z.b z.t zzgl d.h o.ä s.a s.o s.u d.c"""
+    srta st str u.a u.u usw v v.a vgl viz vol vols vs z.b z.t zzgl d.h o.ä s.a s.o s.u d.c"""
 )
 # Abbreviations only in front of a number: "No. 5", but "He said no. Then he left."
 _BEFORE_NUMBER = _set("abb abs bd fn jan feb mar apr jun jul aug sep sept oct nov dec kap nos no tab")
@@ -103,7 +109,7 @@ def _stands_alone(line: str) -> bool:
 
 def is_page_mark(line: str) -> bool:
     """A page number (`7`, `Page 7 of 9`) or a line of a table of contents (`Refunds ..... 7`)."""
-    return bool(_PAGE_MARK.match(line))
+    return len(line) <= _LONGEST_PAGE_MARK and bool(_PAGE_MARK.match(line))
 
 
 def is_table_row(line: str) -> bool:
@@ -153,7 +159,7 @@ def _prose(text: str, start: int, end: int) -> Iterator[Span]:
 
 def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     mark = match.group()[0]
-    if mark in "。！？｡．":
+    if mark in _IDEOGRAPHIC_MARKS:
         # 「本当？」と聞いた: the quotation is a part of the sentence
         return not (
             match.group()[-1] in "」』" and "\u3041" <= text[match.end() : match.end() + 1] <= "\u3096"

@@ -129,8 +129,9 @@ class IngestionService:
         version = subject.version
         if version.text is not None:
             return _restored(version)
+        media_type = claim.payload.get("media_type") or compile_ingestion(subject.pipeline).parser.media_type
         async with self.blobs.as_file(subject.blob_key) as path:
-            parsed = await self.parse(path, subject.name, media_type=claim.payload.get("media_type"))
+            parsed = await self.parse(path, subject.name, media_type=media_type)
         async with self._writing(claim, DocumentStatus.CHUNKING) as (session, document):
             stored = await Versions(session, claim.tenant).get(version.id)
             stored.text, stored.blocks = parsed.text, [_dump(block) for block in parsed.blocks]

@@ -70,6 +70,16 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class _Batch:
+    """Rows of one request, inserted table by table."""
+
+    documents: list[Document] = field(default_factory=list)
+    files: list[File] = field(default_factory=list)
+    versions: list[DocumentVersion] = field(default_factory=list)
+    items: list[WorkItem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     job_id: UUID
     items: Sequence[Taken]
@@ -132,22 +142,33 @@ class IntakeService:
                 skipped=0,
             )
             await Jobs(session, self.tenant).add(job)
+            batch = _Batch()
             for one in candidates:
-                await self._register_one(session, collection, one, known.get(one.incoming.key), job)
+                await self._register_one(session, collection, one, known.get(one.incoming.key), batch)
+            for item in batch.items:
+                item.job_id = job.id
+            await documents.add_all(batch.documents)
+            await Files(session, self.tenant).add_all(batch.files)
+            await Versions(session, self.tenant).add_all(batch.versions)
+            await WorkItems(session, self.tenant).add_all(batch.items)
             job.skipped = sum(one.status is Verdict.UNCHANGED for one in taken)
             wake_after(session, INGEST_QUEUE)
             return job.id
 
     async def _register_one(
-        self, session: AsyncSession, collection: Collection, taken: Taken, known: Document | None, job: Job
+        self,
+        session: AsyncSession,
+        collection: Collection,
+        taken: Taken,
+        known: Document | None,
+        batch: _Batch,
     ) -> None:
         blob = taken.blob
         if blob is None:
             raise RuntimeError("registered before its bytes were stored")
-        versions = Versions(session, self.tenant)
         ordinal = 1
         if known is not None:
-            newest = await versions.get(known.newest_version_id)
+            newest = await Versions(session, self.tenant).get(known.newest_version_id)
             if newest.content_hash == blob.sha256 and not _failed(known):
                 taken.status, taken.document_id = Verdict.UNCHANGED, known.id
                 return
@@ -162,57 +183,46 @@ class IntakeService:
         if taken.incoming.title:
             document.title = taken.incoming.title
         if known is None:
-            await Documents(session, self.tenant).add(document)
-        await self._add_version(session, collection, taken, document=document, ordinal=ordinal, blob=blob)
-        payload: Json = {"version_id": str(version_id), "title_given": taken.incoming.title is not None}
-        if taken.incoming.exactly_text:
-            payload["media_type"] = "text/plain"
-        await WorkItems(session, self.tenant).add(
-            WorkItem(
-                org_id=self.tenant.org_id,
-                id=new_id(),
-                project_id=self.tenant.project,
-                queue=INGEST_QUEUE,
-                kind=INGEST,
-                job_id=job.id,
-                subject_id=document.id,
-                payload=payload,
-            )
-        )
+            batch.documents.append(document)
         taken.document_id = document.id
-
-    async def _add_version(
-        self,
-        session: AsyncSession,
-        collection: Collection,
-        taken: Taken,
-        *,
-        document: Document,
-        ordinal: int,
-        blob: StoredBlob,
-    ) -> None:
-        await Files(session, self.tenant).add(
-            File(
-                org_id=self.tenant.org_id,
-                id=taken.file_id,
-                project_id=self.tenant.project,
-                name=taken.incoming.name,
-                media_type=taken.incoming.media_type or "application/octet-stream",
-                size_bytes=blob.size_bytes,
-                sha256=blob.sha256,
-                blob_key=blob_key(self.tenant, taken.file_id),
-            )
-        )
-        await Versions(session, self.tenant).add(
+        batch.files.append(self._file(taken, blob))
+        batch.versions.append(
             DocumentVersion(
                 org_id=self.tenant.org_id,
-                id=document.newest_version_id,
+                id=version_id,
                 document_id=document.id,
                 file_id=taken.file_id,
                 ordinal=ordinal,
                 content_hash=blob.sha256,
                 pipeline_version_id=collection.pipeline_version_id,
             )
+        )
+        batch.items.append(self._item(taken.incoming, document.id, version_id))
+
+    def _file(self, taken: Taken, blob: StoredBlob) -> File:
+        return File(
+            org_id=self.tenant.org_id,
+            id=taken.file_id,
+            project_id=self.tenant.project,
+            name=taken.incoming.name,
+            media_type=taken.incoming.media_type or "application/octet-stream",
+            size_bytes=blob.size_bytes,
+            sha256=blob.sha256,
+            blob_key=blob_key(self.tenant, taken.file_id),
+        )
+
+    def _item(self, incoming: Incoming, document_id: UUID, version_id: UUID) -> WorkItem:
+        payload: Json = {"version_id": str(version_id), "title_given": incoming.title is not None}
+        if incoming.exactly_text:
+            payload["media_type"] = "text/plain"
+        return WorkItem(
+            org_id=self.tenant.org_id,
+            id=new_id(),
+            project_id=self.tenant.project,
+            queue=INGEST_QUEUE,
+            kind=INGEST,
+            subject_id=document_id,
+            payload=payload,
         )
 
     def _new_document(self, collection: Collection, incoming: Incoming, version_id: UUID) -> Document:

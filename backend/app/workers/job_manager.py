@@ -44,10 +44,12 @@ def make_drain(resources: Resources, owner: str) -> Drain:
 
 @asynccontextmanager
 async def open_drain(
-    settings: Settings, *, database_url: str, wake: Wake, owner: str
+    settings: Settings, *, database_url: str, redis_url: str, wake: Wake, owner: str
 ) -> AsyncIterator[Drain]:
     """A worker's drain. `owner` names one worker slot: what its dead predecessor held is free at once."""
-    async with open_resources(settings, database_url=database_url, wake=wake, owner=owner) as resources:
+    async with open_resources(
+        settings, database_url=database_url, redis_url=redis_url, wake=wake, owner=owner
+    ) as resources:
         released = await release_owner(resources.database, ITEMS, owner)
         if released:
             logger.info("leases_taken_over", items=released)

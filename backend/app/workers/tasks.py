@@ -32,6 +32,7 @@ class WorkerProcess:
             open_drain(
                 settings,
                 database_url=demanded(settings.database_url, "ORRERY_DATABASE_URL"),
+                redis_url=demanded(settings.redis_url, "ORRERY_REDIS_URL"),
                 wake=wake,
                 owner=os.environ.get("ORRERY_WORKER_ID") or process_name(settings),
             )

@@ -15,15 +15,17 @@ _UNSEEN_SENTENCES = 50
 _LANGUAGE_SAMPLE = 2000
 # Words that ask rather than say what is asked about.
 _ASKING = {
-    "en": """what which who whom whose when where why how many much do does did can could should would is are was
-        were has have had i you we me my your our it please tell explain describe give name list about some any
-        kind type there use used using called""",
-    "de": """wie was wann wo wer wen wem warum wieso weshalb welche welcher welches welchen viele kann können
-        gibt bitte""",
+    "en": """what which who whom whose when where why how many much do does did can could should would is
+        are was were has have had i you we me my your our it please tell explain describe give name list
+        about some any kind type there use used using called""",
+    "de": """wie was wann wo wer wen wem warum wieso weshalb welche welcher welches welchen viele kann
+        können gibt bitte""",
     "fr": "quel quelle quels quelles comment quand où pourquoi combien qui quoi est-ce peut",
     "es": "qué cuál cuáles cuándo dónde cómo quién quiénes cuánto cuántos cuántas puede",
     "it": "quale quali quando dove come perché chi quanto quanti può",
     "pt": "qual quais quando onde como porque quem quanto quantos pode",
+    "zh": "是什么 什么 为什么 是谁 谁是 是多少 多少 多少天 在哪里 哪里 哪个 如何 怎么 怎样 吗",
+    "ja": "何ですか ですか ますか どこ いつ だれ どの どう なぜ いくら いくつ",
     "nl": "wat wie welke wanneer waar waarom hoe hoeveel kan",
 }
 
@@ -32,7 +34,7 @@ _ASKING = {
 class Evidence:
     """A sentence with its BM25 score (1 for the best of the context, 0 without a common word) and
     `coverage`: which part of the question's weight (IDF) it covers, with its heading and the
-    sentences beside it, 0 to 1."""
+    sentences beside it (not for table rows), 0 to 1."""
 
     candidate: Candidate
     bm25: float
@@ -93,10 +95,14 @@ def _coverage(
     for place, candidate in enumerate(found):
         seen = headings[candidate.heading] | set(tokens[place])
         for beside in (place - 1, place + 1):
-            if 0 <= beside < len(found) and found[beside].passage == candidate.passage:
+            if 0 <= beside < len(found) and _read_together(candidate, found[beside]):
                 seen.update(tokens[beside])
         parts.append(_share(weights, seen))
     return parts
+
+
+def _read_together(one: Candidate, other: Candidate) -> bool:
+    return one.passage == other.passage and not (one.row or other.row)
 
 
 def _share(weights: Mapping[str, float], seen: set[str]) -> float:

@@ -82,7 +82,7 @@ class Extractive:
         return _spoken(choose(reading, cosines), request)
 
     async def _cosines(self, question: str, reading: Reading) -> NDArray[np.float32]:
-        texts = [question, *(one.candidate.text for one in reading.evidence)]
+        texts = [question, *(one.candidate.in_context for one in reading.evidence)]
         try:
             vectors = await self._embedder.embed(texts)
         except AppError as error:

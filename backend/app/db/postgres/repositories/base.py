@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
@@ -85,6 +86,11 @@ class Repository(Generic[Row]):
                 raise Conflict(duplicate or f"This {self.noun} exists already.", code="duplicate") from error
             raise
         return row
+
+    async def add_all(self, rows: Sequence[Row]) -> None:
+        """Inserts rows of which none can be a duplicate, in few statements."""
+        self.session.add_all(rows)
+        await self.session.flush()
 
     def missing(self, reference: object) -> NotFound:
         return NotFound(f"There is no {self.noun} {str(reference)!r} here.")

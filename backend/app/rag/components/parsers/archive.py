@@ -1,4 +1,4 @@
-"""Opening ZIP-based office files: bombs are refused before anything is unpacked, entities before XML is read."""
+"""Opening ZIP-based office files: bombs are refused before unpacking, entities before XML is read."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, cast
-from xml.etree import ElementTree  # noqa: S405  (only for streams that `refuse_entities` has passed)
+from xml.etree import ElementTree
 
-from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]
-from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyped]
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
 
 from app.rag.components.parsers.errors import ParseError
 from app.rag.components.parsers.limits import ParseLimits
@@ -22,7 +22,7 @@ _PROLOG_BYTES: Final = 64 * 1024
 
 @contextmanager
 def office_file(file: BinaryIO, limits: ParseLimits) -> Iterator[zipfile.ZipFile]:
-    """The archive in `file`, checked against `limits`; what goes wrong while it is read becomes a `ParseError`."""
+    """The archive in `file`, checked against `limits`; damage found while reading becomes a `ParseError`."""
     try:
         with zipfile.ZipFile(file) as archive:
             _check(archive.infolist(), limits)
@@ -58,7 +58,7 @@ def refuse_entities(stream: BinaryIO, name: str) -> None:
             read += len(data)
             parser.feed(data)
     except DefusedXmlException as error:
-        raise ParseError("corrupt", f"{name!r} declares a document type or entities, which is refused") from error
+        raise ParseError("corrupt", f"{name!r} declares a document type, which is refused") from error
     if not started.seen:
         raise ParseError("corrupt", f"{name!r} holds no XML element in its first {_PROLOG_BYTES} bytes")
 
@@ -75,7 +75,9 @@ class _Started:
 
 def _check(entries: list[zipfile.ZipInfo], limits: ParseLimits) -> None:
     if len(entries) > _MAX_ENTRIES:
-        raise ParseError("too_large", f"The archive has {len(entries)} entries; at most {_MAX_ENTRIES} are allowed")
+        raise ParseError(
+            "too_large", f"The archive has {len(entries)} entries; at most {_MAX_ENTRIES} may be"
+        )
     if any(entry.flag_bits & 1 for entry in entries):
         raise ParseError("encrypted", "The archive is protected by a password; save it without one")
     total = sum(entry.file_size for entry in entries)
@@ -87,5 +89,5 @@ def _check(entries: list[zipfile.ZipInfo], limits: ParseLimits) -> None:
         if entry.file_size > max(_SMALL_ENTRY, limits.max_archive_ratio * entry.compress_size):
             raise ParseError(
                 "too_large",
-                f"{entry.filename!r} unpacks to more than {limits.max_archive_ratio} times its size, as bombs do",
+                f"{entry.filename!r} unpacks to more than {limits.max_archive_ratio} times its size",
             )

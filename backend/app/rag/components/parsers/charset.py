@@ -25,7 +25,9 @@ _WIDER = {
     "gbk": "gb18030", "shift_jis": "cp932", "shift-jis": "cp932", "euc-kr": "cp949",
 }  # fmt: skip
 # Legacy encodings that text files are still found in; an open choice ends in look-alikes of these.
-_LIKELY = ["cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "cp932", "euc_jp", "gb18030", "big5", "cp949"]
+_LIKELY = [
+    "cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "cp932", "euc_jp", "gb18030", "big5", "cp949",
+]  # fmt: skip
 # Central European words, misread as Western: a letter and then a sign, or letters that no one language mixes.
 _NOT_WESTERN = re.compile(r"[a-z][\u00b3\u00b9\u00bf\u00be]", re.IGNORECASE)
 _SELDOM_TOGETHER = frozenset("\u00ec\u00f8\u00e8\u00f9\u00f2\u00f5\u00fb")
@@ -79,8 +81,9 @@ def _guess(sample: bytes) -> str:
     from charset_normalizer import from_bytes  # noqa: PLC0415  (40 ms, and rarely needed)
 
     best = from_bytes(sample, cp_isolation=_LIKELY).best()
-    encoding = best.encoding if best else "cp1252"
-    return "cp1252" if encoding == "cp1250" and _reads_western(sample.decode("cp1252", "replace")) else encoding
+    if best is None or (best.encoding == "cp1250" and _reads_western(sample.decode("cp1252", "replace"))):
+        return "cp1252"
+    return best.encoding
 
 
 def _reads_western(text: str) -> bool:

@@ -130,10 +130,10 @@ def _answer(job: wire.Job) -> bytes:
 def _death(code: int, resident_bytes: int, job: wire.Job) -> ParseError:
     """What it means that a fork ended with `code`, negative for a signal."""
     if -code in _OUT_OF_TIME:
-        return ParseError("timeout", f"{job.name!r} took longer than {job.limits.timeout_s:g} seconds to parse")
+        return ParseError("timeout", f"{job.name!r} took longer than {job.limits.timeout_s:g} s to parse")
     if -code == signal.SIGKILL:
-        return ParseError("out_of_memory", f"Parsing {job.name!r} was killed: the machine is short of memory", retriable=True)
-    # Libraries end themselves when an allocation fails; a crash with little memory in use is another matter.
+        return ParseError("out_of_memory", f"Parsing {job.name!r} was killed from outside", retriable=True)
+    # Libraries end themselves when an allocation fails; a crash with little memory used is something else.
     if resident_bytes > job.limits.memory_bytes // 2:
         return _out_of_memory(job)
     reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"

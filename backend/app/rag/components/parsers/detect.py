@@ -34,7 +34,8 @@ _PDF_OBJECT = re.compile(rb"\d+\s+\d+\s+obj\b")
 _ZIP_NAME = re.compile(rb"PK\x03\x04.{22}(..)..", re.DOTALL)
 
 _HTML_START = re.compile(
-    r"\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+    r"\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--(?>.*?-->)\s*+)*+<(?:!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _HTML_TAG = re.compile(
     r"<(?:title|meta|link|style|script|div|p|span|h[1-6]|table|ul|ol|dl|section|article|main|header|nav|br|a|b|font"
@@ -46,7 +47,7 @@ _HTML_NAMES = frozenset({".html", ".htm", ".xhtml", ".xht"})
 _OPEN_NAMES = frozenset({"", ".txt", ".text"})
 _MARKDOWN_SIGNS = (
     (2, re.compile(r"^#{1,6} \S.*\n(?:.*\n)+?#{1,6} \S", re.MULTILINE)),  # two headings
-    (2, re.compile(r"^\|?(?:\s*:?-{3,}:?\s*\|)+(?:\s*:?-{3,}:?)?\s*$", re.MULTILINE)),  # rule of a table
+    (2, re.compile(r"^\|?(?:[ \t]*+:?-{3,}+:?[ \t]*+\|)++(?:[ \t]*+:?-{3,}+:?)?[ \t]*$", re.MULTILINE)),  # rule of a table
     (1, re.compile(r"^#{1,6} \S", re.MULTILINE)),
     (1, re.compile(r"^(```|~~~)", re.MULTILINE)),
     (1, re.compile(r"\[[^\]\n]+\]\([^)\s]+\)")),
@@ -89,7 +90,9 @@ def detect_file(file: BinaryIO, name: str) -> str:
             with zipfile.ZipFile(file) as archive:
                 entries = archive.namelist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise ParseError("corrupt", f"{name!r} is a damaged ZIP archive or office file: {error}") from error
+            raise ParseError(
+                "corrupt", f"{name!r} is a damaged ZIP archive or office file: {error}"
+            ) from error
     file.seek(0)
     return detect(head, name, entries=entries)
 
@@ -147,4 +150,4 @@ def _text_type(text: str, suffix: str) -> str:
     if tags > 2 and _HTML_TAG.match(start):
         return HTML
     score = sum(points for points, sign in _MARKDOWN_SIGNS if sign.search(text[:16384]))
-    return MARKDOWN if score >= 3 or text.startswith("---\n") and score >= 2 else PLAIN
+    return MARKDOWN if score >= 3 or (text.startswith("---\n") and score >= 2) else PLAIN

@@ -10,8 +10,8 @@ import posixpath
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
-from xml.etree import ElementTree  # noqa: S405  (only on streams that `archive.xml_part` has checked)
-from xml.etree.ElementTree import Element  # noqa: S405
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from app.rag.components.parsers.archive import office_file, xml_part, xml_tree
 from app.rag.components.parsers.detect import DOCX
@@ -31,7 +31,20 @@ from app.rag.components.parsers.limits import ParseLimits
 
 _WRAPPERS: Final = frozenset({"sdt", "sdtContent", "ins", "moveTo", "smartTag", "customXml", "txbxContent"})
 _SKIPPED: Final = frozenset(
-    {"pPr", "rPr", "tblPr", "trPr", "tcPr", "sdtPr", "del", "moveFrom", "Fallback", "instrText", "delText", "rt"}
+    {
+        "pPr",
+        "rPr",
+        "tblPr",
+        "trPr",
+        "tcPr",
+        "sdtPr",
+        "del",
+        "delText",
+        "moveFrom",
+        "Fallback",
+        "instrText",
+        "rt",
+    }
 )
 _CHARACTERS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _PROPERTIES: Final = {
@@ -59,9 +72,8 @@ def parse_docx(file: BinaryIO, limits: ParseLimits) -> Draft:
         reader.flush()
         title, language, metadata = _properties(archive)
     writer = reader.writer
-    return Draft(
-        DOCX, writer.text(), writer.blocks, title or writer.first_heading(), language=language, metadata=metadata
-    )
+    title = title or writer.first_heading()
+    return Draft(DOCX, writer.text(), writer.blocks, title, language=language, metadata=metadata)
 
 
 def _main_part(archive: zipfile.ZipFile) -> str:
@@ -215,9 +227,8 @@ def _text(element: Element, box: Callable[[Element], None] | None = None) -> str
 
 
 def _properties(archive: zipfile.ZipFile) -> tuple[str | None, str | None, dict[str, str]]:
-    found = {
-        local(each): one_line(each.text or "")[:2000] for each in xml_tree(archive, "docProps/core.xml") if each.text
-    }
+    core = xml_tree(archive, "docProps/core.xml")
+    found = {local(each): one_line(each.text)[:2000] for each in core if each.text}
     language = found.get("language", "")[:2].lower()
     metadata = {ours: found[theirs] for theirs, ours in _PROPERTIES.items() if found.get(theirs)}
     return found.get("title") or None, language if language.isalpha() else None, metadata

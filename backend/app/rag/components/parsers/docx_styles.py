@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
-from xml.etree.ElementTree import Element  # noqa: S405  (a type; parsing is in `archive`)
+from xml.etree.ElementTree import Element
 
 _HEADING = re.compile(r"heading (\d)")
 _CODE = re.compile(r"\b(code|preformatted|macro|listing)\b")
@@ -32,7 +32,8 @@ def value(element: Element | None, name: str = "val") -> str | None:
 def child(element: Element | None, *path: str) -> Element | None:
     """The first descendant along `path` of local tags."""
     for name in path:
-        element = next((each for each in element if local(each) == name), None) if element is not None else None
+        if element is not None:
+            element = next((each for each in element if local(each) == name), None)
     return element
 
 

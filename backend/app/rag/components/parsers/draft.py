@@ -17,9 +17,8 @@ SEPARATOR = "\n\n"
 
 # PostgreSQL text holds neither NUL nor surrogates; the other controls, byte order marks, soft hyphens
 # and zero-width spaces are invisible and would only break words apart for search.
-_INVISIBLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\x80-\x84\x86-\x9f\xad\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
+_INVISIBLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
 _LINE_END = re.compile("\r\n?|\x0c|\x85|\u2028|\u2029")
-_TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 
 
 class DraftBlock(NamedTuple):
@@ -76,7 +75,7 @@ class Writer:
 
     def add(self, kind: Kind, text: str, *, page: int | None = None) -> None:
         """Appends a block; one without visible text is left out."""
-        text = _TRAILING.sub("", clean(text))
+        text = "\n".join(line.rstrip() for line in clean(text).split("\n"))
         text = text.strip("\n").rstrip() if kind == "code" else text.strip()
         self._add(kind, text, page, 0)
 

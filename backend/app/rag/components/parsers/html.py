@@ -12,22 +12,10 @@ from app.rag.components.parsers.charset import decode
 from app.rag.components.parsers.draft import Draft, Writer, one_line
 from app.rag.components.parsers.html_depth import flatten
 from app.rag.components.parsers.html_table import is_layout, read_table
+from app.rag.components.parsers.html_tags import DROPPED, DROPPED_ROLES, HEADINGS, INLINE, SECTIONING
 from app.rag.components.parsers.limits import ParseLimits
 from app.rag.components.parsers.listing import Listing
 
-_DROPPED: Final = frozenset(
-    "head nav aside script style noscript template svg iframe object embed canvas audio video map button select"
-    " textarea input datalist progress dialog menu annotation annotation-xml".split()
-)
-_DROPPED_ROLES: Final = frozenset(
-    {"navigation", "banner", "contentinfo", "complementary", "search", "dialog", "alertdialog", "menu"}
-)
-_INLINE: Final = frozenset(
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark math nobr q rp rt ruby s"
-    " samp small span strike strong sub sup time tt u var wbr mi mn mo mrow msup msub mfrac semantics".split()
-)
-_SECTIONING: Final = frozenset({"main", "article", "section"})
-_HEADINGS: Final = {f"h{level}": level for level in range(1, 7)}
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _SPACE_RUN = re.compile(r" {2,}")
@@ -43,7 +31,7 @@ def parse_html(data: bytes, limits: ParseLimits) -> Draft:
     writer = _read(_main(tree), limits)
     if len(writer.text()) < _ENOUGH_CHARS:
         whole = _read(tree.body, limits)
-        writer = whole if len(whole.text()) > 2 * len(writer.text()) else writer
+        writer = whole if len(whole.text()) > 5 * len(writer.text()) else writer
     return Draft(
         "text/html",
         writer.text(),
@@ -72,7 +60,7 @@ def visible_text(root: LexborNode) -> str:
         return False
 
     def _break_unless_inline(tag: str) -> None:
-        if tag not in _INLINE:
+        if tag not in INLINE:
             parts.append("\n")
 
     walk(root, enter, _break_unless_inline)
@@ -112,20 +100,24 @@ class _Reader:
         if tag == "-text":
             self._inline.append(_SPACE.sub(" ", node.text_content or ""))
             return False
-        if tag.startswith("-") or _is_dropped(node, tag) or (tag in ("header", "footer") and not self._sections):
+        if (
+            tag.startswith("-")
+            or _is_dropped(node, tag)
+            or (tag in ("header", "footer") and not self._sections)
+        ):
             return False
         if tag == "br":
             self._inline.append("\n")
-        elif tag not in _INLINE:
+        elif tag not in INLINE:
             return self._open_block(node, tag)
         return True
 
     def leave(self, tag: str) -> None:
-        if tag in _INLINE or tag == "br":
+        if tag in INLINE or tag == "br":
             return
-        if tag in _SECTIONING:
+        if tag in SECTIONING:
             self._sections -= 1
-        self.flush(level=_HEADINGS.get(tag, 0))
+        self.flush(level=HEADINGS.get(tag, 0))
         if tag in ("ul", "ol", "dl") and self._lists and self._lists.pop():
             self._listing.close()
 
@@ -144,7 +136,7 @@ class _Reader:
 
     def _open_block(self, node: LexborNode, tag: str) -> bool:
         self.flush()
-        if tag in _SECTIONING:
+        if tag in SECTIONING:
             self._sections += 1
         elif tag in ("ul", "ol", "dl"):
             self._open_list(node, tag)
@@ -169,7 +161,9 @@ class _Reader:
         self._lists.append(real)
         if real:
             start = node.attributes.get("start") or ""
-            self._listing.open(ordered=tag == "ol", start=int(start) if start.isdigit() and len(start) < 9 else 1)
+            self._listing.open(
+                ordered=tag == "ol", start=int(start) if start.isdigit() and len(start) < 9 else 1
+            )
 
     def _preformatted(self, node: LexborNode) -> None:
         parts: list[str] = []
@@ -198,14 +192,14 @@ def _read_into(writer: Writer, root: LexborNode | None) -> None:
     if root is None:
         return
     reader = _Reader(writer)
-    if root.tag in _SECTIONING:
+    if root.tag in SECTIONING:
         reader.enter(root, root.tag)
     walk(root, reader.enter, reader.leave)
     reader.flush()
 
 
 def _is_dropped(node: LexborNode, tag: str) -> bool:
-    if tag in _DROPPED:
+    if tag in DROPPED:
         return True
     attributes = node.attributes
     if not attributes:
@@ -213,7 +207,7 @@ def _is_dropped(node: LexborNode, tag: str) -> bool:
     return (
         "hidden" in attributes
         or attributes.get("aria-hidden") == "true"
-        or (attributes.get("role") or "") in _DROPPED_ROLES
+        or (attributes.get("role") or "") in DROPPED_ROLES
         or bool(_HIDDEN.search(attributes.get("style") or ""))
     )
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from app.rag.components.parsers.html_tags import NOT_NESTING
+
 MAX_DEPTH: Final = 512  # where browsers stop nesting, too
 
 _TAG = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style|textarea|title)\b.*?(?:</\1\b|\Z)|<(/?)([a-z][^\s/>]*)[^>]*>?",
     re.IGNORECASE | re.DOTALL,
-)
-# Elements that never nest in themselves (void, or closed by their next sibling).
-_UNCOUNTED: Final = frozenset(
-    "area base br col embed hr img input link meta param source track wbr p li dt dd tr td th thead tbody tfoot"
-    " option optgroup colgroup rp rt html head body".split()
 )
 
 
@@ -25,7 +22,7 @@ def flatten(html: str) -> str:
     depth, kept_from, kept = 0, 0, []
     for tag in _TAG.finditer(html):
         name = tag[3]
-        if name is None or name.lower() in _UNCOUNTED:
+        if name is None or name.lower() in NOT_NESTING:
             continue
         if tag[2]:
             too_deep, depth = depth > MAX_DEPTH, max(0, depth - 1)

@@ -7,7 +7,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from app.rag.components.parsers.detect import DOCX, HTML, MARKDOWN, PDF, PLAIN, SUPPORTED, detect_file, unsupported
+from app.rag.components.parsers.detect import (
+    DOCX,
+    HTML,
+    MARKDOWN,
+    PDF,
+    PLAIN,
+    SUPPORTED,
+    detect_file,
+    unsupported,
+)
 from app.rag.components.parsers.draft import Draft
 from app.rag.components.parsers.errors import ParseError
 from app.rag.components.parsers.limits import ParseLimits
@@ -54,7 +63,7 @@ def _chosen(found: str, wanted: str | None, name: str) -> str:
 
 
 def _read(file: Any, limits: ParseLimits, *, markup: bool) -> bytes:
-    most = limits.max_text_bytes * (_MARKUP_FACTOR if markup else 2)  # UTF-16 has up to two bytes for each of ours
+    most = limits.max_text_bytes * (_MARKUP_FACTOR if markup else 2)  # UTF-16 is at most twice as long
     data: bytes = file.read(most + 1)
     if len(data) > most:
         raise ParseError("too_large", f"The file is larger than allowed for its kind: at most {most} bytes")

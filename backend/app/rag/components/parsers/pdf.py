@@ -25,18 +25,22 @@ _INFO: Final = {"Author": "author", "Subject": "subject", "Keywords": "keywords"
 _DATE = re.compile(r"D:(\d{4})(\d{2})(\d{2})")
 _WORD = re.compile(r"\w")
 _FILLER = re.compile(r"\(?(?:anonymous|unspecified)\)?|untitled|unknown", re.IGNORECASE)
-_FILE_NAME = re.compile(r"microsoft word - .*|document\d*|.*\.(?:docx?|dvi|tex|indd|qxd|rtf|html?)", re.IGNORECASE)
+_FILE_NAME = re.compile(
+    r"microsoft word - .*|document\d*|.*\.(?:docx?|dvi|tex|indd|rtf|html?)", re.IGNORECASE
+)
 _SECURITY_ERRORS: Final = frozenset({pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY})
 
 pdfium.FPDF_InitLibrary()  # here, so that a process which forks for every file pays for it once
 
 
 def parse_pdf(path: Path, limits: ParseLimits) -> Draft:
-    """Every block lies on one page. A page that cannot be read is listed in `metadata["unreadable_pages"]`."""
+    """Every block lies on one page. Unreadable pages are listed in `metadata["unreadable_pages"]`."""
     with _opened(path) as document:
         count = pdfium.FPDF_GetPageCount(document)
         if count > limits.max_pages:
-            raise ParseError("too_many_pages", f"The PDF has {count} pages; at most {limits.max_pages} are allowed")
+            raise ParseError(
+                "too_many_pages", f"The PDF has {count} pages; at most {limits.max_pages} are allowed"
+            )
         pages, unreadable = _pages(document, count, limits)
         title, metadata = _information(document)
     writer = Writer(limits.max_text_bytes)

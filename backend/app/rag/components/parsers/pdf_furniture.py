@@ -13,6 +13,7 @@ _HEAD, _FOOT = 0.88, 0.1  # shares of the page height beyond which a line may be
 _MIN_PAGES: Final = 3
 _SHARE: Final = 0.4  # below one half, because left and right pages often differ
 _GRID: Final = 4  # points
+_LONGEST: Final = 120  # characters of a line that may hold a page number
 _APART: Final = 1.7  # of a line's size: what stands nearer to the body belongs to it
 # A page number with or without its word, alone or after a dash. Other numbers ("Chapter 3") are content.
 _PAGE_NUMBER = re.compile(
@@ -55,5 +56,5 @@ def _place(line: Line) -> Place:
 
 
 def _constant(text: str) -> str:
-    found = _PAGE_NUMBER.fullmatch(text)
+    found = _PAGE_NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
     return text if found is None else text[: found.start(1)] + "#" + text[found.end(1) :]

@@ -84,7 +84,7 @@ class _PageReader:
         size = self._size((first + last) // 2) or self._size(first) or 10.0
         text = visible.translate(_LIGATURES) + HYPHEN * broken
         bold = self._bold(first) and self._bold(last)
-        cells = (Cell(text, left, right),)
+        cells: tuple[Cell, ...] = (Cell(text, left, right),)
         if self._has_gaps(first, last, size):
             cells = self._cells(visible, begin, size)
         return Line(text, left, right, bottom, round(size, 1), bottom / self._shown_height, bold, cells)
@@ -176,4 +176,6 @@ def _cell(words: list[str], left: float, right: float) -> Cell:
 
 def _units(text: str) -> int:
     """Length in UTF-16 units, which is how pdfium counts."""
-    return len(text) if text.isascii() or max(text) <= "\uffff" else len(text.encode("utf-16-le", "surrogatepass")) // 2
+    if text.isascii() or max(text) <= "\uffff":
+        return len(text)
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2

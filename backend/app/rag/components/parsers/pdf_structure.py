@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Final
 
@@ -17,8 +18,8 @@ from app.rag.components.parsers.pdf_table import prose_columns, table_rows
 _LARGER: Final = 1.12  # a heading's size against the body's
 _LOOSE: Final = 1.35  # a gap against the usual distance of lines
 _HEADING_CHARS, _BOLD_HEADING_CHARS = 200, 100
-_MARKER = re.compile(r"(?:[\u2022\u2023\u25aa\u25cf\u25e6\u2043\u25a0\u2219\uf0b7*\u2013-]|\(?(?:\d{1,3}|[a-z])[.)])\s+(?=\S)")
-_BULLET = re.compile(r"[\u2022\u2023\u25aa\u25cf\u25e6\u2043\u25a0\u2219\uf0b7\u2013*]\s+")
+_BULLET = re.compile(r"[\u2022\u2023\u25aa\u25cf\u25e6\u2043\u25a0\u2219\uf0b7\u2013*-]\s+")
+_MARKER = re.compile(rf"(?:{_BULLET.pattern}|\(?(?:\d{{1,3}}|[a-z])[.)]\s+)(?=\S)")
 _ENDED = re.compile(r"[.!?:;\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*$")
 _LETTERS = re.compile(r"[^\W\d_].*[^\W\d_]")
 _SPACELESS = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
@@ -240,7 +241,7 @@ def _typography(pages: Sequence[Sequence[Line]]) -> Typography:
     drops = [
         before.bottom - after.bottom
         for page in pages
-        for before, after in zip(page, page[1:], strict=False)
+        for before, after in pairwise(page)
         if before.size == after.size == size and 0.8 * size < before.bottom - after.bottom < 2.5 * size
     ]
     return Typography(

@@ -1,4 +1,4 @@
-"""Parsing in limited child processes, a few kept warm. Plain subprocesses, so a daemonic worker may use it."""
+"""Parsing in limited child processes, a few kept warm; plain subprocesses, as daemonic workers need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from app.rag.types import ParsedDocument
 
 _ROOT: Final = Path(app.__path__[0]).parent
 _MODULE: Final = "app.rag.components.parsers.child"
-_KEPT_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "TMPDIR", "TZ")
+_KEPT_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "TZ")
 _START_S: Final = 60
 _GRACE_S: Final = 5  # the child ends a job at its time-out itself; this long after, the pool ends the child
 _LARGE_BYTES: Final = 2**18  # above it, decoding is worth a thread
@@ -39,7 +39,7 @@ class ParserPool:
 
     def __init__(self, *, size: int = 2, files_per_child: int = 500) -> None:
         if size < 1 or files_per_child < 1:
-            raise ValueError(f"size and files_per_child must be positive, not {size!r} and {files_per_child!r}")
+            raise ValueError(f"size {size!r} and files_per_child {files_per_child!r} must be positive")
         self._files_per_child = files_per_child
         self._free = asyncio.Semaphore(size)
         self._idle: list[_Child] = []
@@ -60,7 +60,7 @@ class ParserPool:
         what the file is, `Unavailable` when no child starts or the file cannot be read. Time waiting for a
         free child does not count; cancelling ends the child.
         """
-        job = wire.Job(path.absolute(), name, limits, media_type)
+        job = wire.Job(path, name, limits, media_type)
         async with self._free:
             child = await self._child()
             try:
@@ -97,8 +97,10 @@ class ParserPool:
         if self._closed:
             return Unavailable("The parser pool is closed")
         if isinstance(error, TimeoutError):
-            return ParseError("timeout", f"{job.name!r} took longer than {job.limits.timeout_s:g} seconds to parse")
-        return ParseError("out_of_memory", f"The parser of {job.name!r} was killed from outside", retriable=True)
+            return ParseError("timeout", f"{job.name!r} took longer than {job.limits.timeout_s:g} s to parse")
+        return ParseError(
+            "out_of_memory", f"The parser of {job.name!r} was killed from outside", retriable=True
+        )
 
     async def _child(self) -> _Child:
         if self._closed:
@@ -133,7 +135,7 @@ class _Child:
         self._socket = ours
         with theirs:
             # From this thread, not a helper's: the kernel ends the child with the thread that started it.
-            self.process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
+            self.process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", _MODULE, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

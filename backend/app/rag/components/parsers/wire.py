@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -40,7 +41,13 @@ def most_bytes(limits: ParseLimits) -> int:
 
 
 def pack_job(job: Job) -> bytes:
-    return pack({"path": str(job.path), "name": job.name, "limits": asdict(job.limits), "media_type": job.media_type})
+    head = {
+        "path": os.path.abspath(job.path),  # a child has another working folder
+        "name": job.name,
+        "limits": asdict(job.limits),
+        "media_type": job.media_type,
+    }
+    return pack(head)
 
 
 def unpack_job(head: Mapping[str, Any]) -> Job:

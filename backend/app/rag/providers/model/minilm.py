@@ -76,7 +76,7 @@ class MiniLM:
     def _run(self, texts: list[str]) -> Dense:
         tokenizer, session = self._loaded = self._loaded or self._load()
         # one by one: the batch call would start a thread pool that does not survive the fork of a child
-        pieces = [tokenizer.encode(text[:_MAX_CHARACTERS]).ids for text in texts]
+        pieces = [tokenizer.encode(_readable(text)).ids for text in texts]
         ids = np.zeros((len(pieces), max(map(len, pieces))), np.int64)
         mask = np.zeros_like(ids)
         for row, piece in enumerate(pieces):
@@ -99,6 +99,11 @@ class MiniLM:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = ensure_graph(self._folder, int8=self._int8)
         return tokenizer, InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _readable(text: str) -> str:
+    """Without lone surrogates, at which the tokenizer would fail, and with it the texts of other callers."""
+    return text[:_MAX_CHARACTERS].encode("utf-8", "replace").decode()
 
 
 def _read_tokenizer() -> Tokenizer:

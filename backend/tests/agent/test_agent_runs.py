@@ -1,0 +1,428 @@
+"""One run from input to terminal event: the story it tells, what it returns, what it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from ag_ui.core import RunErrorEvent, RunFinishedEvent, RunStartedEvent
+
+from app.agent.core.events import PAYLOADS, payload_of
+from app.agent.core.interfaces import Citation, Finished, Message, ModelError, Role, Session, TextDelta, Usage
+from app.agent.graph.ports import InvalidInput, RunFailed, Undeliverable
+from tests.agent.doubles import ANSWER, Bench, Log, Shelf, end, graph, llm, node, passage, says, text
+
+
+def rag(**config: Any) -> dict[str, Any]:
+    return graph(
+        node("search", "retrieve", {"collection": "kb", "query": "{{ inputs.question }}", "top_k": 2}),
+        llm("write", context="{{ search.results }}", citations=True, **config),
+        end(answer="{{ write.text }}", sources="{{ write.citations }}"),
+        edges=["start > search", "search > write", "write > done"],
+        **ANSWER,
+    )
+
+
+def with_apology(**policies: Any) -> dict[str, Any]:
+    return graph(
+        llm("write", **policies),
+        text("apology", "Sorry: {{ write.error.message }}"),
+        end(answer="{{ write.text ?? apology.text }}"),
+        edges=["start > write", "write > done", "write.error > apology", "apology > done"],
+        **ANSWER,
+    )
+
+
+class TestStory:
+    async def test_events_come_in_order(self) -> None:
+        bench = Bench(rag(), says("Because ", "[1]."))
+        await bench.run()
+        assert bench.log.names == [
+            "RUN_STARTED",
+            "node.started start",
+            "node.finished start",
+            "node.started search",
+            "node.finished search",
+            "node.started write",
+            "TEXT_MESSAGE_START",
+            "TEXT_MESSAGE_CONTENT",
+            "TEXT_MESSAGE_CONTENT",
+            "citation write",
+            "TEXT_MESSAGE_END",
+            "node.finished write",
+            "node.started done",
+            "node.finished done",
+            "RUN_FINISHED",
+        ]
+
+    async def test_the_ends_carry_ids_result_and_usage(self) -> None:
+        bench = Bench(rag(), says("Because."))
+        result = await bench.run()
+        first, last = bench.log.events[0], bench.log.events[-1]
+        assert isinstance(first, RunStartedEvent)
+        assert isinstance(last, RunFinishedEvent)
+        assert (first.run_id, first.thread_id, first.protocol_version) == ("run-1", "thread-1", "1.0")
+        assert last.result == result.output == {"answer": "Because.", "sources": []}
+        assert [(used.model, used.input_tokens, used.output_tokens) for used in last.usage or []] == [
+            ("scripted", 3, 2)
+        ]
+
+    async def test_every_custom_event_has_the_documented_payload(self) -> None:
+        bench = Bench(with_apology(retry={}), [TextDelta("Be"), ModelError("auth", "no key")])
+        await bench.run()
+        customs = [event for event in bench.log.events if event.type.value == "CUSTOM"]
+        assert all(payload_of(event) for event in customs)
+        assert {event.name for event in customs} < set(PAYLOADS)
+
+    async def test_a_step_is_recorded_before_its_end_is_told(self) -> None:
+        bench = Bench(rag())
+        await bench.run()
+        paths = [(path, type(entry).__name__) for path, entry in bench.log.entries if path == "search"]
+        assert paths == [("search", "CustomEvent"), ("search", "StepRecord"), ("search", "CustomEvent")]
+
+    async def test_pure_nodes_are_not_recorded(self) -> None:
+        bench = Bench(rag())
+        await bench.run()
+        assert [(step.node_path, step.status, step.handle) for step in bench.log.steps] == [
+            ("search", "succeeded", "out"),
+            ("write", "succeeded", "out"),
+        ]
+
+    async def test_a_record_has_output_and_usage(self) -> None:
+        bench = Bench(rag(), says("Because."))
+        await bench.run()
+        step = bench.log.steps[-1]
+        assert step.output is not None
+        assert step.output["text"] == "Because."
+        assert step.usage == {"input_tokens": 3, "output_tokens": 2}
+
+    async def test_the_same_run_has_the_same_message_ids(self) -> None:
+        stories = []
+        for _ in range(2):
+            bench = Bench(rag())
+            await bench.run()
+            stories.append([event.model_dump() for event in bench.log.events])
+        assert stories[0] == stories[1]
+
+
+class TestAnswer:
+    async def test_text_is_shown_as_it_comes(self) -> None:
+        bench = Bench(rag(), says("A", "", "b", "c"))
+        await bench.run()
+        assert bench.log.names.count("TEXT_MESSAGE_CONTENT") == 3
+
+    async def test_text_of_another_model_is_a_node_event(self) -> None:
+        document = graph(
+            llm("think"),
+            llm("write", "{{ think.text }}"),
+            end(answer="{{ write.text }}"),
+            edges=["start > think", "think > write", "write > done"],
+            **ANSWER,
+        )
+        bench = Bench(document, says("Hm."), says("Yes."))
+        await bench.run()
+        assert bench.log.text == "Yes."
+        assert [value.get("text") for value in bench.log.custom("node.finished")] == [None, "Hm.", None, None]
+
+    async def test_a_template_that_answers_is_shown(self) -> None:
+        bench = Bench(with_apology(), [ModelError("auth", "no key")])
+        result = await bench.run()
+        assert bench.log.text == result.output["answer"] == "Sorry: no key"
+
+    async def test_an_answer_made_of_parts_is_shown_once_at_the_end(self) -> None:
+        document = graph(
+            llm("write"),
+            end(answer="> {{ write.text }}"),
+            edges=["start > write", "write > done"],
+            **ANSWER,
+        )
+        bench = Bench(document, says("Yes."))
+        await bench.run()
+        assert bench.log.text == "> Yes."
+        assert bench.log.names[-5:-1] == [
+            "node.finished done",
+            "TEXT_MESSAGE_START",
+            "TEXT_MESSAGE_CONTENT",
+            "TEXT_MESSAGE_END",
+        ]
+
+    async def test_an_empty_answer_is_no_message(self) -> None:
+        bench = Bench(rag(), [Finished()])
+        assert (await bench.run()).output["answer"] == ""
+        assert "TEXT_MESSAGE_START" not in bench.log.names
+
+    async def test_without_an_interface_there_is_no_message(self) -> None:
+        bench = Bench(graph(llm("write"), end(), edges=["start > write", "write > done"]))
+        await bench.run()
+        assert bench.log.text == ""
+
+    async def test_of_parallel_models_only_the_preferred_one_is_heard(self) -> None:
+        document = graph(
+            llm("a", "first"),
+            llm("b", "second"),
+            end(answer="{{ a.text ?? b.text }}"),
+            edges=["start > a", "start > b", "a > done", "b > done"],
+            **ANSWER,
+        )
+        bench = Bench(document, says("one"), says("two"))
+        result = await bench.run()
+        assert bench.log.text == result.output["answer"]
+
+
+class TestCitations:
+    async def test_a_marker_without_a_citation_leads_to_the_whole_passage(self) -> None:
+        bench = Bench(rag(), says("Yes [2], no [1, 9]."))
+        sources = (await bench.run()).output["sources"]
+        assert [(s["index"], s["title"], s["start"], s["quote"]) for s in sources] == [
+            (1, "Document 1", 10, "Passage 1."),
+            (2, "Document 2", 20, "Passage 2."),
+        ]
+
+    async def test_the_model_s_own_citation_wins(self) -> None:
+        found = passage(1)
+        cited = Citation(1, found.chunk_id, found.document_id, found.title, 12, 15, "ass")
+        bench = Bench(rag(), [TextDelta("Yes [1]."), cited, Finished()])
+        sources = (await bench.run()).output["sources"]
+        assert [(s["start"], s["end"], s["quote"]) for s in sources] == [(12, 15, "ass")]
+
+    async def test_a_citation_event_names_its_message(self) -> None:
+        bench = Bench(rag(), says("Yes [1]."))
+        await bench.run()
+        (citation,) = bench.log.custom("citation")
+        start = next(event for event in bench.log.events if event.type.value == "TEXT_MESSAGE_START")
+        assert citation["message_id"] == start.message_id
+
+    async def test_without_citations_markers_are_text(self) -> None:
+        document = graph(
+            node("search", "retrieve", {"collection": "kb", "query": "x"}),
+            llm("write", context="{{ search.results }}"),
+            end(sources="{{ write.citations }}"),
+            edges=["start > search", "search > write", "write > done"],
+        )
+        assert (await Bench(document, says("Yes [1].")).run()).output == {"sources": []}
+
+
+class TestNodes:
+    async def test_retrieve_passes_its_settings_on(self) -> None:
+        config = {
+            "collection": "kb",
+            "query": "about {{ inputs.question }}",
+            "mode": "keyword",
+            "filters": {"language": "{{ inputs.language ?? null }}"},
+        }
+        document = graph(
+            node("search", "retrieve", config),
+            end(found="{{ search.results }}"),
+            edges=["start > search", "search > done"],
+        )
+        bench = Bench(document)
+        result = await bench.run(language="en")
+        assert bench.shelf.searches == [("handbook", "about Why?", 6, "keyword", {"language": "en"})]
+        assert [found["title"] for found in result.output["found"]] == ["Document 1", "Document 2"]
+
+    async def test_a_blank_query_fails(self) -> None:
+        bench = Bench(rag())
+        with pytest.raises(RunFailed, match="the query is empty"):
+            await bench.run(question="  ")
+
+    async def test_the_model_gets_passages_history_and_settings(self) -> None:
+        document = rag(history="{{ inputs.past }}", temperature=0.5, max_tokens=99)
+        document["inputs"]["properties"]["past"] = {"type": "array", "default": []}
+        document["nodes"][2]["config"]["prompt"].insert(0, {"role": "system", "content": "Be brief."})
+        bench = Bench(document)
+        await bench.run(past=[{"role": "assistant", "content": "Hello", "id": 7}])
+        (request,) = bench.model.requests
+        assert request.messages == [
+            Message(Role.SYSTEM, "Be brief."),
+            Message(Role.ASSISTANT, "Hello"),
+            Message(Role.USER, "Why?"),
+        ]
+        assert request.context == [passage(1), passage(2)]
+        assert (request.citations, request.temperature, request.max_tokens) == (True, 0.5, 99)
+
+    async def test_a_history_that_is_none_fails_with_the_place(self) -> None:
+        document = rag(history="{{ inputs.past }}")
+        document["inputs"]["properties"]["past"] = {"type": "array", "default": []}
+        with pytest.raises(RunFailed, match=r"history .* at '0.role'"):
+            await Bench(document).run(past=[{"content": "x"}])
+
+    async def test_a_stream_that_breaks_off_is_an_error(self) -> None:
+        with pytest.raises(RunFailed) as failure:
+            await Bench(rag(), [TextDelta("Half")]).run()
+        assert failure.value.code == "server_error"
+
+    async def test_output_keeps_types(self) -> None:
+        document = graph(
+            end(n="{{ inputs.n }}", deep={"list": ["{{ inputs.n }}", "n={{ inputs.n }}", True]}),
+            edges=["start > done"],
+        )
+        document["inputs"] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+        result = await Bench(document).agent.run(
+            {"n": 3}, ports=Bench(document).ports, run_id="r", thread_id="t"
+        )
+        assert result.output == {"n": 3, "deep": {"list": [3, "n=3", True]}}
+
+    async def test_the_session_is_read(self) -> None:
+        document = graph(
+            end(
+                who="{{ session.user.name }}",
+                thread="{{ session.id }}",
+                tone='{{ session.variables.t ?? "calm" }}',
+            ),
+            edges=["start > done"],
+        )
+        bench = Bench(document)
+        session = Session("s-1", user={"name": "Ada"})
+        result = await bench.agent.run(
+            {"question": "x"}, ports=bench.ports, run_id="r", thread_id="t", session=session
+        )
+        assert result.output == {"who": "Ada", "thread": "s-1", "tone": "calm"}
+
+    async def test_a_value_that_only_the_run_can_miss(self) -> None:
+        bench = Bench(graph(end(x="{{ session.variables.name }}"), edges=["start > done"]))
+        with pytest.raises(RunFailed, match=r"'session.variables.name' is not set in this run") as failure:
+            await bench.run()
+        assert failure.value.code == "unset_reference"
+
+    async def test_state_goes_through_its_reducers(self) -> None:
+        document = graph(
+            node("a", "note", {"field": "seen", "value": "one"}),
+            node("b", "note", {"field": "seen", "value": "two"}),
+            node("c", "note", {"field": "count", "value": "{{ inputs.n }}"}),
+            end(seen="{{ state.seen }}", count="{{ state.count }}"),
+            edges=["start > a", "start > b", "start > c", "a > done", "b > done", "c > done"],
+            state={
+                "seen": {"type": "array", "reducer": "append", "initial": ["zero"]},
+                "count": {"type": "number", "reducer": "add", "initial": 40},
+            },
+        )
+        document["inputs"]["properties"]["n"] = {"type": "number", "default": 2}
+        output = (await Bench(document).run()).output
+        assert (sorted(output["seen"]), output["count"]) == (["one", "two", "zero"], 42)
+
+    async def test_a_write_of_the_wrong_type_fails_the_node(self) -> None:
+        document = graph(
+            node("a", "note", {"field": "count", "value": "many"}),
+            end(),
+            edges=["start > a", "a > done"],
+            state={"count": {"type": "number", "reducer": "add", "initial": 0}},
+        )
+        with pytest.raises(RunFailed, match="takes number, not string"):
+            await Bench(document).run()
+
+
+class TestInput:
+    async def test_errors_have_pointers_and_nothing_starts(self) -> None:
+        bench = Bench(rag())
+        with pytest.raises(InvalidInput) as failure:
+            await bench.run(question=3, language=[])
+        assert [(error.pointer, error.code) for error in failure.value.errors] == [
+            ("/question", "type"),
+            ("/language", "type"),
+        ]
+        assert bench.log.entries == []
+
+    @pytest.mark.parametrize("value", [None, [], "x", {"question": float("nan")}, {"question": {1: 2}}])
+    def test_what_is_no_json_object(self, value: Any) -> None:
+        with pytest.raises(InvalidInput):
+            Bench(rag()).agent.validate_input(value)
+
+    def test_defaults_are_filled_in(self) -> None:
+        document = rag()
+        document["inputs"]["properties"]["language"]["default"] = "en"
+        assert Bench(document).agent.validate_input({"question": "x"}) == {"question": "x", "language": "en"}
+
+    def test_unique_items_compare_as_json_does(self) -> None:
+        document = rag()
+        document["inputs"]["properties"]["list"] = {"type": "array", "uniqueItems": True}
+        agent = Bench(document).agent
+        assert agent.validate_input({"question": "x", "list": [1, True, "1"]})
+        with pytest.raises(InvalidInput):
+            agent.validate_input({"question": "x", "list": [{"a": 1}, {"a": 1.0}]})
+
+
+class TestFailure:
+    async def test_a_failure_ends_the_run_with_one_error_event(self) -> None:
+        bench = Bench(rag(), [ModelError("auth", "no key")])
+        with pytest.raises(RunFailed) as failure:
+            await bench.run()
+        last = bench.log.events[-1]
+        assert isinstance(last, RunErrorEvent)
+        assert (last.code, last.message) == ("auth", "node 'write' failed: no key")
+        assert (failure.value.code, failure.value.node_id) == ("auth", "write")
+        assert sum(name.startswith("RUN_") for name in bench.log.names) == 2
+
+    async def test_usage_before_the_failure_is_kept(self) -> None:
+        document = graph(
+            llm("a"), llm("b"), end(), edges=["start > a", "a > b", "b > done"]
+        )  # fmt: skip
+        bench = Bench(document, says("x"), [ModelError("auth", "no key")])
+        with pytest.raises(RunFailed) as failure:
+            await bench.run()
+        assert failure.value.usage == Usage(3, 2)
+
+    async def test_an_unexpected_exception_shows_no_details(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench(graph(node("a", "nap", {"crash": True}), end(), edges=["start > a", "a > done"]))
+        with pytest.raises(RunFailed) as failure:
+            await bench.run()
+        assert failure.value.code == "internal_error"
+        assert not any("leak" in str(entry) for entry in bench.log.entries)
+        assert "a detail that must not leak" in caplog.text
+
+    async def test_nothing_follows_the_error_of_one_of_two_parallel_nodes(self) -> None:
+        document = graph(
+            node("bad", "nap", {"fail": True}),
+            llm("slow"),
+            end(answer="{{ slow.text }}"),
+            edges=["start > bad", "start > slow", "bad > done", "slow > done"],
+            **ANSWER,
+        )
+        bench = Bench(document, [TextDelta("a"), 0.01, TextDelta("b"), 5.0, TextDelta("c"), Finished()])
+        with pytest.raises(RunFailed):
+            await bench.run()
+        assert bench.log.names[-1] == "RUN_ERROR"
+        assert bench.model.closed == 1
+
+    @pytest.mark.parametrize("broken", ["emit", "finished"])
+    async def test_a_broken_sink_or_journal_stops_the_run_without_a_word(self, broken: str) -> None:
+        class Broken(Log):
+            async def emit(self, event: Any, *, node_path: str = "") -> None:
+                if broken == "emit" and node_path == "write":
+                    raise OSError("fenced off")
+                await super().emit(event, node_path=node_path)
+
+            async def finished(self, step: Any) -> None:
+                if broken == "finished":
+                    raise OSError("fenced off")
+
+        bench = Bench(with_apology(retry={}))
+        bench.log = Broken()
+        with pytest.raises(Undeliverable):
+            await bench.run()
+        assert not any(name in ("RUN_ERROR", "RUN_FINISHED", "retry write") for name in bench.log.names)
+
+
+class TestProcess:
+    def test_langgraph_is_not_imported_before_the_first_run(self) -> None:
+        code = (
+            "import sys; from app.agent.factory import AgentFactory;"
+            "from app.agent.workflows.simple_rag import simple_rag; g = simple_rag('x');"
+            "AgentFactory().build(g, g.content_hash); sys.exit('langgraph' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    def test_tracing_stays_off_whatever_the_environment_says(self) -> None:
+        code = (
+            "import sys; import app.agent.langgraph_adapter; from langsmith.utils import tracing_is_enabled;"
+            "sys.exit(bool(tracing_is_enabled()))"
+        )
+        loud = os.environ | {"LANGSMITH_TRACING": "true", "LANGCHAIN_TRACING_V2": "true"}
+        assert subprocess.run([sys.executable, "-c", code], check=False, env=loud).returncode == 0
+
+    async def test_a_retriever_that_fails_is_a_node_error(self) -> None:
+        bench = Bench(rag(), shelf=Shelf(error=ModelError("timeout", "too slow")))
+        with pytest.raises(RunFailed, match="node 'search' failed: too slow"):
+            await bench.run()
