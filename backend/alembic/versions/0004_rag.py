@@ -250,6 +250,7 @@ def upgrade() -> None:
         sa.Column("page", sa.Integer(), nullable=True),
         sa.Column("heading_path", postgresql.JSONB(), nullable=False),
         sa.Column("token_count", sa.Integer(), nullable=False),
+        sa.Column("page_starts", postgresql.JSONB(), nullable=False),
         sa.Column("org_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(

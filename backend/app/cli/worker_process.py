@@ -39,6 +39,8 @@ def worker_environment(settings: Settings, services: Services, worker_id: str) -
         "ORRERY_REDIS_URL": services.redis_url,
         "ORRERY_MASTER_KEY": master_key(settings).decode(),
         "ORRERY_WORKER_ID": worker_id,
+        # Celery warns root of pickled messages; ours are JSON only.
+        "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from app.rag.sparse import encode_document, tokenize
-from app.rag.types import SparseVector
+from app.rag.types import Chunk, ParsedDocument, SparseVector
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,17 @@ class Indexed:
 def indexed(title: str, text: str, language: str | None) -> Indexed:
     whole = f"{title}\n{text}"
     return Indexed(whole, tuple(tokenize(whole, language)))
+
+
+def page_starts(document: ParsedDocument, chunk: Chunk) -> list[list[int]]:
+    """[offset, page] of each page that begins inside the chunk, after its first character."""
+    starts: list[list[int]] = []
+    page = chunk.page
+    for block in document.blocks:
+        if chunk.start < block.start < chunk.end and block.page is not None and block.page != page:
+            page = block.page
+            starts.append([block.start, page])
+    return starts
 
 
 def average_length(batch: Sequence[Indexed]) -> float:

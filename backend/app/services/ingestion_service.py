@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -33,8 +33,9 @@ from app.db.postgres.repositories.rag import (
 )
 from app.db.postgres.repositories.work import Claim, LeaseLost, WorkItems
 from app.db.session import Database, wake_after
-from app.rag.indexing import Indexed, average_length, indexed
+from app.rag.indexing import Indexed, average_length, indexed, page_starts
 from app.rag.pipeline.compiler import compile_ingestion
+from app.rag.sparse import detect_language
 from app.rag.types import Block, BlockKind, Chunk, Embedder, ParsedDocument, VectorEntry
 from app.services.vector_stores import store_in
 
@@ -132,6 +133,8 @@ class IngestionService:
         media_type = claim.payload.get("media_type") or compile_ingestion(subject.pipeline).parser.media_type
         async with self.blobs.as_file(subject.blob_key) as path:
             parsed = await self.parse(path, subject.name, media_type=media_type)
+        if parsed.language is None:
+            parsed = replace(parsed, language=await asyncio.to_thread(detect_language, parsed.text))
         async with self._writing(claim, DocumentStatus.CHUNKING) as (session, document):
             stored = await Versions(session, claim.tenant).get(version.id)
             stored.text, stored.blocks = parsed.text, [_dump(block) for block in parsed.blocks]
@@ -167,6 +170,7 @@ class IngestionService:
                 "page": chunk.page,
                 "heading_path": list(chunk.heading_path),
                 "token_count": chunk.token_count,
+                "page_starts": page_starts(parsed, chunk),
             }
             for chunk in chunks
         ]

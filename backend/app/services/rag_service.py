@@ -149,4 +149,5 @@ def _passage(result: Result) -> Passage:
         page=chunk.page,
         external_id=result.found.external_id,
         metadata=result.found.metadata,
+        page_starts=tuple((start, page) for start, page in chunk.page_starts),
     )

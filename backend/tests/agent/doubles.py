@@ -1,4 +1,4 @@
-"""Stand-ins for what the engine is given from outside, and graphs to run against them.
+"""Stand-ins for what the engine is given from outside, and node types for its tests.
 
 The models answer from a script as a hosted model would over the network; the sink, the journal and
 the clock are complete, only in memory.
@@ -7,7 +7,6 @@ the clock are complete, only in memory.
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
@@ -246,52 +245,6 @@ EXTRA: tuple[NodeType, ...] = (
 )
 TYPES = NodeTypes([*NODE_TYPES.values(), *EXTRA])
 COMPILER = AgentCompiler(TYPES)
-
-
-def node(
-    node_id: str, kind: str, /, config: Mapping[str, Any] | None = None, **policies: Any
-) -> dict[str, Any]:
-    return {"id": node_id, "type": kind, "config": dict(config or {}), **policies}
-
-
-def text(node_id: str, content: str, **policies: Any) -> dict[str, Any]:
-    return node(node_id, "template", {"text": content}, **policies)
-
-
-def llm(node_id: str, content: str = "{{ inputs.question }}", /, **config: Any) -> dict[str, Any]:
-    """Policies go by keyword too, told apart by name."""
-    policies = {key: config.pop(key) for key in ("retry", "timeout_s", "on_error", "join") if key in config}
-    prompt = [{"role": "user", "content": content}]
-    return node(node_id, "llm", {"model": "main", "prompt": prompt, **config}, **policies)
-
-
-def end(node_id: str = "done", /, **output: Any) -> dict[str, Any]:
-    return node(node_id, "end", {"output": output})
-
-
-def graph(*nodes: Mapping[str, Any], edges: Sequence[str], **more: Any) -> dict[str, Any]:
-    """A document; an edge is `source > target` or `source.handle > target`."""
-    return {
-        "schema_version": "1",
-        "inputs": {
-            "type": "object",
-            "properties": {"question": {"type": "string"}, "language": {"type": "string"}},
-            "required": ["question"],
-        },
-        "bindings": {"models": {"main": "default-chat"}, "collections": {"kb": "handbook"}},
-        "nodes": [{"id": "start", "type": "start"}, *nodes],
-        "edges": [_edge(edge) for edge in edges],
-        **copy.deepcopy(more),
-    }
-
-
-def _edge(notation: str) -> dict[str, str]:
-    left, target = notation.split(" > ")
-    source, _, handle = left.partition(".")
-    return {"source": source, "target": target, **({"handle": handle} if handle else {})}
-
-
-ANSWER = {"interface": {"message": "question", "answer": "answer"}}
 
 
 class Bench:

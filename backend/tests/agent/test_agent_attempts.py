@@ -10,7 +10,8 @@ from app.agent.core.interfaces import Finished, ModelError, TextDelta
 from app.agent.graph.policies import RetryPolicy
 from app.agent.graph.ports import RunFailed, SystemClock
 from app.core.errors import NotFound, RateLimited, Unavailable
-from tests.agent.doubles import ANSWER, Bench, Script, Shelf, end, graph, llm, node, says
+from tests.agent.documents import ANSWER, end, graph, llm, node
+from tests.agent.doubles import Bench, Script, Shelf, says
 
 BUSY = [ModelError("rate_limit", "busy")]
 

@@ -9,7 +9,8 @@ import pytest
 
 from app.agent.core.interfaces import Finished, TextDelta
 from app.agent.graph.ports import SystemClock
-from tests.agent.doubles import ANSWER, Bench, Log, end, graph, llm, node
+from tests.agent.documents import ANSWER, end, graph, llm, node
+from tests.agent.doubles import Bench, Log
 
 
 def endless() -> Bench:

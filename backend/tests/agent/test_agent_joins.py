@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.agent.graph.issues import IssueCode
-from tests.agent.doubles import COMPILER, Bench, end, graph, llm, node, text
+from tests.agent.documents import end, graph, llm, node, text
+from tests.agent.doubles import COMPILER, Bench
 
 
 def runs_of(bench: Bench) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from app.agent.core.base import NODE_TYPES, NodeTypes, node, node_type
+from app.agent.core.base import NODE_TYPES, NodeTypes, node_type
 from app.agent.core.interfaces import Capability
 from app.agent.core.value_types import fits, follow, given_by, of_schema, taken_by
 from app.agent.factory import AgentFactory
@@ -18,7 +18,8 @@ from app.agent.graph.issues import InvalidGraph
 from app.agent.graph.loading import load_graph
 from app.agent.graph.schema import AgentGraph
 from app.agent.workflows.simple_rag import simple_rag
-from tests.agent.doubles import CallerConfig, caller, end, graph, llm, text
+from tests.agent.documents import end, graph, llm, text
+from tests.agent.doubles import CallerConfig, caller
 
 
 def document() -> dict[str, Any]:
@@ -80,9 +81,14 @@ class TestSchema:
         assert list(validator.iter_errors(document())) == []
         assert list(validator.iter_errors(document() | {"colour": 1}))
 
+    @pytest.mark.parametrize("value", [float("nan"), 2**60, "\ud800"])
+    def test_a_graph_is_always_canonicalizable(self, value: Any) -> None:
+        with pytest.raises(ValidationError, match="not_json"):
+            AgentGraph.model_validate(document() | {"layout": {"x": value}})
+
     def test_a_graph_cannot_be_changed(self) -> None:
         with pytest.raises(ValidationError):
-            AgentGraph.model_validate(document()).nodes = []
+            AgentGraph.model_validate(document()).nodes = []  # type: ignore[misc]
 
 
 class TestRegistry:
@@ -90,10 +96,8 @@ class TestRegistry:
         assert set(NODE_TYPES) >= {"start", "retrieve", "llm", "template", "end"}
 
     def test_a_name_is_taken_once(self) -> None:
-        with pytest.raises(
-            ValueError, match="'template' is already registered"
-        ):
-            node(NODE_TYPES["template"].config, outputs={})(caller)
+        with pytest.raises(ValueError, match="'template' is already registered"):
+            NODE_TYPES.add(NODE_TYPES["template"])
 
     def test_a_new_type_is_one_entry(self) -> None:
         caller_type = node_type(CallerConfig, caller, outputs={}, requires={Capability.TOOLS})

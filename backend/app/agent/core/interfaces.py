@@ -23,7 +23,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A retrieved chunk. `start`/`end` are Unicode code points into the document's stored text."""
+    """A retrieved chunk. `start`/`end` are Unicode code points into the document's stored text.
+
+    `page` is that of `start`; `page_starts` are (offset, page) of the pages that begin further inside.
+    """
 
     chunk_id: UUID
     document_id: UUID
@@ -35,6 +38,12 @@ class Passage:
     page: int | None = None
     external_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    page_starts: tuple[tuple[int, int], ...] = ()
+
+    def page_at(self, offset: int) -> int | None:
+        """The page that `offset` of the document's text lies on."""
+        begun = [page for start, page in self.page_starts if start <= offset]
+        return begun[-1] if begun else self.page
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ class RunState(TypedDict):
     """JSON values only. `handles` holds the way each finished node left by, None if it was skipped."""
 
     inputs: dict[str, Any]
-    session: dict[str, Any]
     state: dict[str, Any]
     outputs: dict[str, dict[str, Any]]
     handles: dict[str, str | None]

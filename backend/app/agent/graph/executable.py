@@ -6,7 +6,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
@@ -71,8 +70,7 @@ class ExecutableAgent:
         raised.
         """
         inputs = self.validate_input(dict(input) if isinstance(input, Mapping) else input)
-        snapshot = asdict(session or Session(id=thread_id))
-        run = RunContext(self.plan, ports, run_id, thread_id, snapshot)
+        run = RunContext(self.plan, ports, run_id, thread_id, _snapshot(session or Session(id=thread_id)))
         await run.emit(RunStartedEvent(thread_id=thread_id, run_id=run_id, protocol_version=_PROTOCOL))
         try:
             output = await self._output(inputs, run)
@@ -122,6 +120,15 @@ async def load_engine() -> None:
     """Imports LangGraph, off the event loop; later calls cost nothing."""
     if not hasattr(sys.modules.get(_ADAPTER), "Drive"):
         await asyncio.to_thread(import_module, _ADAPTER)
+
+
+def _snapshot(session: Session) -> dict[str, Any]:
+    return {
+        "id": session.id,
+        "user": session.user,
+        "messages": list(session.messages),
+        "variables": session.variables,
+    }
 
 
 def _invalid(errors: list[FieldError]) -> InvalidInput:

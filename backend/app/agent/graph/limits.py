@@ -37,6 +37,16 @@ def check_size(document: Any, findings: Findings) -> bool:
     return fine
 
 
+def exceeds(value: Any, *, max_text: int, max_values: int = MAX_VALUES) -> bool:
+    """Whether a value made by a run is too large; looks no further than the limits."""
+    text = 0
+    for count, (path, part) in enumerate(_values(value), start=1):
+        text += len(part) if isinstance(part, str) else 0
+        if count > max_values or text > max_text or len(path) > MAX_DEPTH:
+            return True
+    return False
+
+
 def _report_size(findings: Findings) -> None:
     message = f"the document exceeds {MAX_VALUES} values or {MAX_TEXT} characters of text"
     fix = "move long texts into a collection, or split the agent"

@@ -22,9 +22,18 @@ from typing import Any, Protocol
 from pydantic import GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from app.core.errors import TooLarge
+
+MAX_RENDERED = 4 * 2**20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|\d{1,9}")
 _SPACE = re.compile(r"\s*")
 _KEYWORDS = frozenset({"true", "false", "null"})
+
+
+class RenderedTooLarge(TooLarge):
+    """Text, or an output, beyond what a run may make."""
+
+    code = "too_large"
 
 
 class TemplateError(ValueError):
@@ -104,7 +113,15 @@ class Template:
         return lookup.value(chain) if chain else self.text(lookup)
 
     def text(self, lookup: Lookup) -> str:
-        return "".join(part if isinstance(part, str) else as_text(lookup.value(part)) for part in self.parts)
+        """Raises `RenderedTooLarge`: templates that double each other's text would fill the memory."""
+        rendered: list[str] = []
+        size = 0
+        for part in self.parts:
+            rendered.append(part if isinstance(part, str) else as_text(lookup.value(part)))
+            size += len(rendered[-1])
+            if size > MAX_RENDERED:
+                raise RenderedTooLarge(f"the text comes to more than {MAX_RENDERED} characters")
+        return "".join(rendered)
 
     def __str__(self) -> str:
         return self.source

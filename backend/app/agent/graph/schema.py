@@ -13,11 +13,14 @@ from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import rfc8785
-from pydantic import Field, JsonValue, create_model
+from pydantic import Field, JsonValue, create_model, model_validator
+from pydantic_core import PydanticCustomError
 
 import app.agent.graph.nodes  # noqa: F401  (registers the node types the union below is made of)
 from app.agent.core.base import NODE_TYPES, SUCCESS, Closed, NodeType
 from app.agent.core.state import Reducer
+from app.agent.graph.issues import Findings
+from app.agent.graph.limits import check_size
 from app.agent.graph.policies import Name, Node, NodeId
 
 __all__ = ["AgentGraph", "Bindings", "Edge", "Interface", "Node", "StateField", "node_model"]
@@ -100,6 +103,16 @@ class AgentGraph(Closed):
     nodes: list[AnyNode]
     edges: list[Edge] = Field(default_factory=list)
     layout: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_plain_json(cls, document: Any) -> Any:
+        """What passes can be canonicalized, and walked without fear for the stack."""
+        findings = Findings()
+        if isinstance(document, dict) and not check_size(document, findings):
+            message = findings.report(document).issues[0].message
+            raise PydanticCustomError("not_json", "{problem}", {"problem": message})
+        return document
 
     def document(self) -> dict[str, Any]:
         """The plain JSON document, defaults left out."""

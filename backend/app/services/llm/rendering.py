@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from app.agent.core.interfaces import Passage
 from app.rag.sentences import Span, is_page_mark, is_table_row, sentences
@@ -152,7 +151,8 @@ def _with_list(text: str, spans: list[Span], number: int) -> int:
     """End of the list or code block that the line at `number`, ending in a colon, leads to."""
     start, end = spans[number]
     fenced = False
-    for first, stop in islice(spans, number + 1, number + _MAX_LIST):
+    for place in range(number + 1, len(spans)):
+        first, stop = spans[place]
         raw = text[first:stop]
         fence = bool(_FENCE.match(raw))
         if stop - start > _MAX_LIST or not (fenced or fence or _ITEM.match(raw)):

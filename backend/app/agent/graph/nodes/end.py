@@ -8,6 +8,8 @@ from pydantic import Field
 
 from app.agent.core.base import NodeConfig, Outputs, Scope, node
 from app.agent.graph.json_template import JsonTemplate
+from app.agent.graph.limits import exceeds
+from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge
 
 
 class EndConfig(NodeConfig):
@@ -23,4 +25,8 @@ class EndConfig(NodeConfig):
 
 @node(EndConfig, pure=True, fails=False, outputs={})
 async def end(config: EndConfig, scope: Scope) -> Outputs:
-    return {name: template.value(scope) for name, template in config.output.items()}
+    """Raises `RenderedTooLarge`: a large value can be named many times, and is sent out each time."""
+    output = {name: template.value(scope) for name, template in config.output.items()}
+    if exceeds(output, max_text=MAX_RENDERED):
+        raise RenderedTooLarge(f"the output comes to more than {MAX_RENDERED} characters")
+    return output

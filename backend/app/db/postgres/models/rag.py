@@ -173,7 +173,10 @@ class DocumentVersion(TenantRow):
 
 
 class ChunkRow(TenantRow):
-    """`text == version.text[start_offset:end_offset]`; the id is the UUIDv5 of version, pipeline, ordinal."""
+    """`text == version.text[start_offset:end_offset]`; the id is the UUIDv5 of version, pipeline, ordinal.
+
+    `page` is that of the start; `page_starts` are [offset, page] of pages that begin inside.
+    """
 
     __tablename__ = "chunks"
     __table_args__ = (
@@ -193,3 +196,4 @@ class ChunkRow(TenantRow):
     page: Mapped[int | None]
     heading_path: Mapped[list[str]]
     token_count: Mapped[int]
+    page_starts: Mapped[list[Any]] = mapped_column(default=list)
