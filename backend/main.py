@@ -11,9 +11,11 @@ from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import __version__
+from app.api.dependencies import NATIVE
 from app.api.errors import install_error_handlers
 from app.api.guard import check_permissions
 from app.api.middleware import RequestContext, TooLargeAsProblem
+from app.api.openapi import NATIVE_RESPONSES, Api
 from app.api.routers import agents, auth, collections, documents, health, jobs, runs, search
 from app.core.config import Settings, get_settings
 from app.core.constants import API_PREFIX
@@ -33,7 +35,7 @@ _TAGS = ["auth", "agents", "runs", "collections", "documents", "search", "jobs",
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The API. Services are found by `settings`, else through a running `orrery serve` in the data folder."""
     settings = settings or get_settings()
-    app = FastAPI(
+    app = Api(
         title="Orrery",
         version=__version__,
         summary="Self-hosted platform for AI agents",
@@ -45,7 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_body_size=settings.max_request_bytes,
     )
     app.state.settings = settings
-    api = APIRouter(prefix=API_PREFIX)
+    api = APIRouter(prefix=API_PREFIX, dependencies=[NATIVE], responses=NATIVE_RESPONSES)
     for module in (auth, agents, runs, collections, documents, search, jobs):
         api.include_router(module.router)
     api.include_router(documents.intake_router, max_body_size=settings.max_upload_request_bytes)

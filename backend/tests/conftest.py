@@ -48,11 +48,10 @@ async def services(services_dir: Path) -> AsyncIterator[Services]:
         yield running
 
 
-@pytest.fixture
-def settings(services: Services, services_dir: Path, tmp_path: Path) -> Settings:
+def settings_for(services: Services, services_dir: Path, *, blobs: Path) -> Settings:
     return Settings(
         data_dir=services_dir / "shared",
-        blob_url=str(tmp_path / "blobs"),
+        blob_url=str(blobs),
         database_url=SecretStr(services.database_url),
         redis_url=SecretStr(services.redis_url),
         master_key=SecretStr(MASTER_KEY),
@@ -61,6 +60,11 @@ def settings(services: Services, services_dir: Path, tmp_path: Path) -> Settings
         shutdown_grace_s=1,
         _env_file=None,
     )
+
+
+@pytest.fixture
+def settings(services: Services, services_dir: Path, tmp_path: Path) -> Settings:
+    return settings_for(services, services_dir, blobs=tmp_path / "blobs")
 
 
 @dataclass(frozen=True, slots=True)

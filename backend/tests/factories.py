@@ -1,15 +1,22 @@
-"""Valid-by-default rows and files for tests."""
+"""Valid-by-default rows, files and models for tests."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
+from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, TextDelta
 from app.core.ids import new_id
 from app.core.security import api_key_digest, api_key_hint, new_api_key
 from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, Role, User
-from app.db.postgres.repositories.identity import Identities
+from app.db.postgres.models.registry import ModelKind, ModelRegistry
+from app.db.postgres.repositories.identity import Identities, Projects
+from app.db.postgres.repositories.registry import Models
 from app.db.session import Tenant
 from app.resources import Resources
 
@@ -26,6 +33,32 @@ HELLO_GRAPH: dict[str, Any] = {
 }
 
 
+def asking_graph(model: str, *, collection: str | None = None) -> dict[str, Any]:
+    """Asks the logical model `model`, after searching in `collection` where one is given."""
+    ask: dict[str, Any] = {
+        "model": "main",
+        "prompt": [{"role": "user", "content": "{{ inputs.name }}"}],
+    }
+    nodes: list[dict[str, Any]] = [
+        {"id": "start", "type": "start"},
+        {"id": "ask", "type": "llm", "config": ask},
+        {"id": "done", "type": "end", "config": {"output": {"text": "{{ ask.text }}"}}},
+    ]
+    bindings: dict[str, Any] = {"models": {"main": model}}
+    path = ["start", "ask", "done"]
+    if collection is not None:
+        search = {"collection": "kb", "query": "{{ inputs.name }}", "top_k": 3}
+        nodes.append({"id": "search", "type": "retrieve", "config": search})
+        ask |= {"context": "{{ search.results }}"}
+        bindings["collections"] = {"kb": collection}
+        path.insert(1, "search")
+    return HELLO_GRAPH | {
+        "bindings": bindings,
+        "nodes": nodes,
+        "edges": [{"source": a, "target": b} for a, b in pairwise(path)],
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A user with a key of one project."""
@@ -33,6 +66,24 @@ class Member:
     user_id: UUID
     tenant: Tenant
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A chat model that says one word and waits until it is `opened` for the rest."""
+
+    slug: str
+    name: str = "gate"
+    capabilities: frozenset[Capability] = frozenset({Capability.STREAMING})
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        yield TextDelta("Wait")
+        self.entered.set()
+        await self.opened.wait()
+        yield TextDelta(" is over")
+        yield Finished()
 
 
 @dataclass(slots=True)
@@ -51,19 +102,55 @@ class Factory:
             of = Tenant(organization.id, project.id)
             rows += [organization, project]
         rows.append(Membership(org_id=of.org_id, id=new_id(), user_id=user.id, role=role))
-        key = new_api_key(new_id())
-        rows.append(
-            ApiKey(
-                org_id=of.org_id,
-                id=new_id(),
-                project_id=of.project_id,
-                user_id=user.id,
-                name="test",
-                hint=api_key_hint(key),
-                digest=api_key_digest(key, self.resources.auth.pepper),
-                permissions=permissions,
-            )
-        )
         async with self.resources.database.system_work() as session:
             await Identities(session).add(*rows)
-        return Member(user.id, of, key)
+        return await self.key(Member(user.id, of, ""), permissions=permissions)
+
+    async def key(
+        self,
+        member: Member,
+        *,
+        permissions: list[str] | None = None,
+        expires_at: datetime | None = None,
+        unbound: bool = False,
+    ) -> Member:
+        """Another key of `member`, of the same project or, `unbound`, of the whole organization."""
+        key = new_api_key(new_id())
+        row = ApiKey(
+            org_id=member.tenant.org_id,
+            id=new_id(),
+            project_id=None if unbound else member.tenant.project_id,
+            user_id=member.user_id,
+            name="test",
+            hint=api_key_hint(key),
+            digest=api_key_digest(key, self.resources.auth.pepper),
+            permissions=permissions,
+            expires_at=expires_at,
+        )
+        async with self.resources.database.system_work() as session:
+            await Identities(session).add(row)
+        return Member(member.user_id, member.tenant, key)
+
+    async def project(self, member: Member, *, slug: str = "second") -> Tenant:
+        """Another project of the member's organization."""
+        project = Project(org_id=member.tenant.org_id, id=new_id(), slug=slug, name=slug.title())
+        async with self.resources.database.unit_of_work(member.tenant) as session:
+            await Projects(session, member.tenant).add(project)
+        return Tenant(member.tenant.org_id, project.id)
+
+    async def gate(self, member: Member) -> Gate:
+        """A logical model of the member's project that waits for the test."""
+        gate = Gate(slug=f"gate-{new_id().hex[-12:]}")
+        self.resources.providers[gate.slug] = lambda _: gate
+        row = ModelRegistry(
+            org_id=member.tenant.org_id,
+            id=new_id(),
+            project_id=member.tenant.project,
+            slug=gate.slug,
+            kind=ModelKind.CHAT,
+            provider=gate.slug,
+            model="gate",
+        )
+        async with self.resources.database.unit_of_work(member.tenant) as session:
+            await Models(session, member.tenant).add(row)
+        return gate

@@ -210,7 +210,7 @@ class TestAnyInput:
             for step in path:
                 target = target[step]
             if data.draw(st.booleans()):
-                target[key] = data.draw(HOSTILE)
+                target[key] = copy.deepcopy(data.draw(HOSTILE))  # the samples are shared
             elif len(document) > 1 or path:
                 del target[key]
             if isinstance(target, list) and target and data.draw(st.booleans()):

@@ -1,4 +1,7 @@
-"""What routes take: who calls and what they may do, one transaction, and the services made of both."""
+"""What routes take: who calls and what they may do, one transaction, and the services made of both.
+
+All of it is `async`, also what awaits nothing: FastAPI sends plain functions through its thread pool.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,15 @@ from uuid import UUID
 
 import structlog
 from fastapi import Depends, Header, Query, Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import ParamTypes
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.api.errors import pointer
 from app.core.constants import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from app.core.errors import FieldError, Invalid
 from app.core.paging import PageRequest, decode_cursor
 from app.core.permissions import Permission
 from app.resources import Resources
@@ -26,7 +34,7 @@ from app.services.rag_service import RagService
 _bearer = HTTPBearer(auto_error=False, description="An API key, `orr_…`")
 
 
-def get_resources(request: Request) -> Resources:
+async def get_resources(request: Request) -> Resources:
     resources: Resources = request.app.state.resources
     return resources
 
@@ -34,7 +42,7 @@ def get_resources(request: Request) -> Resources:
 ResourcesDep = Annotated[Resources, Depends(get_resources)]
 
 
-def get_auth_service(resources: ResourcesDep) -> AuthService:
+async def get_auth_service(resources: ResourcesDep) -> AuthService:
     return resources.auth
 
 
@@ -65,14 +73,14 @@ class Demand:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    def __call__(self, caller: CallerDep) -> None:
+    async def __call__(self, caller: CallerDep) -> None:
         caller.demand(self.permission)
 
 
 class Public:
     """Marks a route that needs no credential."""
 
-    def __call__(self) -> None:
+    async def __call__(self) -> None:
         return None
 
 
@@ -84,6 +92,37 @@ def allow(permission: Permission) -> Any:
 PUBLIC: Any = Depends(Public())
 
 
+async def check_url(request: Request) -> None:
+    """422 for query parameters that the route does not declare: a misspelt filter must not be ignored.
+
+    U+0000 is refused too: no stored text has it, and PostgreSQL takes none for comparison.
+    """
+    if "\x00" in request.scope["path"]:
+        raise Invalid("The path contains the character U+0000.")
+    if not request.query_params:
+        return
+    route: APIRoute = request.scope["route"]
+    valid = [p.alias for p in get_flat_params(route.dependant) if _in_query(p.field_info)]
+    known = f"valid: {', '.join(map(repr, valid))}" if valid else "this route takes none"
+    errors = []
+    for name, value in request.query_params.multi_items():
+        if name not in valid:
+            message = f"unknown query parameter {name!r}; {known}"
+            errors.append(FieldError(pointer("query", name), "extra_forbidden", message))
+        elif "\x00" in value:
+            errors.append(FieldError(pointer("query", name), "unstorable", f"{name!r} contains U+0000"))
+    if errors:
+        raise Invalid("; ".join(error.message for error in errors[:5]), errors=errors)
+
+
+def _in_query(info: object) -> bool:
+    return getattr(info, "in_", None) is ParamTypes.query
+
+
+NATIVE: Any = Depends(check_url)
+"""What every route of our own API takes; doors that speak another's protocol do not."""
+
+
 async def get_session(resources: ResourcesDep, caller: CallerDep) -> AsyncIterator[AsyncSession]:
     """One transaction for the request, committed before the response is sent."""
     async with resources.database.unit_of_work(caller.tenant) as session:
@@ -93,7 +132,7 @@ async def get_session(resources: ResourcesDep, caller: CallerDep) -> AsyncIterat
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 
-def get_page(
+async def get_page(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
 ) -> PageRequest:
@@ -104,29 +143,31 @@ def get_page(
 PageDep = Annotated[PageRequest, Depends(get_page)]
 
 
-def get_collections(session: SessionDep, caller: CallerDep, resources: ResourcesDep) -> CollectionService:
+async def get_collections(
+    session: SessionDep, caller: CallerDep, resources: ResourcesDep
+) -> CollectionService:
     return CollectionService(session, caller.tenant, resources.embedder)
 
 
-def get_documents(session: SessionDep, caller: CallerDep, resources: ResourcesDep) -> DocumentService:
+async def get_documents(session: SessionDep, caller: CallerDep, resources: ResourcesDep) -> DocumentService:
     return DocumentService(session, caller.tenant, resources.blobs)
 
 
-def get_intake(caller: CallerDep, resources: ResourcesDep) -> IntakeService:
+async def get_intake(caller: CallerDep, resources: ResourcesDep) -> IntakeService:
     return IntakeService(
         resources.database, caller.tenant, resources.blobs, resources.settings.max_upload_bytes
     )
 
 
-def get_jobs(caller: CallerDep, resources: ResourcesDep) -> JobService:
+async def get_jobs(caller: CallerDep, resources: ResourcesDep) -> JobService:
     return JobService(resources.database, caller.tenant)
 
 
-def get_rag(caller: CallerDep, resources: ResourcesDep) -> RagService:
+async def get_rag(caller: CallerDep, resources: ResourcesDep) -> RagService:
     return resources.rag(caller.tenant)
 
 
-def get_agents(caller: CallerDep, resources: ResourcesDep) -> AgentService:
+async def get_agents(caller: CallerDep, resources: ResourcesDep) -> AgentService:
     return resources.agents(caller.tenant, caller.principal)
 
 

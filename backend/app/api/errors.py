@@ -67,8 +67,7 @@ def problem_of(request: Request, error: AppError) -> JSONResponse:
 
 async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
     errors = tuple(
-        FieldError("/" + "/".join(_escape(part) for part in found["loc"]), found["type"], _message(found))
-        for found in error.errors()
+        FieldError(pointer(*found["loc"]), found["type"], _message(found)) for found in error.errors()
     )
     return problem(
         request,
@@ -80,9 +79,9 @@ async def _validation_error(request: Request, error: RequestValidationError) -> 
     )
 
 
-def _escape(part: object) -> str:
-    """One segment of a JSON pointer (RFC 6901)."""
-    return str(part).replace("~", "~0").replace("/", "~1")
+def pointer(*parts: object) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def _message(found: Any) -> str:
@@ -124,7 +123,9 @@ def _unreachable(error: DBAPIError) -> bool:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    logger.error("request_crashed", path=request.url.path, exc_info=error)
+    logger.error(
+        "request_crashed", path=request.url.path, error=type(error).__name__
+    )  # uvicorn logs the rest
     return problem(
         request,
         status=500,

@@ -75,7 +75,7 @@ def _described(form: FormData, names: set[str | None]) -> dict[str, UploadItem]:
         return {}
     try:
         described = _ITEMS.validate_python(json.loads(raw if isinstance(raw, str) else ""))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         detail = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         pointer = "/".join(["/body/items", *map(str, detail["loc"])])
         raise _invalid(

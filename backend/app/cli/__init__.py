@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 
 from app.core.errors import AppError
 
@@ -16,7 +17,8 @@ def main() -> None:
     try:
         cli()
     except AppError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {error.detail}", soft_wrap=True)
+        out = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+        out.print(f"[bold red]Error:[/] {escape(error.detail)}")
         for found in error.errors:
-            Console(stderr=True, highlight=False).print(f"  {found.pointer}: {found.message}", markup=False)
+            out.print(f"  {found.pointer}: {found.message}", markup=False)
         sys.exit(1)

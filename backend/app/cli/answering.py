@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from app.core.errors import AppError
@@ -64,7 +65,8 @@ def show_citations(console: Console, citations: Iterable[dict[str, Any]]) -> Non
         quote = " ".join(citation["quote"].split())
         short = quote if len(quote) <= 100 else quote[:99] + "…"
         console.print(
-            f"  [cyan]\\[{citation['index']}][/] {citation['title']}{page}: “{short}”", highlight=False
+            f"  [cyan]\\[{citation['index']}][/] {escape(citation['title'])}{page}: “{escape(short)}”",
+            highlight=False,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from app import __version__
@@ -20,9 +21,11 @@ from app.cli.answering import read_answer, show_citations, show_times
 from app.cli.client import open_client
 from app.cli.credentials import find_server, save_credentials
 from app.cli.demo import run_demo
+from app.cli.evaluating import Mode, default_collection, evaluate, show
 from app.cli.ingesting import collect_files, ensure_collection
 from app.cli.ingesting import ingest as ingest_files
 from app.cli.keys import create_key
+from app.cli.retrieval_set import read_retrieval_set
 from app.cli.serve import serve as serve_platform
 from app.cli.worker_process import worker_arguments
 from app.core.config import Settings, get_settings
@@ -179,12 +182,32 @@ def search(
     if as_json:
         typer.echo(json.dumps(found))
         return
-    console = Console(highlight=False)
+    console = _console(as_json)
     table = Table("score", "document", "page", "text", box=None)
     for item in found["items"]:
         text = " ".join(item["text"].split())
-        table.add_row(f"{item['score']:.4f}", item["title"], str(item["page"] or ""), text[:160])
+        row = (f"{item['score']:.4f}", item["title"], str(item["page"] or ""), text[:160])
+        table.add_row(*map(escape, row))
     console.print(table)
+
+
+@cli.command("eval")
+def eval_set(
+    folder: Annotated[Path, typer.Argument(help="With corpus.jsonl, queries.jsonl and qrels.tsv.")],
+    collection: Annotated[str | None, typer.Option(help="Slug; by default `eval-` and the name.")] = None,
+    mode: Annotated[list[Mode] | None, typer.Option(help="Only this; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ingest a retrieval set (BEIR's layout) and measure how well search finds what is relevant."""
+    found = read_retrieval_set(folder)
+    console = _console(as_json)
+    with open_client(find_server(get_settings())) as client:
+        slug = collection or default_collection(found.name)
+        measured = evaluate(client, found, collection=slug, modes=mode or list(Mode), console=console)
+    if as_json:
+        typer.echo(json.dumps(measured.document()))
+    else:
+        show(console, measured)
 
 
 @keys.command("create")
@@ -206,7 +229,7 @@ def keys_create(
 
 
 def _console(as_json: bool) -> Console:
-    return Console(stderr=as_json, highlight=False)
+    return Console(stderr=as_json, highlight=False, emoji=False)
 
 
 def _setting(name: str, value: Any) -> None:

@@ -53,9 +53,12 @@ class Blobs:
         """The blob as a local file for the length of the block."""
         descriptor, name = tempfile.mkstemp(prefix="orrery-")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                async for chunk in self.read(key):
-                    file.write(chunk)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    async for chunk in self.read(key):
+                        file.write(chunk)
+            except OSError as error:
+                raise _translated(error) from error
             yield Path(name)
         finally:
             os.unlink(name)

@@ -9,5 +9,4 @@ DEFAULT_PAGE_SIZE = 50
 MAX_TOP_K = 200
 DEFAULT_PROJECT = "default"
 DEFAULT_CHAT_MODEL = "default-chat"
-DEFAULT_EMBEDDING_MODEL = "default-embedding"
 INGEST_QUEUE = "ingest"

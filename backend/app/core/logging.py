@@ -7,10 +7,19 @@ import sys
 from typing import Any
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from app.core.config import Settings
 
-_QUIET = ("httpx2", "uvicorn.access", "alembic.runtime.migration", "celery.worker.strategy", "celery.app.trace")
+# Without local variables: they hold credentials and documents.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+_QUIET = (
+    "httpx2",
+    "uvicorn.access",
+    "alembic.runtime.migration",
+    "celery.worker.strategy",
+    "celery.app.trace",
+)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -25,7 +34,9 @@ def configure_logging(settings: Settings) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -33,7 +44,7 @@ def configure_logging(settings: Settings) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *([structlog.processors.dict_tracebacks] if as_json else []),
+                *([_TRACEBACKS] if as_json else []),
                 renderer,
             ],
         )

@@ -15,7 +15,7 @@ _SLUG = re.compile(SLUG_PATTERN)
 def slugify(name: str) -> str:
     """The slug that `name` suggests: `Team Handbook` → `team-handbook`; `Invalid` where no letter is left."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    slug = re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-0123456789")[:63].strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).lstrip("-0123456789")[:63].rstrip("-")
     if len(slug) < 2:
         raise _invalid(f"no slug can be made of the name {name!r}: give a `slug`", "/body/slug")
     return check_slug(slug)

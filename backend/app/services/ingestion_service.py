@@ -36,7 +36,7 @@ from app.db.session import Database, wake_after
 from app.rag.indexing import Indexed, average_length, indexed, page_starts
 from app.rag.pipeline.compiler import compile_ingestion
 from app.rag.sparse import detect_language
-from app.rag.types import Block, BlockKind, Chunk, Embedder, ParsedDocument, VectorEntry
+from app.rag.types import Block, BlockKind, Chunk, Embedder, ParsedDocument, SparseVector, VectorEntry
 from app.services.vector_stores import store_in
 
 REWEIGH = "reweigh"
@@ -62,6 +62,19 @@ class Subject:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A version's chunks, what of them is indexed, and the average length that it was encoded with."""
+
+    chunks: list[Chunk]
+    texts: list[Indexed]
+    average: float
+
+    def weights(self, version: DocumentVersion, average: float) -> dict[UUID, SparseVector]:
+        pairs = zip(self.chunks, self.texts, strict=True)
+        return {_chunk_id(version, chunk): text.sparse(average) for chunk, text in pairs}
+
+
 @dataclass(slots=True)
 class IngestionService:
     """Handlers of the work items `ingest` and `reweigh`."""
@@ -77,8 +90,9 @@ class IngestionService:
         subject = await self._begin(claim)
         parsed = await self._parsed(claim, subject)
         chunks = await self._chunked(claim, subject, parsed)
-        await self._embedded(claim, subject, parsed, chunks)
-        await self._publish(claim, subject, parsed, chunks)
+        texts = await self._texts(subject, parsed, chunks)
+        average = await self._embedded(claim, subject, chunks, texts)
+        await self._publish(claim, subject, parsed, _Encoded(chunks, texts, average))
 
     async def failed(self, claim: Claim, reason: Json) -> None:
         """Shows a final failure on the document, with the stage it happened in, and ends the item."""
@@ -94,10 +108,15 @@ class IngestionService:
                 )
 
     async def reweigh(self, claim: Claim) -> None:
-        """Re-encodes the keyword weights of an index whose average length has drifted from its texts."""
+        """Re-encodes the keyword weights of an index whose average length has drifted from its texts.
+
+        The new average holds from the start, so that what is ingested meanwhile is encoded with it, too.
+        """
         async with self.database.unit_of_work(claim.tenant) as session:
-            index = await Indexes(session, claim.tenant).get(claim.subject_id)
-            average = index.term_total / max(1, index.chunk_count)
+            await WorkItems(session, claim.tenant).guard(claim, stage="reweighing")
+            index = await Indexes(session, claim.tenant).get(claim.subject_id, lock=True)
+            average = max(1.0, index.term_total / max(1, index.chunk_count))
+            index.average_length = average
         after: UUID | None = None
         while True:
             async with self.database.unit_of_work(claim.tenant) as session:
@@ -106,8 +125,6 @@ class IngestionService:
                     index.collection_id, after=after, limit=200
                 )
                 if not rows:
-                    found = await Indexes(session, claim.tenant).get(index.id, lock=True)
-                    found.average_length = average
                     await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
                     return
                 weights = {
@@ -178,13 +195,18 @@ class IngestionService:
             await Chunks(session, claim.tenant).store(rows)
         return chunks
 
-    async def _embedded(
-        self, claim: Claim, subject: Subject, parsed: ParsedDocument, chunks: list[Chunk]
-    ) -> None:
+    async def _texts(self, subject: Subject, parsed: ParsedDocument, chunks: list[Chunk]) -> list[Indexed]:
         title = subject.document.title
-        texts = await asyncio.to_thread(
+        return await asyncio.to_thread(
             lambda: [indexed(title, chunk.text, parsed.language) for chunk in chunks]
         )
+
+    async def _embedded(
+        self, claim: Claim, subject: Subject, chunks: list[Chunk], texts: list[Indexed]
+    ) -> float:
+        """Stores an entry for each chunk; answers the average length that they are encoded with."""
+        if not chunks:
+            return 0.0  # nothing is encoded, and an empty text decides no index's average
         async with self.database.unit_of_work(claim.tenant) as session:
             average = await Indexes(session, claim.tenant).fix_average(
                 subject.index.id, average_length(texts)
@@ -202,6 +224,7 @@ class IngestionService:
             stage = DocumentStatus.INDEXING if last else DocumentStatus.EMBEDDING
             async with self._writing(claim, stage) as (session, _):
                 await store_in(session, claim.tenant, subject.index.id).upsert(entries)
+        return average
 
     async def _entries(
         self, claim: Claim, subject: Subject, batch: list[tuple[Chunk, Indexed]], average: float
@@ -228,20 +251,23 @@ class IngestionService:
         ]
 
     async def _publish(
-        self, claim: Claim, subject: Subject, parsed: ParsedDocument, chunks: list[Chunk]
+        self, claim: Claim, subject: Subject, parsed: ParsedDocument, encoded: _Encoded
     ) -> None:
         """One transaction: the new version is searched, the old one is gone, the item is done."""
         version = subject.version
         async with self._writing(claim, DocumentStatus.INDEXING) as (session, document):
             indexes = Indexes(session, claim.tenant)
             index = await indexes.get(subject.index.id, lock=True)
-            change = await store_in(session, claim.tenant, index.id).publish(document.id, version.id)
+            store = store_in(session, claim.tenant, index.id)
+            if encoded.chunks and index.average_length not in (None, encoded.average):
+                await store.reweigh(encoded.weights(version, index.average_length))
+            change = await store.publish(document.id, version.id)
             index.chunk_count += change.chunks
             index.term_total += change.terms
             language = parsed.language or "unknown"
             if language not in index.languages:
                 index.languages = [*index.languages, language]
-            document.version_id, document.chunk_count = version.id, len(chunks)
+            document.version_id, document.chunk_count = version.id, len(encoded.chunks)
             await session.flush()
             await Documents(session, claim.tenant).set_status(document.id, version.id, DocumentStatus.READY)
             items = WorkItems(session, claim.tenant)

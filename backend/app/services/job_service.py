@@ -22,6 +22,8 @@ logger = structlog.get_logger(__name__)
 Handler = Callable[[Claim], Awaitable[None]]
 Failed = Callable[[Claim, Json], Awaitable[None]]
 _FIRST_RETRY_S = 2.0
+_LONGEST_RETRY_S = 300.0
+_LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ class Drain:
     """Works a queue off: claims, runs the handler of each item's kind, retries, buries.
 
     `handlers` end their item themselves, in the transaction that writes its result. `failed` shows an
-    item's final failure to people (the document's status).
+    item's final failure to people (the document's status). Items of the kinds in `endless` are promises
+    (what is deleted goes): they are tried until they succeed.
     """
 
     database: Database
@@ -99,6 +102,7 @@ class Drain:
     lease_s: float = 30
     concurrency: int = 4
     max_attempts: int = 3
+    endless: frozenset[str] = frozenset()
 
     async def run(self, queue: str) -> int:
         """Works until nothing is due; answers how many items it took."""
@@ -108,25 +112,27 @@ class Drain:
         async with leases.beating():
             try:
                 while True:
-                    async with self.database.system_work() as session:
-                        claims = await claim_items(
-                            session,
-                            queue,
-                            owner=self.owner,
-                            lease_s=self.lease_s,
-                            limit=self.concurrency - len(running),
-                        )
+                    claims = await self._claim(queue, self.concurrency - len(running))
                     taken += len(claims)
                     for claim in claims:
                         task = asyncio.create_task(self._one(claim, leases), name=f"item-{claim.id}")
                         running.add(task)
                     if not running:
                         return taken
-                    _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    # Not until one is done only: what comes meanwhile must not wait behind a long one.
+                    _, running = await asyncio.wait(
+                        running, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED
+                    )
             finally:
                 for task in running:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
+
+    async def _claim(self, queue: str, limit: int) -> list[Claim]:
+        if limit <= 0:
+            return []
+        async with self.database.system_work() as session:
+            return await claim_items(session, queue, owner=self.owner, lease_s=self.lease_s, limit=limit)
 
     async def _one(self, claim: Claim, leases: Leases) -> None:
         task = asyncio.current_task()
@@ -136,7 +142,7 @@ class Drain:
         log = logger.bind(item=str(claim.id), kind=claim.kind, attempt=claim.attempts)
         async with leases.holding(lease, task.cancel):
             try:
-                if claim.attempts > self.max_attempts:
+                if claim.attempts > self.max_attempts and claim.kind not in self.endless:
                     raise AppError(
                         f"The worker died {claim.attempts - 1} times while working on this.",
                         code="worker_died",
@@ -154,7 +160,8 @@ class Drain:
         """Retries an unexpected error with growing delays; ends the item on a final one."""
         known = error if isinstance(error, AppError) else None
         retriable = known is None or known.retriable
-        final = not retriable or claim.attempts >= self.max_attempts
+        worn_out = claim.attempts >= self.max_attempts and claim.kind not in self.endless
+        final = not retriable or worn_out
         reason: Json = {
             "code": known.code if known else "internal_error",
             "message": known.detail if known else f"{type(error).__name__} while working",
@@ -168,7 +175,9 @@ class Drain:
                 await self.failed(claim, reason)
                 return
             async with self.database.unit_of_work(claim.tenant) as session:
-                delay = _FIRST_RETRY_S * 2 ** (claim.attempts - 1)
+                delay = min(_FIRST_RETRY_S * 2 ** min(claim.attempts - 1, 16), _LONGEST_RETRY_S)
                 await WorkItems(session, claim.tenant).retry_later(claim, delay_s=delay, error=reason)
         except LeaseLost:
             logger.info("item_lost", item=str(claim.id))
+        except Exception as unsettled:  # its lease runs out, and then it is taken up again
+            logger.warning("item_unsettled", item=str(claim.id), error=repr(unsettled))

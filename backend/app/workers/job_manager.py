@@ -39,6 +39,7 @@ def make_drain(resources: Resources, owner: str) -> Drain:
         lease_s=settings.lease_s,
         concurrency=settings.ingest_concurrency,
         max_attempts=settings.ingest_max_attempts,
+        endless=frozenset({REWEIGH, ERASE_DOCUMENT, ERASE_COLLECTION, ERASE_BLOB}),
     )
 
 

@@ -19,12 +19,16 @@ from app.workers.job_manager import open_drain
 
 
 class WorkerProcess:
-    """Opened when the pool forks a process, closed when it ends."""
+    """One event loop and what is open in it; closed when the process ends."""
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
-        self.drain = self.runner.run(self._open())
+        try:
+            self.drain = self.runner.run(self._open())
+        except BaseException:
+            self.close()
+            raise
 
     async def _open(self) -> Drain:
         settings = get_settings()
@@ -57,10 +61,17 @@ def _logging(**_: Any) -> None:
 
 
 @signals.worker_process_init.connect
-def _open(**_: Any) -> None:
-    global _process
+def _begin(**_: Any) -> None:
     die_with_parent()
-    _process = WorkerProcess()
+    _opened()
+
+
+def _opened() -> WorkerProcess:
+    """Opened when the process begins, or by the next task where the database was away then."""
+    global _process
+    if _process is None:
+        _process = WorkerProcess()
+    return _process
 
 
 @signals.worker_process_shutdown.connect
@@ -72,6 +83,5 @@ def _close(**_: Any) -> None:
 @app.task(name="drain")
 def drain(queue: str) -> None:
     """Works `queue` off. Messages may come twice or not at all; what is due is in the database."""
-    if _process is None:
-        raise RuntimeError("tasks run in a worker process")
-    _process.runner.run(_process.drain.run(queue))
+    process = _opened()
+    process.runner.run(process.drain.run(queue))

@@ -154,7 +154,7 @@ class TestShownText:
 class TestTimeout:
     async def test_bounds_each_attempt(self) -> None:
         slow: Script = [5.0, Finished()]
-        bench = Bench(writer(timeout_s=0.02, retry={}), slow, slow, says("Yes."))
+        bench = Bench(writer(timeout_s=0.2, retry={}), slow, slow, says("Yes."))
         assert (await bench.run()).output == {"answer": "Yes."}
         assert bench.model.closed == 3
 

@@ -32,11 +32,11 @@ class Outcome:
     writes: tuple[Write, ...] = ()
 
 
-class NodeFailed(Exception):
-    """A failure that nothing in the graph handles."""
+class NodeFailed(AppError):
+    """A failure that nothing in the graph handles; the run ends by it."""
 
     def __init__(self, node_id: str, failure: Failure) -> None:
-        super().__init__(failure.message)
+        super().__init__(failure.message, code=failure.code)
         self.node_id = node_id
         self.failure = failure
 

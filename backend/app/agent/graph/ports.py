@@ -68,8 +68,10 @@ class RunFailed(AppError):
         return total(self.usage_by_model)
 
 
-class Undeliverable(Exception):
+class Undeliverable(AppError):
     """The sink or the journal raised (the cause): the run stops at once and emits nothing more."""
+
+    code, title = "undeliverable", "Events or steps cannot be written"
 
 
 def total(usage: Mapping[str, Usage]) -> Usage:

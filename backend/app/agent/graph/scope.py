@@ -87,7 +87,7 @@ class NodeScope:
             await self.message.say(delta)
 
     async def cite(self, citation: Citation) -> None:
-        message_id = self.message.id if self.message.visible else None
+        message_id = self.message.id if self.node.live else None
         event = CitationFound(node_id=self.node.id, message_id=message_id, **asdict(citation)).event()
         await self.run.emit(event, self.node.id)
 

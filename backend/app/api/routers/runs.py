@@ -17,6 +17,7 @@ from app.core.permissions import Permission
 router = APIRouter(prefix="/runs", tags=["runs"])
 
 CANCEL_WITHIN_S = 5.0
+MAX_SEQ = 2**63 - 1
 
 
 @router.get("", operation_id="runs_list", dependencies=[allow(Permission.AGENTS_READ)])
@@ -51,8 +52,8 @@ async def events(
     run_id: UUID,
     agents: AgentsDep,
     resources: ResourcesDep,
-    after: Annotated[int, Query(ge=0, description="The last `seq` that was seen")] = 0,
-    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    after: Annotated[int, Query(ge=0, le=MAX_SEQ, description="The last `seq` that was seen")] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ)] = None,
 ) -> StreamingResponse:
     """The run's log from event `after` + 1 until it ends, as it is stored."""
     followed = await agents.events(run_id, after=max(after, last_event_id or 0))

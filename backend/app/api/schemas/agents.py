@@ -6,15 +6,26 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from app.agent.graph.schema import AgentGraph
 from app.api.schemas.common import Body, ItemError, Name, Read, Slug
 from app.core.report import Issue
 
-GRAPH_SCHEMA: dict[str, Any] = AgentGraph.model_json_schema()
+
+class _DescribedAsGraph:
+    """A draft may be unfinished, so any object is taken; the description shows what it is to become."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [handler(AgentGraph.__pydantic_core_schema__), handler(schema)]}
+
+
 Graph = Annotated[
     dict[str, Any],
+    _DescribedAsGraph(),
     Field(
         description="An `AgentGraph`; a draft may be incomplete, `validate` tells.",
         examples=[
@@ -91,12 +102,15 @@ class VersionRead(Read):
     created_at: datetime
 
 
+MAX_INT4 = 2**31 - 1
+
+
 class RunCreate(Body):
     """`wait` answers when the run has ended (202 after `wait_timeout_s`), `stream` with its events."""
 
     input: dict[str, Any] = Field(default_factory=dict)
     mode: Literal["wait", "stream"] = "wait"
-    version: Literal["live", "draft"] | Annotated[int, Field(ge=1)] = "live"
+    version: Literal["live", "draft"] | Annotated[int, Field(ge=1, le=MAX_INT4)] = "live"
     metadata: dict[str, Any] = Field(default_factory=dict)
     wait_timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.core.constants import SLUG_PATTERN
 
@@ -13,10 +15,54 @@ Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["handbook"])]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+MAX_DEPTH = 100
+
+
 class Body(BaseModel):
-    """A request: unknown fields are refused."""
+    """A request: unknown fields are refused, and so is what PostgreSQL could not store as JSON."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:
+        found = _unstorable(value)
+        if found is not None:
+            place, message = found
+            error = PydanticCustomError("unstorable", "{message}", {"message": message})
+            raise ValidationError.from_exception_data(
+                cls.__name__, [InitErrorDetails(type=error, loc=place, input=None)]
+            )
+        return value
+
+
+def _unstorable(value: Any) -> tuple[tuple[str | int, ...], str] | None:
+    """The first place in a JSON value that no row can hold, and why. Python's parser lets all of it in."""
+    todo: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while todo:
+        place, part = todo.pop()
+        message = _flaw(part)
+        if message is None and isinstance(part, dict):
+            message = next(filter(None, map(_flaw, part)), None)
+            todo.extend(((*place, name), item) for name, item in part.items())
+        elif message is None and isinstance(part, list):
+            todo.extend(((*place, index), item) for index, item in enumerate(part))
+        if message is None and len(place) > MAX_DEPTH:
+            message = f"nested deeper than {MAX_DEPTH} levels"
+        if message is not None:
+            return place, message
+    return None
+
+
+def _flaw(part: Any) -> str | None:
+    if isinstance(part, str):
+        if "\x00" in part:
+            return "contains the character U+0000, which cannot be stored"
+        if not part.isascii() and any("\ud800" <= character <= "\udfff" for character in part):
+            return "contains half of a surrogate pair, which is no text"
+    elif isinstance(part, float) and not isfinite(part):
+        return "is not a finite number"
+    return None
 
 
 class Read(BaseModel):

@@ -24,8 +24,8 @@ class SentenceChunker:
 
     A chunk ends between blocks rather than inside one, and before a heading rather than between blocks,
     if that leaves it at least half full; a heading stays with what follows it. `overlap`: up to so many
-    tokens of whole sentences are repeated at the start of the next chunk, though not across a heading
-    and not within a table. Tokens are counted by the default embedding model's tokenizer.
+    tokens of whole sentences, at most half a chunk, are repeated at the start of the next chunk, though
+    not across a heading and not within a table. Tokens are those of the default embedding model.
     """
 
     max_tokens: int = 256
@@ -36,10 +36,8 @@ class SentenceChunker:
             raise ValueError(
                 f"max_tokens {self.max_tokens!r} must be between {_LEAST_TOKENS} and {_MOST_TOKENS}"
             )
-        if not 0 <= self.overlap <= self.max_tokens // 2:
-            raise ValueError(
-                f"overlap {self.overlap!r} must be between 0 and half of max_tokens {self.max_tokens!r}"
-            )
+        if not 0 <= self.overlap <= self.max_tokens:
+            raise ValueError(f"overlap {self.overlap!r} must be between 0 and max_tokens {self.max_tokens!r}")
 
     def chunk(self, document: ParsedDocument) -> list[Chunk]:
         """The chunks in order. Pure and deterministic, but busy: run it off the event loop."""
@@ -47,7 +45,7 @@ class SentenceChunker:
         most = self.max_tokens - _MARKS
         units = list(units_of(document.text, blocks, most=most, tokens=default_tokens()))
         chunks = []
-        for ordinal, (first, stop) in enumerate(_Packing(units, most, self.overlap).ranges()):
+        for ordinal, (first, stop) in enumerate(_Packing(units, most, min(self.overlap, most // 2)).ranges()):
             start, end = units[first].start, units[stop - 1].end
             block = blocks[units[first].block]
             chunks.append(

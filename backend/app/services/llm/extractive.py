@@ -136,7 +136,7 @@ def _citation(candidate: Candidate, passage: Passage) -> Citation:
         start=passage.start + start,
         end=passage.start + end,
         quote=passage.text[start:end],
-        page=passage.page,
+        page=passage.page_at(passage.start + start),
     )
 
 

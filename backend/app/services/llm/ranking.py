@@ -4,7 +4,7 @@ Calibrated on two public sets with their passages cut into chunks of 200 tokens,
 context, retrieved by hybrid search: XQuAD (English, 1,190 questions) and a product documentation (100).
 Cross-validated, the model answers 92 % (XQuAD) and 89 % (documentation) of the questions whose passage
 is in the context. It declines 83 % and 42 % of those whose passages were taken out, which leaves others
-on the same subject (in the documentation many of these do hold an answer, unknown to its labels), and
+on the same subject (in the documentation these may hold an answer too, unknown to its labels), and
 99.7 % and 100 % of questions about the other set. An answer has 1.7 and 2.5 sentences on average and
 holds XQuAD's labelled answer in 94 % of the cases.
 """

@@ -7,7 +7,6 @@ run that lost its lease is left out of the batch without failing it. Readers onl
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from sqlalchemy import text
 from app.db.base import Json
 from app.db.session import Database
 from app.services.runs.leases import Lease
+from app.services.runs.stored_json import stored_json
 from app.services.runs.watch import Watch
 
 logger = structlog.get_logger(__name__)
@@ -31,6 +31,7 @@ _DELTA = "TEXT_MESSAGE_CONTENT"
 _TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
 _PERIOD_S = 0.02
 _BACKLOG = 10_000
+# Repeating it stores nothing twice: whether a commit whose answer was lost took place need not be known.
 _APPEND = text(
     """
     WITH incoming AS (
@@ -48,6 +49,7 @@ _APPEND = text(
         INSERT INTO agent_run_events (org_id, run_id, seq, ts, node_path, type, event)
         SELECT i.org_id, i.run_id, i.seq, to_timestamp(i.ts), i.node_path, i.type, CAST(i.event AS jsonb)
         FROM incoming i JOIN accepted a ON a.org_id = i.org_id AND a.id = i.run_id
+        ON CONFLICT DO NOTHING
     )
     SELECT id FROM accepted
     """
@@ -80,12 +82,16 @@ class Ending:
 
 @dataclass(slots=True)
 class RunLog:
-    """One run's sink: what it emits waits here until the next commit. Implements `EventSink`."""
+    """One run's sink: what it emits waits here until the next commit. Implements `EventSink`.
+
+    The first `tried` of `pending` may be stored already, so they must be sent again just as they were.
+    """
 
     log: EventLog
     lease: Lease
     seq: int = 0
     pending: list[Pending] = field(default_factory=list)
+    tried: int = 0
     terminal: Json | None = None
     fenced_off: bool = False
 
@@ -95,7 +101,9 @@ class RunLog:
         if body["type"] in _TERMINAL:
             self.terminal = body
             return
-        last = self.pending[-1] if self.pending else None
+        if self.fenced_off:
+            return
+        last = self.pending[-1] if len(self.pending) > self.tried else None
         if last and _joins(last[0], last[2], node_path, body):
             last[2]["delta"] += body["delta"]
         else:
@@ -160,17 +168,19 @@ class EventLog:
                 return
             batch = [(run, run.pending) for run in runs]
             for run in runs:  # what comes while we write must not be joined to what is being written
-                run.pending = []
+                run.pending, run.tried = [], 0
             try:
                 accepted = await self._append(batch)
             except BaseException:
                 for run, events in batch:
-                    run.pending = events + run.pending
+                    run.pending, run.tried = events + run.pending, len(events)
                 self.wanted.set()
                 raise
             for run, events in batch:
                 run.seq += len(events)
                 run.fenced_off = run.lease.id not in accepted
+                if run.fenced_off:
+                    run.pending = []
                 if not run.pending:
                     self.dirty.pop(run.lease.id, None)
                 self.watch.notify(run.lease.id)
@@ -189,7 +199,7 @@ class EventLog:
             "path": [path for _, _, path, _, _ in rows],
             "ts": [ts for _, _, _, ts, _ in rows],
             "type": [body["type"] for *_, body in rows],
-            "event": [json.dumps(body) for *_, body in rows],
+            "event": [stored_json(body) for *_, body in rows],
         }
         async with self.database.system_work() as session:
             return set((await session.execute(_APPEND, values)).scalars())
@@ -203,7 +213,7 @@ class EventLog:
             "fence": run.lease.fence,
             "status": ending.status,
             "type": ending.event["type"],
-            "event": json.dumps(ending.event),
+            "event": stored_json(ending.event),
             "output": _json(ending.output),
             "error": _json(ending.error),
             "usage": _json(ending.usage),
@@ -215,4 +225,4 @@ class EventLog:
 
 
 def _json(value: Json | None) -> str | None:
-    return None if value is None else json.dumps(value)
+    return None if value is None else stored_json(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,10 +24,12 @@ from app.db.session import Database, Tenant
 from app.services.runs.event_log import Ending, EventLog, RunLog
 from app.services.runs.journal import RunJournal
 from app.services.runs.leases import RUNS, Lease, Leases
+from app.services.runs.partitions import keep_partitions
 
 logger = structlog.get_logger(__name__)
 
 _COMMANDS_EVERY_S = 1.0
+_RETRY_S = 0.25
 _DIED = "The process that ran this died. Start the run again."
 _SWEEP = text(
     """
@@ -92,6 +94,8 @@ class Executor:
             own = [
                 asyncio.create_task(self._obey_forever(), name="run-commands"),
                 asyncio.create_task(self._sweep_forever(), name="run-sweeper"),
+                asyncio.create_task(keep_partitions(self.database), name="run-partitions"),
+                asyncio.create_task(self.factory.warm_up(), name="engine-warm-up"),
             ]
             try:
                 yield
@@ -124,16 +128,31 @@ class Executor:
     async def _execute(self, execution: Execution) -> None:
         lease = Lease(execution.tenant.org_id, execution.run_id, execution.fence)
         run = RunLog(self.log, lease)
-        bound = structlog.get_logger(__name__).bind(run_id=str(execution.run_id))
         async with self.leases.holding(lease, lambda: self._lost(execution.run_id)):
             try:
                 ending = await self._outcome(execution, run)
             except asyncio.CancelledError:
                 ending = self._cancelled_ending(execution.run_id)
-            if not run.fenced_off and not await self.log.finish(run, ending):
-                bound.warning("run_fenced_off")
-            bound.info("run_ended", status=ending.status)
+            await _uninterrupted(self._finish(run, ending))
         self.cancelled.discard(execution.run_id)
+
+    async def _finish(self, run: RunLog, ending: Ending) -> None:
+        """Stores the end; a database that is away for less than a lease does not change it."""
+        bound = logger.bind(run_id=str(run.lease.id), status=ending.status)
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self.lease_s
+        while not run.fenced_off:
+            try:
+                if await self.log.finish(run, ending):
+                    bound.info("run_ended")
+                    return
+                run.fenced_off = True
+            except Exception as error:
+                bound.warning("run_end_not_stored", error=repr(error))
+                if clock() >= give_up:
+                    return
+                await asyncio.sleep(_RETRY_S)
+        bound.warning("run_fenced_off")
 
     async def _outcome(self, execution: Execution, run: RunLog) -> Ending:
         try:
@@ -212,6 +231,15 @@ class Executor:
         for task in [*self.tasks.values(), *own]:
             task.cancel()
         await asyncio.gather(*self.tasks.values(), *own, return_exceptions=True)
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Brings `work` to its end whoever cancels us meanwhile: a run must not be cut off in its last write."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
 
 
 def _failed(code: str, message: str, event: Json | None = None, usage: Json | None = None) -> Ending:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from sqlalchemy import text
 from app.agent.core.interfaces import StepRecord
 from app.db.session import Database, Tenant
 from app.services.runs.event_log import RunLog
+from app.services.runs.stored_json import stored_json
 
 _RECORD = text(
     """
@@ -55,4 +55,4 @@ class RunJournal:
 
 
 def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(dict(value))
+    return None if value is None else stored_json(dict(value))

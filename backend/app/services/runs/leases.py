@@ -46,7 +46,7 @@ class Leases:
     table: Table
     owner: str
     lease_s: float
-    held: dict[tuple[UUID, UUID], tuple[Lease, Callable[[], object]]] = field(default_factory=dict)
+    held: dict[Lease, Callable[[], object]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
@@ -62,12 +62,11 @@ class Leases:
     @asynccontextmanager
     async def holding(self, lease: Lease, lost: Callable[[], object]) -> AsyncIterator[None]:
         """Keeps `lease` alive for the length of the block; calls `lost` once it is somebody else's."""
-        key = (lease.org_id, lease.id)
-        self.held[key] = (lease, lost)
+        self.held[lease] = lost
         try:
             yield
         finally:
-            self.held.pop(key, None)
+            self.held.pop(lease, None)
 
     async def _beat(self) -> None:
         while True:
@@ -82,19 +81,19 @@ class Leases:
     async def _prolong(self) -> None:
         held = dict(self.held)
         t = self.table
-        mine = [(lease.org_id, lease.id, lease.fence) for lease, _ in held.values()]
+        mine = [(lease.org_id, lease.id, lease.fence) for lease in held]
         statement = (
             update(t)
             .where(tuple_(t.c.org_id, t.c.id, t.c.fence).in_(mine), t.c.lease_owner == self.owner)
             .values(lease_until=func.now() + LEASE.bindparams(lease=self.lease_s))
-            .returning(t.c.org_id, t.c.id)
+            .returning(t.c.org_id, t.c.id, t.c.fence)
         )
         async with self.database.system_work() as session:
-            alive = {(org, row) for org, row in (await session.execute(statement)).tuples()}
-        for key in held.keys() - alive:
-            if key in self.held:
-                logger.warning("lease_lost", table=self.table.name, id=str(key[1]))
-                held[key][1]()
+            alive = {Lease(*row) for row in (await session.execute(statement))}
+        for lease in held.keys() - alive:
+            if lease in self.held:
+                logger.warning("lease_lost", table=self.table.name, id=str(lease.id))
+                held[lease]()
 
 
 async def claim_items(
@@ -118,10 +117,11 @@ async def claim_items(
         .order_by(t.c.due_at, t.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .cte("due")  # computed once: as a subquery of a join it may be run again, past its limit
     )
     statement = (
         update(t)
-        .where(tuple_(t.c.org_id, t.c.id).in_(due))
+        .where(t.c.org_id == due.c.org_id, t.c.id == due.c.id)
         .values(
             state=WorkState.RUNNING,
             lease_owner=owner,
@@ -142,7 +142,7 @@ async def claim_items(
             t.c.payload,
         )
     )
-    return [Claim(*row) for row in (await session.execute(statement)).tuples()]
+    return [Claim(*row) for row in (await session.execute(statement))]
 
 
 async def queues_due(session: AsyncSession) -> list[str]:

@@ -52,7 +52,7 @@ class RunStreams:
             .limit(limit)
         )
         async with self.database.unit_of_work(tenant) as session:
-            return [LoggedEvent(*row) for row in (await session.execute(statement)).tuples()]
+            return [LoggedEvent(*row) for row in (await session.execute(statement))]
 
     async def follow(self, tenant: Tenant, run_id: UUID, *, after: int = 0) -> AsyncIterator[LoggedEvent]:
         """Every event after `after`, as it is stored; ends with the terminal one."""
@@ -78,10 +78,11 @@ class RunStreams:
         """Waits until the run has ended, at most `timeout_s`; answers whether it has."""
         with suppress(TimeoutError), self.watch.watching(run_id) as news:
             async with asyncio.timeout(timeout_s):
-                while not await self._ended(tenant, run_id):
-                    news.clear()
+                while True:
+                    news.clear()  # before looking, so that an end meanwhile is not overheard
+                    if await self._ended(tenant, run_id):
+                        return True
                     await news_or_timeout(news, POLL_S)
-                return True
         return False
 
     async def _ended(self, tenant: Tenant, run_id: UUID) -> bool:

@@ -43,7 +43,7 @@ class TestSettings:
         assert chunker.SentenceChunker() == chunker.SentenceChunker(max_tokens=256, overlap=32)
 
     @pytest.mark.parametrize(
-        "config", [{"max_tokens": 4}, {"max_tokens": 99_999}, {"overlap": 200}, {"overlap": -1}]
+        "config", [{"max_tokens": 4}, {"max_tokens": 99_999}, {"overlap": 300}, {"overlap": -1}]
     )
     def test_a_senseless_number_is_a_validation_error(self, config: dict[str, int]) -> None:
         with pytest.raises(ValidationError):

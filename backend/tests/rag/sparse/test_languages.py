@@ -17,7 +17,7 @@ class TestDetectLanguage:
             ("Die Rücksendung ist innerhalb von dreißig Tagen möglich.", "de"),
             ("Le remboursement est effectué sous trente jours.", "fr"),
             ("El reembolso se realiza en un plazo de treinta días.", "es"),
-            ("Возврат возможен в течение тридцати дней.", "ru"),
+            ("Вы можете вернуть товар в течение тридцати дней, если он не был использован.", "ru"),
             ("客户可以在收到商品后三十天内退货。", "zh"),
             ("商品到着後三十日以内に返品できます。", "ja"),
             ("상품을 받은 후 삼십일 이내에 반품할 수 있습니다.", "ko"),

@@ -59,7 +59,7 @@ class Collections(Repository[Collection]):
     async def names(self) -> frozenset[str]:
         """Slugs and ids: whatever a binding may say."""
         rows = await self.session.execute(self.visible().with_only_columns(Collection.id, Collection.slug))
-        return frozenset(str(name) for row in rows.tuples() for name in row)
+        return frozenset(str(name) for row in rows for name in row)
 
     async def hide(self, collection: Collection) -> None:
         """Deletes the collection and its documents for everybody but the work that erases them."""
@@ -233,12 +233,12 @@ class Chunks(Repository[ChunkRow]):
         if after is not None:
             statement = statement.where(ChunkRow.id > after)
         rows = await self.session.execute(statement.order_by(ChunkRow.id).limit(limit))
-        return [FoundChunk(*row) for row in rows.tuples()]
+        return [FoundChunk(*row) for row in rows]
 
     async def found(self, chunk_ids: Sequence[UUID]) -> dict[UUID, FoundChunk]:
         """What search shows of these chunks; those of deleted documents are missing."""
         rows = await self.session.execute(self._found().where(ChunkRow.id.in_(chunk_ids)))
-        return {row[0].id: FoundChunk(*row) for row in rows.tuples()}
+        return {row[0].id: FoundChunk(*row) for row in rows}
 
     def _found(self) -> Select[ChunkRow, str, str, Json, str | None]:
         return (

@@ -71,7 +71,7 @@ class Jobs(Repository[Job]):
         )
         states: dict[UUID, dict[WorkState, int]] = {job_id: {} for job_id in job_ids}
         stages: dict[UUID, dict[str, int]] = {job_id: {} for job_id in job_ids}
-        for job_id, state, stage, count in (await self.session.execute(statement)).tuples():
+        for job_id, state, stage, count in await self.session.execute(statement):
             if job_id is None:
                 continue
             states[job_id][state] = states[job_id].get(state, 0) + count

@@ -31,7 +31,8 @@ _LIKELY = [
 # Central European words, misread as Western: a letter and then a sign, or letters that no one language mixes.
 _NOT_WESTERN = re.compile(r"[a-z][\u00b3\u00b9\u00bf\u00be]", re.IGNORECASE)
 _SELDOM_TOGETHER = frozenset("\u00ec\u00f8\u00e8\u00f9\u00f2\u00f5\u00fb")
-_BEFORE, _SAMPLE = 256, 64 * 1024  # bytes around the first that is not UTF-8; more ASCII only misleads
+_SAMPLE = 64 * 1024  # bytes around the first that is not UTF-8
+_BEFORE = 256  # of them before it, for the guess: more ASCII only misleads
 
 
 def marked_encoding(head: bytes) -> str | None:
@@ -60,8 +61,10 @@ def decode(data: bytes, *, declared: str | None = None) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        around = data[max(0, error.start - _BEFORE) : error.start + _SAMPLE]
-    return data.decode("utf-8" if _mostly_utf8(around) else _guess(around), "replace")
+        at = error.start
+    if _mostly_utf8(data[max(0, at - _SAMPLE) : at + _SAMPLE]):
+        return data.decode("utf-8", "replace")
+    return data.decode(_guess(data[max(0, at - _BEFORE) : at + _SAMPLE]), "replace")
 
 
 def _known(declared: str | None) -> str | None:

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import suppress
+import traceback
 from importlib import import_module
 from typing import IO, Final
 
@@ -23,13 +23,14 @@ from app.rag.components.parsers import sandbox, wire
 from app.rag.components.parsers.errors import ParseError
 from app.rag.components.parsers.parse import PARSERS, parse_file
 
+_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 _OUT_OF_TIME: Final = frozenset({signal.SIGALRM, signal.SIGXCPU})
 
 
 def main(descriptor: int, parent: int) -> None:
     """Serves jobs until the socket closes."""
-    sandbox.die_with_parent(parent)
     sandbox.leave_network()
+    sandbox.die_with_parent(parent)  # afterwards, because new credentials clear the signal
     with socket.socket(fileno=descriptor) as channel:
         channel.sendall(wire.pack({"ready": True}))
         to_load = [module for module, _ in PARSERS.values()]
@@ -80,7 +81,7 @@ def _serve(channel: socket.socket, job: wire.Job) -> None:
         if code == 0:
             channel.sendfile(output, 0)
         else:
-            channel.sendall(wire.pack_failure(_death(code, usage.ru_maxrss * 1024, job)))
+            channel.sendall(wire.pack_failure(_death(code, usage.ru_maxrss * _RSS_UNIT, job)))
 
 
 def _anonymous_file() -> IO[bytes]:
@@ -92,14 +93,18 @@ def _anonymous_file() -> IO[bytes]:
 def _parse_and_exit(output: IO[bytes], job: wire.Job, parent: int) -> None:
     """The fork: parses one file into `output`. Never returns."""
     code = 1
-    with suppress(BaseException):
+    try:
         sandbox.die_with_parent(parent)
         sandbox.confine(job.limits, output_bytes=wire.most_bytes(job.limits))
-        code = _write(output, _answer(job))
-    os._exit(code)
+        _write(output, _answer(job))
+        code = 0
+    except BaseException:
+        traceback.print_exc()  # a fault of ours; to the log of the process that owns the pool
+    finally:
+        os._exit(code)
 
 
-def _write(output: IO[bytes], answer: bytes) -> int:
+def _write(output: IO[bytes], answer: bytes) -> None:
     try:
         left = memoryview(answer)
         while left:
@@ -108,7 +113,6 @@ def _write(output: IO[bytes], answer: bytes) -> int:
         output.seek(0)
         output.truncate()
         output.write(wire.pack_error("too_large", "The parsed document is larger than allowed"))
-    return 0
 
 
 def _answer(job: wire.Job) -> bytes:

@@ -45,9 +45,10 @@ _HTML_TAG = re.compile(
 _MARKDOWN_NAMES = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"})
 _HTML_NAMES = frozenset({".html", ".htm", ".xhtml", ".xht"})
 _OPEN_NAMES = frozenset({"", ".txt", ".text"})
+_TABLE_RULE = re.compile(r"^\|?(?:[ \t]*+:?-{3,}+:?[ \t]*+\|)++(?:[ \t]*+:?-{3,}+:?)?[ \t]*$", re.MULTILINE)
 _MARKDOWN_SIGNS = (
     (2, re.compile(r"^#{1,6} \S.*\n(?:.*\n)+?#{1,6} \S", re.MULTILINE)),  # two headings
-    (2, re.compile(r"^\|?(?:[ \t]*+:?-{3,}+:?[ \t]*+\|)++(?:[ \t]*+:?-{3,}+:?)?[ \t]*$", re.MULTILINE)),  # rule of a table
+    (2, _TABLE_RULE),
     (1, re.compile(r"^#{1,6} \S", re.MULTILINE)),
     (1, re.compile(r"^(```|~~~)", re.MULTILINE)),
     (1, re.compile(r"\[[^\]\n]+\]\([^)\s]+\)")),
@@ -132,7 +133,7 @@ def _is_binary(head: bytes) -> bool:
     try:
         getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
-        return b"\x00" in head or controls * 50 > len(head)
+        return controls * 50 > len(head)
     return controls * 5 > len(head)
 
 

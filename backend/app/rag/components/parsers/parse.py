@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import BinaryIO, Final
 
 from app.rag.components.parsers.detect import (
     DOCX,
@@ -62,12 +63,11 @@ def _chosen(found: str, wanted: str | None, name: str) -> str:
     raise unsupported(name, f"{SUPPORTED[found]}, not {SUPPORTED[wanted]}")
 
 
-def _read(file: Any, limits: ParseLimits, *, markup: bool) -> bytes:
+def _read(file: BinaryIO, limits: ParseLimits, *, markup: bool) -> bytes:
     most = limits.max_text_bytes * (_MARKUP_FACTOR if markup else 2)  # UTF-16 is at most twice as long
-    data: bytes = file.read(most + 1)
-    if len(data) > most:
+    if os.fstat(file.fileno()).st_size > most:
         raise ParseError("too_large", f"The file is larger than allowed for its kind: at most {most} bytes")
-    return data
+    return file.read()
 
 
 def _not_empty(draft: Draft, name: str) -> Draft:

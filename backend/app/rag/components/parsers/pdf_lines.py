@@ -81,7 +81,7 @@ class _PageReader:
         last = self._char(begin + _units(visible) - 1)
         left, bottom, right, _ = self._place(first)
         right = max(right, self._place(last)[2])
-        size = self._size((first + last) // 2) or self._size(first) or 10.0
+        size = self._size((first + last) // 2) or self._size(first) or self._size(last) or 10.0
         text = visible.translate(_LIGATURES) + HYPHEN * broken
         bold = self._bold(first) and self._bold(last)
         cells: tuple[Cell, ...] = (Cell(text, left, right),)
@@ -93,8 +93,11 @@ class _PageReader:
         return int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._text_page, unit))
 
     def _size(self, char: int) -> float:
-        """The font size as shown: the size that was set, scaled by the text matrix."""
+        """The font size as shown: the size that was set, scaled by the text matrix; 0 if there is none."""
         matrix = self._matrix
+        # A space that pdfium put into a gap has a size of its own invention.
+        if pdfium.FPDFText_IsGenerated(self._text_page, char) == 1:
+            return 0.0
         if not pdfium.FPDFText_GetMatrix(self._text_page, char, matrix):
             return 0.0
         return float(pdfium.FPDFText_GetFontSize(self._text_page, char)) * math.hypot(matrix.c, matrix.d)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import app
 from app.core.errors import AppError, Unavailable
 from app.rag.components.parsers import wire
 from app.rag.components.parsers.document import document_from
@@ -22,7 +22,7 @@ from app.rag.components.parsers.errors import PARSE_CODES, ParseError
 from app.rag.components.parsers.limits import ParseLimits
 from app.rag.types import ParsedDocument
 
-_ROOT: Final = Path(app.__path__[0]).parent
+_ROOT: Final = Path(__file__).parents[4]  # the folder that holds the package `app`
 _MODULE: Final = "app.rag.components.parsers.child"
 _KEPT_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "TZ")
 _START_S: Final = 60
@@ -131,19 +131,13 @@ class _Child:
 
     def __init__(self) -> None:
         self.served = 0
-        ours, theirs = socket.socketpair()
-        self._socket = ours
+        self._socket, theirs = socket.socketpair()
         with theirs:
-            # From this thread, not a helper's: the kernel ends the child with the thread that started it.
-            self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", _MODULE, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                cwd=_ROOT,
-                env={key: os.environ[key] for key in _KEPT_ENVIRONMENT if key in os.environ},
-                start_new_session=True,
-            )
+            try:
+                self.process = _spawn(theirs.fileno())
+            except OSError as error:
+                self._socket.close()
+                raise Unavailable(f"A parser process did not start: {error}") from error
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -157,7 +151,7 @@ class _Child:
         try:
             async with asyncio.timeout(_START_S):
                 await self._receive(2**16)
-        except (OSError, EOFError, TimeoutError) as error:
+        except (OSError, EOFError) as error:
             raise Unavailable(f"A parser process did not start: {error!r}") from error
 
     async def run(self, job: wire.Job) -> tuple[bytes, bytes]:
@@ -170,8 +164,9 @@ class _Child:
 
     def kill(self) -> None:
         """Ends the child and a fork of it that may be at work."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, 9)
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         if self._writer is not None:
             self._writer.close()
         else:
@@ -183,6 +178,19 @@ class _Child:
         if head + text > most:
             raise EOFError(f"the answer of {head + text} bytes is longer than {most}")
         return await self._reader.readexactly(head), await self._reader.readexactly(text)
+
+
+def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
+    """Starts a child, from this thread: the kernel ends it with the thread that started it."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", _MODULE, str(descriptor), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[descriptor],
+        cwd=_ROOT,
+        env={key: os.environ[key] for key in _KEPT_ENVIRONMENT if key in os.environ},
+        start_new_session=True,
+    )
 
 
 async def _document(head: bytes, text: bytes, job: wire.Job) -> ParsedDocument:

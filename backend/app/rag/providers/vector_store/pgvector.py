@@ -15,7 +15,7 @@ from uuid import UUID
 import numpy as np
 from pgvector import SparseVector as PgSparse
 from sqlalchemy import Select, delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rag.providers.vector_store.pgvector_tables import SPARSE_DIMENSIONS, entries, terms
@@ -76,10 +76,10 @@ class PgVector:
         statement = (
             self._mine(entries.c.text_hash, entries.c.dense)
             .where(entries.c.text_hash.in_(hashes))
-            .distinct(entries.c.text_hash)
+            .ext(distinct_on(entries.c.text_hash))
         )
         async with self.connect() as connection:
-            rows = (await connection.execute(statement)).tuples()
+            rows = (await connection.execute(statement))
             return {digest: np.asarray(dense, dtype=np.float32) for digest, dense in rows}
 
     async def publish(self, document_id: UUID, version_id: UUID) -> Totals:
@@ -146,7 +146,7 @@ class PgVector:
             terms.c.documents > 0,
         )
         async with self.connect() as connection:
-            return {term: count for term, count in (await connection.execute(statement)).tuples()}
+            return {term: count for term, count in (await connection.execute(statement))}
 
     async def reweigh(self, sparse: Mapping[UUID, SparseVector]) -> None:
         """Replaces the document weights of chunks; their terms stay what they were."""
@@ -166,7 +166,7 @@ class PgVector:
             .limit(limit)
         )
         async with self.connect() as connection:
-            return [Hit(*row) for row in (await connection.execute(statement)).tuples()]
+            return [Hit(*row) for row in (await connection.execute(statement))]
 
     async def _totals(self, connection: AsyncConnection, *where: Any) -> Totals:
         columns = (func.count(), func.coalesce(func.sum(entries.c.term_count), 0))

@@ -1,0 +1,30 @@
+"""JSON as PostgreSQL takes it: whatever a model or a node says, one value must not stop a whole batch."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+_SUSPECT = re.compile(r"\\u0000|\\ud[89a-f]|NaN|Infinity")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def stored_json(value: Any) -> str:
+    """`value` as text for `jsonb`: NUL and half surrogate pairs become U+FFFD, NaN and infinities null."""
+    text = json.dumps(value)
+    return json.dumps(_storable(value)) if _SUSPECT.search(text) else text
+
+
+def _storable(value: Any) -> Any:
+    match value:
+        case str():
+            return _UNSTORABLE.sub("\ufffd", value)
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {_storable(name): _storable(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_storable(item) for item in value]
+    return value

@@ -1,0 +1,53 @@
+"""Settings from the environment."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from app.core.config import Settings
+
+CANARY = "canary-7f3a9b-never-shown-anywhere-0000"
+
+
+class TestSettings:
+    def test_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ORRERY_PORT", "9000")
+        monkeypatch.setenv("ORRERY_DATA_DIR", "/srv/orrery")
+        found = Settings(_env_file=None)
+        assert (found.port, found.run_dir) == (9000, Path("/srv/orrery/run"))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("PORT", "70000"), ("LEASE_S", "1"), ("INGEST_CONCURRENCY", "0"), ("RUN_TIMEOUT_S", "soon")],
+    )
+    def test_that_make_no_sense_are_refused(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(f"ORRERY_{name}", value)
+        with pytest.raises(ValidationError, match=name.lower()):
+            Settings(_env_file=None)
+
+    def test_never_show_their_secrets(self) -> None:
+        secrets = [name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
+        values: dict[str, Any] = dict.fromkeys(secrets, SecretStr(CANARY))
+        settings = Settings(_env_file=None, **values)
+        assert len(secrets) >= 6
+        assert CANARY not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+class TestEmbedded:
+    @pytest.mark.parametrize(
+        ("database", "redis", "embedded"),
+        [(None, None, True), ("postgresql://x", None, True), ("postgresql://x", "redis://x", False)],
+    )
+    def test_is_said_where_any_service_is_ours(
+        self, database: str | None, redis: str | None, embedded: bool
+    ) -> None:
+        settings = Settings(
+            database_url=SecretStr(database) if database else None,
+            redis_url=SecretStr(redis) if redis else None,
+            _env_file=None,
+        )
+        assert settings.embedded is embedded

@@ -1,0 +1,175 @@
+"""What executes runs, without a server before it; each test works in an organization of its own.
+
+Modules here run on the loop of the session: `pytestmark = pytest.mark.asyncio(loop_scope="session")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import func, select, text
+
+from app.agent.factory import AgentFactory
+from app.core.ids import new_id
+from app.db.postgres.models.agents import Agent, AgentRun, AgentRunEvent, AgentVersion, RunMode, RunStatus
+from app.db.session import Database, Tenant
+from app.embedded import Services
+from app.resources import Resources, open_resources
+from app.services.agent_service import AgentService, RunRequest
+from app.services.model_resolver import ModelResolver
+from app.services.runs.event_log import EventLog, RunLog
+from app.services.runs.executor import Executor
+from app.services.runs.leases import Lease
+from app.services.runs.streams import LoggedEvent, RunStreams
+from app.services.runs.watch import Watch
+from tests.conftest import settings_for
+from tests.factories import HELLO_GRAPH, Factory, Member
+
+
+async def nobody_wakes(queue: str) -> None:
+    """No worker listens here."""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def resources(
+    services: Services, services_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Resources]:
+    async with open_resources(
+        settings_for(services, services_dir, blobs=tmp_path_factory.mktemp("blobs")),
+        database_url=services.database_url,
+        redis_url=services.redis_url,
+        wake=nobody_wakes,
+        owner="local:tests",
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def database(resources: Resources) -> Database:
+    return resources.database
+
+
+@pytest.fixture
+def make(resources: Resources) -> Factory:
+    return Factory(resources)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def member(make: Factory) -> Member:
+    return await make.member()
+
+
+@pytest.fixture
+def tenant(member: Member) -> Tenant:
+    return member.tenant
+
+
+@dataclass(slots=True)
+class Bench:
+    """Makes processes (executors) and runs by hand, and looks at what is stored."""
+
+    resources: Resources
+    member: Member
+    agent: UUID | None = None
+    version: UUID | None = None
+
+    @property
+    def tenant(self) -> Tenant:
+        return self.member.tenant
+
+    def executor(self, owner: str, **changes: Any) -> Executor:
+        """An executor as another process would have: nothing but the database is shared."""
+        database = self.resources.database
+        log = EventLog(database, Watch())
+        fresh: dict[str, Any] = {"tasks": {}, "cancelled": set(), "factory": AgentFactory()}
+        return replace(self.resources.executor, owner=owner, log=log, **fresh | changes)
+
+    def agents(self, executor: Executor) -> AgentService:
+        """The service of the process that has `executor`."""
+        resources = self.resources
+        return AgentService(
+            database=resources.database,
+            tenant=self.tenant,
+            principal=self.member.user_id,
+            compiler=resources.compiler,
+            models=ModelResolver(resources.database, self.tenant, resources.providers),
+            executor=executor,
+            streams=RunStreams(resources.database, executor.log.watch),
+        )
+
+    async def start(
+        self, executor: Executor, graph: dict[str, Any] = HELLO_GRAPH, *, name: str = "Ada"
+    ) -> AgentRun:
+        service = self.agents(executor)
+        agent = await service.create("Test", slug=f"a{new_id().hex}", graph=graph)
+        return await service.start_run(
+            agent.slug, RunRequest(input={"name": name}, mode=RunMode.STREAM, version="draft")
+        )
+
+    async def planted(self, *, owner: str = "local:gone", lease_s: float = 30) -> Lease:
+        """A running run that no process works on, leased to `owner`."""
+        org, project, run_id = self.tenant.org_id, self.tenant.project, new_id()
+        async with self.resources.database.unit_of_work(self.tenant) as session:
+            if self.agent is None:
+                self.agent, self.version = new_id(), new_id()
+                session.add(Agent(org_id=org, id=self.agent, project_id=project, slug="x", name="X", draft={}))
+                await session.flush()
+                version = AgentVersion(org_id=org, id=self.version, agent_id=self.agent, graph={})
+                version.content_hash = "none"
+                session.add(version)
+                await session.flush()
+            session.add(
+                AgentRun(
+                    org_id=org,
+                    id=run_id,
+                    project_id=project,
+                    agent_id=self.agent,
+                    version_id=self.version,
+                    mode=RunMode.STREAM,
+                    status=RunStatus.RUNNING,
+                    input={},
+                    lease_owner=owner,
+                    lease_until=func.now() + text(f"interval '{lease_s} seconds'"),
+                    fence=1,
+                )
+            )
+        return Lease(org, run_id, 1)
+
+    async def run(self, run_id: UUID) -> AgentRun:
+        async with self.resources.database.unit_of_work(self.tenant) as session:
+            return (await session.execute(select(AgentRun).where(AgentRun.id == run_id))).scalar_one()
+
+    async def events(self, run_id: UUID) -> list[LoggedEvent]:
+        """What is stored of the run, straight from the table."""
+        e = AgentRunEvent
+        statement = select(e.run_id, e.seq, e.ts, e.node_path, e.type, e.event).where(e.run_id == run_id)
+        async with self.resources.database.unit_of_work(self.tenant) as session:
+            rows = await session.execute(statement.order_by(e.seq))
+            return [LoggedEvent(*row) for row in rows]
+
+    async def fence_off(self, lease: Lease) -> None:
+        """Somebody else takes the run over."""
+        statement = text("UPDATE agent_runs SET fence = fence + 1 WHERE id = :id")
+        async with self.resources.database.unit_of_work(self.tenant) as session:
+            await session.execute(statement, {"id": lease.id})
+
+
+@pytest.fixture
+def bench(resources: Resources, member: Member) -> Bench:
+    return Bench(resources, member)
+
+
+@pytest.fixture
+def log(database: Database) -> EventLog:
+    return EventLog(database, Watch())
+
+
+@pytest.fixture
+def run_log(log: EventLog) -> Callable[[Lease], RunLog]:
+    return lambda lease: RunLog(log, lease)

@@ -1,0 +1,224 @@
+"""The use cases of agents, on a real database: what is stored when a draft is published or run."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import select
+
+from app.agent.graph.issues import InvalidGraph
+from app.agent.graph.ports import InvalidInput
+from app.core.errors import Conflict, NotFound, PreconditionFailed, Unavailable
+from app.core.paging import PageRequest
+from app.db.postgres.models.agents import AgentRun, AgentVersion, RunMode, RunStatus
+from app.db.postgres.repositories.agents import AgentVersions
+from app.db.postgres.repositories.rag import Collections
+from app.services.agent_service import AgentService, RunRequest
+from app.services.collection_service import CollectionService
+from tests.api import conftest as shared
+from tests.conftest import Running
+from tests.factories import HELLO_GRAPH, Factory, Member, asking_graph
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+settings, server, make, member = shared.settings, shared.server, shared.make, shared.member
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def agents(server: Running, member: Member) -> AgentService:
+    return server.resources.agents(member.tenant, member.user_id)
+
+
+def greeting(*, version: str | int = "live") -> RunRequest:
+    return RunRequest(input={"name": "Ada"}, mode=RunMode.WAIT, version=version)
+
+
+async def new_collection(server: Running, member: Member, slug: str) -> str:
+    """The id of a fresh collection."""
+    async with server.resources.database.unit_of_work(member.tenant) as session:
+        collections = CollectionService(session, member.tenant, server.resources.embedder)
+        return str((await collections.create("Shelf", slug=slug)).collection.id)
+
+
+class TestPublish:
+    async def test_resolves_collections_to_ids(
+        self, server: Running, member: Member, agents: AgentService
+    ) -> None:
+        collection = await new_collection(server, member, "handbook")
+        await agents.create("Asker", graph=asking_graph("default-chat", collection="handbook"))
+        version = await agents.publish("asker")
+        assert version.bindings["collections"] == {"kb": collection}
+
+    async def test_keeps_its_collection_when_another_takes_the_slug(
+        self, server: Running, member: Member, agents: AgentService
+    ) -> None:
+        old = await new_collection(server, member, "handbook")
+        await agents.create("Asker", graph=asking_graph("default-chat", collection="handbook"))
+        await agents.publish("asker")
+        async with server.resources.database.unit_of_work(member.tenant) as session:
+            (await Collections(session, member.tenant).find(old)).slug = "archive"
+        await new_collection(server, member, "handbook")
+        page = await agents.versions("asker", PageRequest())
+        assert page.items[0].bindings["collections"] == {"kb": old}
+
+    async def test_resolves_models_of_the_registry_to_ids(
+        self, make: Factory, member: Member, agents: AgentService
+    ) -> None:
+        gate = await make.gate(member)
+        await agents.create("Asker", graph=asking_graph(gate.slug))
+        version = await agents.publish("asker")
+        assert version.bindings["models"] == {"main": (await agents.models.ids())[gate.slug]}
+
+    async def test_keeps_the_names_of_built_in_models(self, agents: AgentService) -> None:
+        await agents.create("Asker", graph=asking_graph("default-chat"))
+        assert (await agents.publish("asker")).bindings["models"] == {"main": "default-chat"}
+
+    async def test_stores_the_draft_as_it_was(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        version = await agents.publish("greeter")
+        await agents.update("greeter", {"graph": {}})
+        assert version.graph == HELLO_GRAPH
+
+    async def test_of_an_invalid_draft_carries_the_report(self, agents: AgentService) -> None:
+        await agents.create("Asker", graph=asking_graph("oracle", collection="nowhere"))
+        with pytest.raises(InvalidGraph) as refused:
+            await agents.publish("asker")
+        assert {"/bindings/models/main", "/bindings/collections/kb"} <= {
+            error.pointer for error in refused.value.errors
+        }
+        assert (await agents.get("asker")).live_version is None
+
+    async def test_at_the_same_time_gives_each_a_number(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        versions = await asyncio.gather(*(agents.publish("greeter") for _ in range(5)))
+        assert sorted(version.version or 0 for version in versions) == [1, 2, 3, 4, 5]
+        assert (await agents.get("greeter")).live_version == 5
+
+
+class TestDraftRun:
+    async def test_reuses_the_snapshot_of_an_equal_draft(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        first = await agents.start_run("greeter", greeting(version="draft"))
+        await agents.update("greeter", {"graph": HELLO_GRAPH | {"layout": {"greet": {"x": 4, "y": 2}}}})
+        second = await agents.start_run("greeter", greeting(version="draft"))
+        assert first.version_id == second.version_id
+
+    async def test_makes_a_snapshot_of_another_draft(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        first = await agents.start_run("greeter", greeting(version="draft"))
+        await agents.update("greeter", {"graph": HELLO_GRAPH | {"interface": None}})
+        second = await agents.start_run("greeter", greeting(version="draft"))
+        assert first.version_id != second.version_id
+
+    async def test_at_the_same_time_shares_one_snapshot(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        runs = await asyncio.gather(
+            *(agents.start_run("greeter", greeting(version="draft")) for _ in range(5))
+        )
+        assert len({run.version_id for run in runs}) == 1
+
+    async def test_makes_no_numbered_version(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        await agents.start_run("greeter", greeting(version="draft"))
+        assert (await agents.versions("greeter", PageRequest())).items == []
+        assert (await agents.publish("greeter")).version == 1
+
+
+class TestStartRun:
+    async def test_pins_the_version(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        version = await agents.publish("greeter")
+        run = await agents.start_run("greeter", greeting())
+        await agents.publish("greeter")
+        assert (await agents.wait(run.id, timeout_s=10)).version_id == version.id
+
+    async def test_ends_with_a_journal_of_usage(
+        self, make: Factory, member: Member, agents: AgentService
+    ) -> None:
+        gate = await make.gate(member)
+        gate.opened.set()
+        await agents.create("Asker", graph=asking_graph(gate.slug))
+        await agents.publish("asker")
+        run = await agents.start_run("asker", greeting())
+        ended = await agents.wait(run.id, timeout_s=10)
+        assert (ended.status, ended.output) == (RunStatus.SUCCEEDED, {"text": "Wait is over"})
+        assert [step.node_path for step in await agents.steps(run.id)] == ["ask"]
+
+    async def test_with_wrong_input_stores_nothing(
+        self, server: Running, member: Member, agents: AgentService
+    ) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        await agents.publish("greeter")
+        with pytest.raises(InvalidInput) as refused:
+            await agents.start_run("greeter", RunRequest(input={"name": 7}, mode=RunMode.WAIT))
+        assert [error.pointer for error in refused.value.errors] == ["/body/input/name"]
+        async with server.resources.database.unit_of_work(member.tenant) as session:
+            assert (await session.execute(select(AgentRun.id))).all() == []
+
+    async def test_of_an_unpublished_agent_is_a_conflict(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        with pytest.raises(Conflict, match="'greeter' has no published version"):
+            await agents.start_run("greeter", greeting())
+
+    async def test_of_an_unknown_version_is_not_found(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        await agents.publish("greeter")
+        with pytest.raises(NotFound, match="no version 9"):
+            await agents.start_run("greeter", greeting(version=9))
+
+    async def test_where_too_many_run_asks_to_come_back(
+        self, make: Factory, member: Member, agents: AgentService
+    ) -> None:
+        gate = await make.gate(member)
+        await agents.create("Asker", graph=asking_graph(gate.slug))
+        await agents.publish("asker")
+        run = await agents.start_run("asker", greeting())
+        usual, agents.executor.concurrency = agents.executor.concurrency, 1
+        try:
+            with pytest.raises(Unavailable) as refused:
+                await agents.start_run("asker", greeting())
+        finally:
+            agents.executor.concurrency = usual
+            gate.opened.set()
+        assert refused.value.retry_after_s == 1
+        assert (await agents.wait(run.id, timeout_s=10)).status == RunStatus.SUCCEEDED
+
+
+class TestUpdate:
+    async def test_at_the_same_time_lets_one_revision_win(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        outcomes = await asyncio.gather(
+            *(agents.update("greeter", {"name": f"N{n}"}, revision=1) for n in range(5)),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(outcome, PreconditionFailed) for outcome in outcomes) == 4
+        assert (await agents.get("greeter")).revision == 2
+
+
+class TestDelete:
+    async def test_takes_versions_and_runs_with_it(
+        self, server: Running, member: Member, agents: AgentService
+    ) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        await agents.publish("greeter")
+        run = await agents.start_run("greeter", greeting())
+        await agents.wait(run.id, timeout_s=10)
+        await agents.delete("greeter")
+        async with server.resources.database.unit_of_work(member.tenant) as session:
+            assert (await session.execute(select(AgentVersion.id))).all() == []
+            assert (await session.execute(select(AgentRun.id))).all() == []
+
+
+class TestTenancy:
+    async def test_another_organizations_service_finds_nothing(
+        self, server: Running, make: Factory, agents: AgentService
+    ) -> None:
+        agent = await agents.create("Greeter", graph=HELLO_GRAPH)
+        other = await make.member()
+        theirs = server.resources.agents(other.tenant, other.user_id)
+        with pytest.raises(NotFound):
+            await theirs.get(str(agent.id))
+        async with server.resources.database.unit_of_work(other.tenant) as session:
+            assert await AgentVersions(session, other.tenant).newest_number(agent.id) == 0

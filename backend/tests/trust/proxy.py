@@ -1,0 +1,88 @@
+"""A TCP proxy that goes wrong when told to: cuts connections, swallows answers, adds latency."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+_CHUNK = 2**16
+
+
+@dataclass(slots=True)
+class Proxy:
+    """Passes everything through to `host:port`, except as told.
+
+    `mute`: what the far side answers is thrown away. `latency_s` is waited before each chunk of an answer.
+    """
+
+    host: str
+    far_port: int
+    port: int = 0
+    mute: bool = False
+    latency_s: float = 0
+    refusing: bool = False
+    open: set[asyncio.StreamWriter] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def cut(self) -> None:
+        """Drops every connection and takes no new one until `restore`."""
+        self.refusing = True
+        for writer in list(self.open):
+            writer.transport.abort()
+
+    def restore(self) -> None:
+        self.refusing = self.mute = False
+
+    async def serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self.tasks.add(task)
+        try:
+            with suppress(OSError):
+                await self._pass(reader, writer)
+        finally:
+            self.tasks.discard(task)
+            writer.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            return
+        far_reader, far_writer = await asyncio.open_connection(self.host, self.far_port)
+        self.open |= {writer, far_writer}
+        answers = asyncio.create_task(self._copy(far_reader, writer, answering=True))
+        try:
+            await self._copy(reader, far_writer, answering=False)
+        finally:
+            self.open -= {writer, far_writer}
+            far_writer.transport.abort()
+            answers.cancel()
+            await asyncio.gather(answers, return_exceptions=True)
+
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answering: bool
+    ) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(_CHUNK):
+                if answering and self.latency_s:
+                    await asyncio.sleep(self.latency_s)
+                if not (answering and self.mute):
+                    writer.write(chunk)
+                    await writer.drain()
+
+
+@asynccontextmanager
+async def open_proxy(host: str, port: int) -> AsyncIterator[Proxy]:
+    """A proxy on a free port of 127.0.0.1, closed with all its connections afterwards."""
+    proxy = Proxy(host, port)
+    server = await asyncio.start_server(proxy.serve_one, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        proxy.cut()
+        server.close()
+        for task in list(proxy.tasks):
+            task.cancel()
+        await asyncio.gather(*proxy.tasks, return_exceptions=True)
