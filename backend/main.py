@@ -11,11 +11,10 @@ from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import __version__
+from app.api.application import NATIVE_RESPONSES, Api
 from app.api.dependencies import NATIVE
 from app.api.errors import install_error_handlers
 from app.api.guard import check_permissions
-from app.api.middleware import RequestContext, TooLargeAsProblem
-from app.api.openapi import NATIVE_RESPONSES, Api
 from app.api.routers import agents, auth, collections, documents, health, jobs, runs, search
 from app.core.config import Settings, get_settings
 from app.core.constants import API_PREFIX
@@ -62,8 +61,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=_EXPOSED,
         )
-    app.add_middleware(TooLargeAsProblem)
-    app.add_middleware(RequestContext)
     check_permissions(app)
     return app
 

@@ -40,7 +40,6 @@ from app.services.runs.leases import LOCAL
 from app.services.runs.streams import RunStreams
 from app.services.runs.watch import Watch
 
-
 _CHECK_S = 2
 
 
@@ -76,7 +75,8 @@ class Resources:
 
     async def check(self) -> dict[str, str]:
         """What this process depends on, each `ok` or why not."""
-        return {"database": await _outcome(self._ask_database()), "broker": await _outcome(self._ask_broker())}
+        asked = {"database": self._ask_database(), "broker": self._ask_broker()}
+        return {name: await _outcome(answer) for name, answer in asked.items()}
 
     async def _ask_database(self) -> None:
         async with self.database.engine.connect() as connection:

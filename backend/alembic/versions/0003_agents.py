@@ -38,7 +38,8 @@ END $$
 FLOOR = """
 CREATE FUNCTION orrery_uuid7_floor(moment timestamp) RETURNS uuid
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog AS $$
-    SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || '70008000000000000000')::uuid
+    SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0')
+        || '70008000000000000000')::uuid
 $$
 """
 

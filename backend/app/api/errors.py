@@ -30,7 +30,7 @@ def problem(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     body: dict[str, Any] = {
-        "type": f"/docs/errors#{code}",
+        "type": f"urn:orrery:error:{code}",
         "title": title,
         "status": status,
         "detail": detail,

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
+from app.api.errors import pointer
 from app.api.schemas.rag import UploadItem
 from app.core.errors import FieldError, Invalid
 from app.services.intake_service import Incoming
@@ -48,6 +49,8 @@ async def uploaded(request: Request, max_files: int) -> AsyncIterator[AsyncItera
     try:
         form = await request.form(max_files=max_files, max_fields=4)
     except HTTPException as error:
+        if error.status_code != 400:
+            raise
         raise _invalid("/body", "multipart", f"{error.detail} (at most {max_files} files)") from error
     try:
         files = _files(form)
@@ -61,7 +64,7 @@ def _files(form: FormData) -> list[UploadFile]:
     unknown = sorted(set(form) - {"files", "items"})
     if unknown:
         raise _invalid(
-            f"/body/{unknown[0]}", "extra_forbidden", f"unknown field {unknown[0]!r}: files, items"
+            pointer("body", unknown[0]), "extra_forbidden", f"unknown field {unknown[0]!r}: files, items"
         )
     files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
     if not files:
@@ -77,14 +80,15 @@ def _described(form: FormData, names: set[str | None]) -> dict[str, UploadItem]:
         described = _ITEMS.validate_python(json.loads(raw if isinstance(raw, str) else ""))
     except (ValueError, RecursionError) as error:
         detail = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        pointer = "/".join(["/body/items", *map(str, detail["loc"])])
         raise _invalid(
-            pointer, "invalid_items", f"`items` is not JSON of the right shape: {detail['msg']}"
+            pointer("body", "items", *detail["loc"]),
+            "invalid_items",
+            f"`items` is not JSON of the right shape: {detail['msg']}",
         ) from error
     strangers = sorted(set(described) - names)
     if strangers:
         raise _invalid(
-            f"/body/items/{strangers[0]}",
+            pointer("body", "items", strangers[0]),
             "unknown_file",
             f"{strangers[0]!r} is none of the files: {sorted(filter(None, names))}",
         )
@@ -115,5 +119,5 @@ async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _invalid(pointer: str, code: str, message: str) -> Invalid:
-    return Invalid(message, errors=[FieldError(pointer, code, message)])
+def _invalid(place: str, code: str, message: str) -> Invalid:
+    return Invalid(message, errors=[FieldError(place, code, message)])

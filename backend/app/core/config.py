@@ -19,7 +19,6 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".orrery")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    public_url: str | None = None
     blob_url: str | None = None
 
     # services; empty means embedded
@@ -31,9 +30,8 @@ class Settings(BaseSettings):
     database_prepared_statements: bool = True
     embedded_start_timeout_s: float = Field(default=60, gt=0)
 
-    # keys; generated only with embedded services
+    # generated only with embedded services
     master_key: SecretStr | None = None
-    jwt_key: SecretStr | None = None
 
     # first start
     bootstrap_email: str | None = None

@@ -102,6 +102,7 @@ class AgentService:
             agent = await Agents(session, self.tenant).find(reference, lock=True)
             if await Runs(session, self.tenant).open_of(agent.id):
                 raise Conflict("Runs of this agent are executing: cancel them first.", code="runs_open")
+            await Runs(session, self.tenant).erase_of(agent.id)
             await session.delete(agent)
 
     async def validate(self, reference: str, graph: Any = None) -> Report:

@@ -12,6 +12,7 @@ from app.resources import demanded
 
 _VISIBILITY_S = 300
 _MESSAGE_LIFE_S = 60
+_WAKE_S = 1.0
 
 app = Celery("orrery", include=["app.workers.tasks"])
 
@@ -21,6 +22,7 @@ def configure(redis_url: str) -> None:
     app.conf.update(
         broker_url=redis_url,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
         broker_transport_options={
             "visibility_timeout": _VISIBILITY_S,
             "unacked_restore_interval": 2,
@@ -45,8 +47,9 @@ def configure_from_settings() -> None:
 
 
 async def wake(queue: str) -> None:
-    """Tells the workers of `queue` that it has work."""
-    await asyncio.to_thread(_send, queue)
+    """Tells the workers of `queue` that it has work. Raises `TimeoutError` where the broker hangs."""
+    async with asyncio.timeout(_WAKE_S):
+        await asyncio.to_thread(_send, queue)
 
 
 def _send(queue: str) -> None:

@@ -90,7 +90,8 @@ class TestTenant:
         async with database.unit_of_work(mine.tenant) as session:
             await session.execute(select(models.Project.id))
         async with database.sessions() as session, session.begin():
-            assert (await session.execute(text("SELECT current_setting('app.org', true)"))).scalar() in ("", None)
+            left = await session.execute(text("SELECT current_setting('app.org', true)"))
+            assert not left.scalar()
 
 
 class TestSystemRole:
@@ -142,10 +143,14 @@ class TestUnitOfWork:
             woken.append(queue)
 
         watching = Database(database.engine, database.sessions, wake)
-        with pytest.raises(ValueError, match="broken"):
+
+        async def fail() -> None:
             async with watching.unit_of_work(mine.tenant) as session:
                 wake_after(session, "ingest")
                 raise ValueError("broken")
+
+        with pytest.raises(ValueError, match="broken"):
+            await fail()
         assert woken == []
 
     async def test_survives_a_broker_that_is_gone(self, database: Database, make: Factory) -> None:

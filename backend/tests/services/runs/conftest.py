@@ -118,7 +118,9 @@ class Bench:
         async with self.resources.database.unit_of_work(self.tenant) as session:
             if self.agent is None:
                 self.agent, self.version = new_id(), new_id()
-                session.add(Agent(org_id=org, id=self.agent, project_id=project, slug="x", name="X", draft={}))
+                session.add(
+                    Agent(org_id=org, id=self.agent, project_id=project, slug="x", name="X", draft={})
+                )
                 await session.flush()
                 version = AgentVersion(org_id=org, id=self.version, agent_id=self.agent, graph={})
                 version.content_hash = "none"
@@ -173,3 +175,9 @@ def log(database: Database) -> EventLog:
 @pytest.fixture
 def run_log(log: EventLog) -> Callable[[Lease], RunLog]:
     return lambda lease: RunLog(log, lease)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def make_other(make: Factory) -> Tenant:
+    """Another organization."""
+    return (await make.member()).tenant

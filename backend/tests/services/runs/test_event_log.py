@@ -194,9 +194,7 @@ class TestUnstorableText:
         assert await notes(bench, good) == ["fine"]
         assert (await bench.events(bad.id))[-1].type in ("TEXT_MESSAGE_CONTENT", "CUSTOM")
 
-    async def test_is_stored_as_far_as_it_can_be(
-        self, bench: Bench, log: EventLog, run_log: OpenLog
-    ) -> None:
+    async def test_is_stored_as_far_as_it_can_be(self, bench: Bench, log: EventLog, run_log: OpenLog) -> None:
         lease = await bench.planted()
         run = run_log(lease)
         await run.emit(delta("a\x00b\ud800c 👍 \\u0000"))
@@ -224,9 +222,7 @@ class TestDatabaseAway:
         assert [event.seq for event in events] == list(range(1, 152))
         assert [event.event["value"] for event in events[:-1]] == list(range(150))
 
-    async def test_between_commit_and_answer_doubles_nothing(
-        self, services: Services, bench: Bench
-    ) -> None:
+    async def test_between_commit_and_answer_doubles_nothing(self, services: Services, bench: Bench) -> None:
         """The commit took place, but nobody was told: the same events are sent again."""
         lease = await bench.planted()
         async with log_behind_proxy(services) as (log, proxy):
@@ -244,9 +240,7 @@ class TestDatabaseAway:
         assert await texts(bench, lease) == ["known ", "in doubt", ", and more"]
         assert (await bench.run(lease.id)).last_seq == 3
 
-    async def test_does_not_mix_up_text_that_comes_meanwhile(
-        self, services: Services, bench: Bench
-    ) -> None:
+    async def test_does_not_mix_up_text_that_comes_meanwhile(self, services: Services, bench: Bench) -> None:
         lease = await bench.planted()
         async with log_behind_proxy(services) as (log, proxy):
             run = RunLog(log, lease)

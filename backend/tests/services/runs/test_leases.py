@@ -81,9 +81,7 @@ class TestClaim:
         taken = await asyncio.gather(*(claim_all(f"worker-{n}") for n in range(4)))
         assert Counter(item for one in taken for item in one) == Counter(ids)
 
-    async def test_takes_no_more_than_asked_for(
-        self, database: Database, tenant: Tenant, queue: str
-    ) -> None:
+    async def test_takes_no_more_than_asked_for(self, database: Database, tenant: Tenant, queue: str) -> None:
         await add_items(database, tenant, queue, count=20)
         assert len(await claim(database, queue, limit=7)) == 7
 
@@ -220,7 +218,9 @@ class TestRelease:
         assert await release_owner(database, ITEMS, owner) == 1
         assert [one.id for one in await claim(database, queue, owner="next", limit=2)] == [first]
 
-    async def test_of_this_machine_leaves_other_machines_alone(self, database: Database, bench: Bench) -> None:
+    async def test_of_this_machine_leaves_other_machines_alone(
+        self, database: Database, bench: Bench
+    ) -> None:
         mine = await bench.planted(owner="local:1:abc")
         elsewhere = await bench.planted(owner="localhost:1:abc")
         assert await release_local(database, RUNS) >= 1

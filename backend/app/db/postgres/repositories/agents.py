@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.ids import new_id
 from app.db.base import Json
-from app.db.postgres.models.agents import Agent, AgentRun, AgentRunStep, AgentVersion
+from app.db.postgres.models.agents import Agent, AgentRun, AgentRunEvent, AgentRunStep, AgentVersion
 from app.db.postgres.repositories.base import Repository
 
 
@@ -74,6 +74,19 @@ class Runs(Repository[AgentRun]):
             AgentRun.finished_at.is_(None),
         )
         return (await self.session.execute(statement.limit(1))).first() is not None
+
+    async def erase_of(self, agent_id: UUID) -> None:
+        """Deletes an agent's runs with their logs, which no foreign key ties to them."""
+        runs = select(AgentRun.id).where(
+            AgentRun.org_id == self.tenant.org_id, AgentRun.agent_id == agent_id
+        )
+        for log in (AgentRunEvent, AgentRunStep):
+            await self.session.execute(
+                delete(log).where(log.org_id == self.tenant.org_id, log.run_id.in_(runs))
+            )
+        await self.session.execute(
+            delete(AgentRun).where(AgentRun.org_id == self.tenant.org_id, AgentRun.agent_id == agent_id)
+        )
 
     async def request_cancel(self, run_id: UUID) -> None:
         """A durable command; whoever holds the run's lease obeys it."""

@@ -79,7 +79,7 @@ class PgVector:
             .ext(distinct_on(entries.c.text_hash))
         )
         async with self.connect() as connection:
-            rows = (await connection.execute(statement))
+            rows = await connection.execute(statement)
             return {digest: np.asarray(dense, dtype=np.float32) for digest, dense in rows}
 
     async def publish(self, document_id: UUID, version_id: UUID) -> Totals:
@@ -94,7 +94,9 @@ class PgVector:
             for other in others.scalars().all():
                 change -= await self._drop_version(connection, other)
             await self._count_terms(connection, version_id, sign=1, visible=False)
-            change += await self._totals(connection, entries.c.document_version_id == version_id, ~entries.c.visible)
+            change += await self._totals(
+                connection, entries.c.document_version_id == version_id, ~entries.c.visible
+            )
             await connection.execute(
                 update(entries)
                 .where(*self._scope(), entries.c.document_version_id == version_id)
@@ -174,9 +176,7 @@ class PgVector:
 
     async def _drop_version(self, connection: AsyncConnection, version_id: UUID) -> Totals:
         """Deletes a version's entries; answers what of them was visible."""
-        gone = await self._totals(
-            connection, entries.c.document_version_id == version_id, entries.c.visible
-        )
+        gone = await self._totals(connection, entries.c.document_version_id == version_id, entries.c.visible)
         await self._count_terms(connection, version_id, sign=-1, visible=True)
         await connection.execute(
             delete(entries).where(*self._scope(), entries.c.document_version_id == version_id)
@@ -228,5 +228,6 @@ class PgVector:
 def _pg_sparse(vector: SparseVector) -> PgSparse:
     """pgvector counts dimensions from 0 in Python, from 1 in SQL."""
     return PgSparse(
-        {term - 1: weight for term, weight in zip(vector.indices, vector.values, strict=True)}, SPARSE_DIMENSIONS
+        {term - 1: weight for term, weight in zip(vector.indices, vector.values, strict=True)},
+        SPARSE_DIMENSIONS,
     )

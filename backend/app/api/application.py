@@ -1,11 +1,13 @@
-"""The description of the API (OpenAPI 3.1): what the routes declare, with errors as they are sent."""
+"""FastAPI as we need it: our middleware outermost, and errors described as they are sent."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from app.api.middleware import RequestContext, TooLargeAsProblem
 from app.api.schemas.common import Problem
 
 _SCHEMAS = "#/components/schemas/"
@@ -20,10 +22,14 @@ NATIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 class Api(FastAPI):
-    """A FastAPI whose description has the schema that `NATIVE_RESPONSES` refers to."""
+    """The application's class; `main.create_app` makes the one instance."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """FastAPI answers 413 and 500 from outside of whatever `add_middleware` adds."""
+        return RequestContext(TooLargeAsProblem(super().build_middleware_stack()))
 
     def openapi(self) -> dict[str, Any]:
-        """The document; made once, equal for equal code and settings."""
+        """The description, with the schema that `NATIVE_RESPONSES` refers to; made once."""
         fresh = self.openapi_schema is None
         document = super().openapi()
         if fresh:

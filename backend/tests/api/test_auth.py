@@ -1,0 +1,245 @@
+"""Who may call: API keys, their scopes, and the project that they work in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from app.core.ids import new_id
+from app.core.permissions import MEMBER, Permission
+from app.db.postgres.models.identity import Role
+from tests.api.calls import API, new_agent, new_collection, ok, pointers, problem
+from tests.conftest import Running, http_client
+from tests.factories import Factory, Member
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def anyone(server: Running) -> AsyncIterator[httpx2.AsyncClient]:
+    """Calls without a credential."""
+    async with http_client(server, None) as opened:
+        yield opened
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+class TestCredential:
+    async def test_that_is_missing_is_asked_for(self, anyone: httpx2.AsyncClient) -> None:
+        response = await anyone.get(f"{API}/agents")
+        problem(response, 401, "unauthenticated")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            "Bearer",
+            "Bearer ",
+            "Bearer short",
+            f"Bearer {'x' * 64}",
+            "Basic dXNlcjpwYXNz",
+            f"bearer {'ü' * 40}",
+            "nonsense",
+        ],
+    )
+    async def test_that_is_no_key_of_ours_is_401(self, anyone: httpx2.AsyncClient, header: str) -> None:
+        response = await anyone.get(f"{API}/agents", headers={"Authorization": header.encode("latin-1")})
+        problem(response, 401, "unauthenticated")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+    async def test_is_asked_for_before_the_body_is_judged(self, anyone: httpx2.AsyncClient) -> None:
+        problem(await anyone.post(f"{API}/agents", json={"nonsense": 1}), 401, "unauthenticated")
+
+    async def test_that_has_expired_is_401(
+        self, anyone: httpx2.AsyncClient, make: Factory, member: Member
+    ) -> None:
+        old = await make.key(member, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+        problem(await anyone.get(f"{API}/agents", headers=bearer(old.key)), 401, "unauthenticated")
+
+    async def test_that_expires_later_still_works(
+        self, anyone: httpx2.AsyncClient, make: Factory, member: Member
+    ) -> None:
+        young = await make.key(member, expires_at=datetime.now(UTC) + timedelta(minutes=1))
+        ok(await anyone.get(f"{API}/agents", headers=bearer(young.key)))
+
+    async def test_that_is_revoked_stops_at_once(
+        self, client: httpx2.AsyncClient, anyone: httpx2.AsyncClient
+    ) -> None:
+        made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Second"}), 201)
+        ok(await anyone.get(f"{API}/agents", headers=bearer(made["key"])))
+        assert (await client.delete(f"{API}/auth/api-keys/{made['id']}")).status_code == 204
+        problem(await anyone.get(f"{API}/agents", headers=bearer(made["key"])), 401, "unauthenticated")
+
+    async def test_is_not_needed_for_health(self, anyone: httpx2.AsyncClient) -> None:
+        ok(await anyone.get("/health/live"))
+        assert ok(await anyone.get("/health/ready"))["checks"] == {"database": "ok", "broker": "ok"}
+
+
+class TestMe:
+    async def test_says_whom_the_key_stands_for(self, client: httpx2.AsyncClient, member: Member) -> None:
+        me = ok(await client.get(f"{API}/auth/me"))
+        assert (me["user_id"], me["org_id"]) == (str(member.user_id), str(member.tenant.org_id))
+        assert me["project_id"] == str(member.tenant.project_id)
+        assert me["permissions"] == sorted(Permission)
+
+
+class TestPermissions:
+    async def test_of_a_viewer_let_read(self, server: Running, make: Factory, member: Member) -> None:
+        viewer = await make.member(role=Role.VIEWER, of=member.tenant)
+        async with http_client(server, viewer.key) as reader:
+            for path in ("agents", "runs", "collections", "jobs"):
+                ok(await reader.get(f"{API}/{path}"))
+
+    async def test_of_a_viewer_do_not_let_write(self, server: Running, make: Factory, member: Member) -> None:
+        viewer = await make.member(role=Role.VIEWER, of=member.tenant)
+        async with http_client(server, viewer.key) as reader:
+            body = problem(await reader.post(f"{API}/agents", json={"name": "Agent"}), 403, "forbidden")
+            assert "'agents:write'" in body["detail"]
+            problem(await reader.delete(f"{API}/collections/{new_id()}"), 403, "forbidden")
+            problem(await reader.get(f"{API}/auth/api-keys"), 403, "forbidden")
+
+    async def test_of_a_viewer_do_not_let_run(
+        self, client: httpx2.AsyncClient, server: Running, make: Factory, member: Member
+    ) -> None:
+        slug = await new_agent(client)
+        viewer = await make.member(role=Role.VIEWER, of=member.tenant)
+        async with http_client(server, viewer.key) as reader:
+            response = await reader.post(f"{API}/agents/{slug}/runs", json={"input": {"name": "Ada"}})
+            problem(response, 403, "forbidden")
+
+    async def test_of_a_key_narrow_those_of_its_owner(
+        self, server: Running, make: Factory, member: Member
+    ) -> None:
+        narrow = await make.key(member, permissions=["search", "users:read"])
+        async with http_client(server, narrow.key) as searcher:
+            assert ok(await searcher.get(f"{API}/auth/me"))["permissions"] == ["search", "users:read"]
+            problem(await searcher.get(f"{API}/agents"), 403, "forbidden")
+
+    async def test_of_a_key_never_widen_those_of_its_owner(
+        self, server: Running, make: Factory, member: Member
+    ) -> None:
+        viewer = await make.member(role=Role.VIEWER, of=member.tenant, permissions=sorted(Permission))
+        async with http_client(server, viewer.key) as reader:
+            problem(await reader.post(f"{API}/agents", json={"name": "Agent"}), 403, "forbidden")
+
+
+class TestCreateKey:
+    async def test_shows_the_secret_this_once(self, client: httpx2.AsyncClient) -> None:
+        made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Second"}), 201)
+        assert made["key"].startswith("orr_")
+        listed = await client.get(f"{API}/auth/api-keys")
+        assert made["id"] in {row["id"] for row in ok(listed)["items"]}
+        assert made["key"] not in listed.text
+
+    async def test_without_permissions_gives_the_callers(
+        self, client: httpx2.AsyncClient, server: Running, make: Factory, member: Member
+    ) -> None:
+        own = ["keys:write", "search", "users:read"]
+        narrow = await make.key(member, permissions=own)
+        async with http_client(server, narrow.key) as caller:
+            made = ok(await caller.post(f"{API}/auth/api-keys", json={"name": "Child"}), 201)
+        assert made["permissions"] == own
+        async with http_client(server, made["key"]) as child:
+            assert ok(await child.get(f"{API}/auth/me"))["permissions"] == own
+
+    async def test_refuses_what_the_caller_has_not(
+        self, server: Running, make: Factory, member: Member
+    ) -> None:
+        narrow = await make.key(member, permissions=["keys:write", "search"])
+        async with http_client(server, narrow.key) as caller:
+            body = {"name": "Child", "permissions": ["search", "agents:write"]}
+            refused = problem(await caller.post(f"{API}/auth/api-keys", json=body), 422, "invalid")
+        assert "agents:write" in refused["detail"]
+
+    async def test_refuses_an_unknown_permission(self, client: httpx2.AsyncClient) -> None:
+        body = {"name": "Child", "permissions": ["everything"]}
+        assert pointers(await client.post(f"{API}/auth/api-keys", json=body)) == ["/body/permissions/0"]
+
+    async def test_of_nothing_may_do_nothing(self, client: httpx2.AsyncClient, server: Running) -> None:
+        made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "None", "permissions": []}), 201)
+        async with http_client(server, made["key"]) as child:
+            problem(await child.get(f"{API}/agents"), 403, "forbidden")
+
+    async def test_is_not_for_members_without_that_right(
+        self, server: Running, make: Factory, member: Member
+    ) -> None:
+        plain = await make.member(role=Role.MEMBER, of=member.tenant)
+        assert Permission.KEYS_WRITE not in MEMBER
+        async with http_client(server, plain.key) as caller:
+            problem(await caller.post(f"{API}/auth/api-keys", json={"name": "Key"}), 403, "forbidden")
+
+    async def test_of_a_key_of_one_project_stays_in_it(
+        self, client: httpx2.AsyncClient, make: Factory, member: Member
+    ) -> None:
+        await make.project(member, slug="second")
+        made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Key"}), 201)
+        assert made["project_id"] == str(member.tenant.project_id)
+        body = {"name": "Key", "project": "second"}
+        problem(await client.post(f"{API}/auth/api-keys", json=body), 404, "not_found")
+
+
+class TestRevokeKey:
+    async def test_of_another_organization_is_404(
+        self, client: httpx2.AsyncClient, server: Running, make: Factory
+    ) -> None:
+        async with http_client(server, (await make.member()).key) as other:
+            made = ok(await other.post(f"{API}/auth/api-keys", json={"name": "Theirs"}), 201)
+            problem(await client.delete(f"{API}/auth/api-keys/{made['id']}"), 404, "not_found")
+            ok(await other.get(f"{API}/agents"))
+
+    async def test_twice_is_404(self, client: httpx2.AsyncClient) -> None:
+        made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Second"}), 201)
+        await client.delete(f"{API}/auth/api-keys/{made['id']}")
+        problem(await client.delete(f"{API}/auth/api-keys/{made['id']}"), 404, "not_found")
+
+
+class TestProject:
+    async def test_of_a_key_is_its_own_by_default(self, client: httpx2.AsyncClient, member: Member) -> None:
+        for named in (None, str(member.tenant.project_id), "default"):
+            headers = {"X-Project-Id": named} if named else {}
+            me = ok(await client.get(f"{API}/auth/me", headers=headers))
+            assert me["project_id"] == str(member.tenant.project_id)
+
+    async def test_of_a_key_cannot_be_changed(
+        self, client: httpx2.AsyncClient, make: Factory, member: Member
+    ) -> None:
+        second = await make.project(member, slug="second")
+        for named in (str(second.project_id), "second"):
+            response = await client.get(f"{API}/agents", headers={"X-Project-Id": named})
+            problem(response, 404, "not_found")
+
+    async def test_of_another_organization_is_like_a_missing_one(
+        self, client: httpx2.AsyncClient, make: Factory
+    ) -> None:
+        details = []
+        for named in (str((await make.member()).tenant.project_id), str(new_id())):
+            response = await client.get(f"{API}/agents", headers={"X-Project-Id": named})
+            details.append(problem(response, 404, "not_found")["detail"].replace(named, "…"))
+        assert details[0] == details[1]
+
+    async def test_is_demanded_of_a_key_without_one(
+        self, server: Running, make: Factory, member: Member
+    ) -> None:
+        everywhere = await make.key(member, unbound=True)
+        async with http_client(server, everywhere.key) as caller:
+            assert ok(await caller.get(f"{API}/auth/me"))["project_id"] is None
+            for path in ("agents", "runs", "collections", "jobs"):
+                problem(await caller.get(f"{API}/{path}"), 400, "project_required")
+
+    async def test_separates_what_is_in_it(
+        self, client: httpx2.AsyncClient, server: Running, make: Factory, member: Member
+    ) -> None:
+        agent, shelf = await new_agent(client), await new_collection(client)
+        second, everywhere = await make.project(member), await make.key(member, unbound=True)
+        async with http_client(server, everywhere.key) as caller:
+            for project, status in ((member.tenant.project_id, 200), (second.project_id, 404)):
+                headers = {"X-Project-Id": str(project)}
+                for path in (f"agents/{agent}", f"collections/{shelf}"):
+                    response = await caller.get(f"{API}/{path}", headers=headers)
+                    assert response.status_code == status

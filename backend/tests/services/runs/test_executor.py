@@ -1,0 +1,292 @@
+"""The executor: every run ends, once, whatever happens to it or to its process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import event as sqlalchemy_event
+
+from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, ModelError
+from app.core.errors import Unavailable
+from app.db.postgres.models.agents import AgentRun, RunStatus
+from app.services.runs.executor import Executor
+from tests.factories import Factory, Gate, Member, asking_graph
+from tests.services.runs.conftest import Bench
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
+
+
+async def ended(bench: Bench, run_id: UUID, *, within_s: float = 10) -> AgentRun:
+    async with asyncio.timeout(within_s):
+        while True:
+            row = await bench.run(run_id)
+            if row.finished_at:
+                return row
+            await asyncio.sleep(0.05)
+
+
+async def terminal_events(bench: Bench, run_id: UUID) -> list[dict[str, Any]]:
+    return [event.event for event in await bench.events(run_id) if event.type in TERMINAL]
+
+
+@pytest.fixture
+def executor(bench: Bench) -> Executor:
+    return bench.executor("local:one", lease_s=3, sweep_interval_s=0.2, grace_s=0.2)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def gate(make: Factory, member: Member) -> AsyncIterator[Gate]:
+    gate = await make.gate(member)
+    yield gate
+    gate.opened.set()
+
+
+class TestRun:
+    async def test_ends_with_output_and_one_terminal_event(self, bench: Bench, executor: Executor) -> None:
+        async with executor.running():
+            row = await ended(bench, (await bench.start(executor)).id)
+        assert (row.status, row.output) == (RunStatus.SUCCEEDED, {"text": "Hello, Ada!"})
+        events = await bench.events(row.id)
+        assert (events[0].type, events[-1].type) == ("RUN_STARTED", "RUN_FINISHED")
+        assert [event.seq for event in events] == list(range(1, row.last_seq + 1))
+        assert len(await terminal_events(bench, row.id)) == 1
+
+    async def test_goes_on_when_nobody_reads(self, bench: Bench, executor: Executor, gate: Gate) -> None:
+        async with executor.running():
+            run = await bench.start(executor, asking_graph(gate.slug))
+            reading = asyncio.ensure_future(
+                anext(bench.agents(executor).streams.follow(bench.tenant, run.id))
+            )
+            await gate.entered.wait()
+            reading.cancel()
+            gate.opened.set()
+            assert (await ended(bench, run.id)).output == {"text": "Wait is over"}
+
+    async def test_that_takes_too_long_fails(self, bench: Bench, gate: Gate) -> None:
+        executor = bench.executor("local:slow", timeout_s=0.5)
+        async with executor.running():
+            row = await ended(bench, (await bench.start(executor, asking_graph(gate.slug))).id)
+        assert row.status is RunStatus.FAILED
+        assert row.error
+        assert row.error["code"] == "timeout"
+        (event,) = await terminal_events(bench, row.id)
+        assert event["code"] == "timeout"
+
+    async def test_that_breaks_fails_with_its_reason(
+        self, bench: Bench, executor: Executor, gate: Gate
+    ) -> None:
+        bench.resources.providers[gate.slug] = lambda _: Refusing()
+        async with executor.running():
+            row = await ended(bench, (await bench.start(executor, asking_graph(gate.slug))).id)
+        assert row.status is RunStatus.FAILED
+        assert row.error
+        assert row.error["code"] == "auth"
+        (event,) = await terminal_events(bench, row.id)
+        assert (event["type"], event["code"]) == ("RUN_ERROR", "auth")
+
+
+    async def test_ends_as_it_ended_though_the_database_is_away_just_then(
+        self, bench: Bench, executor: Executor
+    ) -> None:
+        engine = bench.resources.database.engine.sync_engine
+        refused: list[str] = []
+
+        def away(connection: object, cursor: object, statement: str, *rest: object) -> None:
+            if "WITH ended" in statement and len(refused) < 3:
+                refused.append(statement)
+                raise ConnectionRefusedError("the database restarts")
+
+        sqlalchemy_event.listen(engine, "before_cursor_execute", away)
+        try:
+            async with executor.running():
+                row = await ended(bench, (await bench.start(executor)).id)
+        finally:
+            sqlalchemy_event.remove(engine, "before_cursor_execute", away)
+        assert (row.status, len(refused)) == (RunStatus.SUCCEEDED, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusing:
+    """A chat model whose provider does not know us."""
+
+    name: str = "refusing"
+    capabilities: frozenset[Capability] = frozenset()
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        raise ModelError("auth", "the provider refused the key")
+        yield Finished()
+
+
+class TestCancel:
+    async def test_ends_the_run_within_five_seconds(
+        self, bench: Bench, executor: Executor, gate: Gate
+    ) -> None:
+        async with executor.running():
+            run = await bench.start(executor, asking_graph(gate.slug))
+            await gate.entered.wait()
+            await bench.agents(executor).cancel(run.id)
+            row = await ended(bench, run.id, within_s=5)
+        assert row.status is RunStatus.CANCELLED
+        assert [event["code"] for event in await terminal_events(bench, run.id)] == ["cancelled"]
+
+    async def test_asked_of_another_process_ends_it_within_five_seconds(
+        self, bench: Bench, executor: Executor, gate: Gate
+    ) -> None:
+        other = bench.executor("local:two")
+        async with executor.running():
+            run = await bench.start(executor, asking_graph(gate.slug))
+            await gate.entered.wait()
+            await bench.agents(other).cancel(run.id)
+            assert (await ended(bench, run.id, within_s=5)).status is RunStatus.CANCELLED
+
+    async def test_of_an_ended_run_changes_nothing(self, bench: Bench, executor: Executor) -> None:
+        async with executor.running():
+            run = await bench.start(executor)
+            before = await ended(bench, run.id)
+            after = await bench.agents(executor).cancel(run.id)
+        assert (after.status, after.finished_at, after.last_seq) == (
+            RunStatus.SUCCEEDED,
+            before.finished_at,
+            before.last_seq,
+        )
+
+    async def test_in_the_last_write_does_not_cut_it_off(self, bench: Bench, executor: Executor) -> None:
+        engine = bench.resources.database.engine.sync_engine
+
+        def cancel_all(connection: object, cursor: object, statement: str, *rest: object) -> None:
+            if "WITH ended" in statement:
+                for task in executor.tasks.values():
+                    task.cancel()
+
+        sqlalchemy_event.listen(engine, "before_cursor_execute", cancel_all)
+        try:
+            async with executor.running():
+                run = await bench.start(executor)
+                assert (await ended(bench, run.id, within_s=5)).status is RunStatus.SUCCEEDED
+        finally:
+            sqlalchemy_event.remove(engine, "before_cursor_execute", cancel_all)
+
+
+class TestSweep:
+    async def test_ends_runs_whose_process_died(self, bench: Bench, executor: Executor) -> None:
+        lease = await bench.planted(lease_s=-1)
+        await executor.sweep()
+        row = await bench.run(lease.id)
+        assert (row.status, row.fence) == (RunStatus.FAILED, 2)
+        assert row.error
+        assert row.error["code"] == "process_died"
+        (event,) = await bench.events(lease.id)
+        assert (event.seq, event.type, event.event["code"]) == (1, "RUN_ERROR", "process_died")
+
+    async def test_ends_each_once_when_many_sweep(self, bench: Bench) -> None:
+        leases = [await bench.planted(lease_s=-1) for _ in range(5)]
+        await asyncio.gather(*(bench.executor(f"local:{n}").sweep() for n in range(4)))
+        assert [len(await bench.events(lease.id)) for lease in leases] == [1] * 5
+
+    async def test_leaves_runs_that_are_alive(self, bench: Bench, executor: Executor) -> None:
+        lease = await bench.planted()
+        await executor.sweep()
+        assert (await bench.run(lease.id)).finished_at is None
+
+    async def test_follows_what_the_dead_process_wrote(
+        self, bench: Bench, executor: Executor, gate: Gate
+    ) -> None:
+        """A process that is frozen past its lease comes back and writes nothing more."""
+        frozen = bench.executor("local:frozen", lease_s=600)
+        async with frozen.running():
+            run = await bench.start(frozen, asking_graph(gate.slug))
+            await gate.entered.wait()
+            await asyncio.sleep(0.2)
+            await _expire(bench, run.id)
+            await executor.sweep()
+            gate.opened.set()
+            await asyncio.gather(*frozen.tasks.values())
+        events = await bench.events(run.id)
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+        assert [event["type"] for event in await terminal_events(bench, run.id)] == ["RUN_ERROR"]
+        assert events[-1].event["code"] == "process_died"
+        assert (await bench.run(run.id)).output is None
+
+    async def test_loses_no_time_telling_readers(self, bench: Bench, executor: Executor) -> None:
+        lease = await bench.planted(lease_s=0.5)
+        async with executor.running(), asyncio.timeout(5):
+            streams = bench.agents(executor).streams
+            events = [event async for event in streams.follow(bench.tenant, lease.id)]
+        assert [event.type for event in events] == ["RUN_ERROR"]
+
+
+async def _expire(bench: Bench, run_id: UUID) -> None:
+    async with bench.resources.database.unit_of_work(bench.tenant) as session:
+        row = await session.get_one(AgentRun, (bench.tenant.org_id, run_id))
+        assert row.lease_until
+        row.lease_until = row.created_at
+
+
+class TestLostLease:
+    async def test_stops_the_run_here(self, bench: Bench, gate: Gate) -> None:
+        executor = bench.executor("local:loser", lease_s=0.6)
+        async with executor.running():
+            run = await bench.start(executor, asking_graph(gate.slug))
+            await gate.entered.wait()
+            async with bench.resources.database.unit_of_work(bench.tenant) as session:
+                row = await session.get_one(AgentRun, (bench.tenant.org_id, run.id))
+                row.fence, row.lease_owner = 2, "local:winner"
+            async with asyncio.timeout(5):
+                while executor.tasks:
+                    await asyncio.sleep(0.05)
+        assert (await bench.run(run.id)).finished_at is None
+        assert await terminal_events(bench, run.id) == []
+
+
+class TestCapacity:
+    async def test_that_is_used_up_is_said_with_a_time_to_come_back(self, bench: Bench, gate: Gate) -> None:
+        executor = bench.executor("local:small", concurrency=1, grace_s=0)
+        async with executor.running():
+            await bench.start(executor, asking_graph(gate.slug))
+            with pytest.raises(Unavailable, match="ORRERY_RUN_CONCURRENCY") as raised:
+                await bench.start(executor)
+        assert raised.value.status == 503
+        assert raised.value.retry_after_s
+
+    async def test_comes_back_when_a_run_ends(self, bench: Bench) -> None:
+        executor = bench.executor("local:small", concurrency=1)
+        async with executor.running():
+            for _ in range(3):
+                await ended(bench, (await bench.start(executor)).id)
+                await asyncio.gather(*executor.tasks.values())
+
+
+class TestShutdown:
+    async def test_lets_runs_end_within_the_grace(self, bench: Bench, gate: Gate) -> None:
+        executor = bench.executor("local:kind", grace_s=10)
+        async with executor.running():
+            run = await bench.start(executor, asking_graph(gate.slug))
+            await gate.entered.wait()
+            asyncio.get_running_loop().call_later(0.3, gate.opened.set)
+        assert (await bench.run(run.id)).status is RunStatus.SUCCEEDED
+
+    async def test_ends_what_takes_longer_as_failed(
+        self, bench: Bench, executor: Executor, gate: Gate
+    ) -> None:
+        began = monotonic()
+        async with executor.running():
+            run = await bench.start(executor, asking_graph(gate.slug))
+            await gate.entered.wait()
+        row = await bench.run(run.id)
+        assert row.status is RunStatus.FAILED
+        assert [event["code"] for event in await terminal_events(bench, run.id)] == ["shutdown"]
+        assert row.lease_until is None
+        assert monotonic() - began < 10
+
+    async def test_loses_nothing_that_was_said(self, bench: Bench, executor: Executor, gate: Gate) -> None:
+        async with executor.running():
+            run = await bench.start(executor, asking_graph(gate.slug))
+            await gate.entered.wait()
+        deltas = [e.event["delta"] for e in await bench.events(run.id) if e.type == "TEXT_MESSAGE_CONTENT"]
+        assert deltas == ["Wait"]
