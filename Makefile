@@ -31,7 +31,7 @@ soak: setup ## Run the guarantees at full size (ORRERY_SEED=n repeats a run)
 	echo "soak: repeat with ORRERY_SEED=$$ORRERY_SEED make soak"; \
 	$(in_backend) -m pytest -m soak --timeout 3600 $(TESTS) $(ARGS)
 
-bench: setup ## Print our speed as a ratio to the floor of this machine
+bench: setup ## Print our cost as a ratio to the bare parts (ARGS="run search --full")
 	@$(in_backend) -m benchmarks $(ARGS)
 
 format: setup ## Format the code and apply the safe fixes

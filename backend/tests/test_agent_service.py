@@ -132,7 +132,7 @@ class TestStartRun:
         version = await agents.publish("greeter")
         run = await agents.start_run("greeter", greeting())
         await agents.publish("greeter")
-        assert (await agents.wait(run.id, timeout_s=10)).version_id == version.id
+        assert (await agents.wait(run.id, timeout_s=60)).version_id == version.id
 
     async def test_ends_with_a_journal_of_usage(
         self, make: Factory, member: Member, agents: AgentService
@@ -142,7 +142,7 @@ class TestStartRun:
         await agents.create("Asker", graph=asking_graph(gate.slug))
         await agents.publish("asker")
         run = await agents.start_run("asker", greeting())
-        ended = await agents.wait(run.id, timeout_s=10)
+        ended = await agents.wait(run.id, timeout_s=60)
         assert (ended.status, ended.output) == (RunStatus.SUCCEEDED, {"text": "Wait is over"})
         assert [step.node_path for step in await agents.steps(run.id)] == ["ask"]
 
@@ -183,7 +183,7 @@ class TestStartRun:
             agents.executor.concurrency = usual
             gate.opened.set()
         assert refused.value.retry_after_s == 1
-        assert (await agents.wait(run.id, timeout_s=10)).status == RunStatus.SUCCEEDED
+        assert (await agents.wait(run.id, timeout_s=60)).status == RunStatus.SUCCEEDED
 
 
 class TestUpdate:
@@ -204,7 +204,7 @@ class TestDelete:
         await agents.create("Greeter", graph=HELLO_GRAPH)
         await agents.publish("greeter")
         run = await agents.start_run("greeter", greeting())
-        await agents.wait(run.id, timeout_s=10)
+        await agents.wait(run.id, timeout_s=60)
         await agents.delete("greeter")
         async with server.resources.database.unit_of_work(member.tenant) as session:
             assert (await session.execute(select(AgentVersion.id))).all() == []

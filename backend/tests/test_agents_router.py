@@ -10,6 +10,7 @@ import pytest
 from app.core.ids import new_id
 from tests.api import conftest as shared
 from tests.api.calls import API, ended, new_agent, ok, pointers, problem
+from tests.conftest import Running, http_client
 from tests.factories import HELLO_GRAPH, Factory, Member, asking_graph
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -55,10 +56,10 @@ class TestCreate:
         assert slug in problem(response, 409, "duplicate")["detail"]
 
     async def test_takes_a_slug_that_another_organization_has(
-        self, client: httpx2.AsyncClient, server: shared.Running, make: Factory
+        self, client: httpx2.AsyncClient, server: Running, make: Factory
     ) -> None:
         slug = await new_agent(client, publish=False)
-        async with shared.http_client(server, (await make.member()).key) as other:
+        async with http_client(server, (await make.member()).key) as other:
             ok(await other.post(f"{API}/agents", json={"name": "Other", "slug": slug}), 201)
 
     @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.LargeBinary(), nullable=False),
         sa.Column("blob_key", sa.Text(), nullable=False),
-        sa.Column("uploaded_by", sa.Uuid(), nullable=True),
         sa.Column("project_id", sa.Uuid(), nullable=False),
         sa.Column("org_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),

@@ -66,7 +66,6 @@ def upgrade() -> None:
         sa.Column("call", sa.Integer(), nullable=False),
         sa.Column("node_type", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("request_hash", sa.LargeBinary(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("output", postgresql.JSONB(), nullable=True),
         sa.Column("error", postgresql.JSONB(), nullable=True),
@@ -195,6 +194,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("org_id", "id", name="pk_agent_runs"),
     )
     op.create_index("ix_agent_runs_list", "agent_runs", ["org_id", "project_id", "id"], unique=False)
+    op.create_index("ix_agent_runs_agent", "agent_runs", ["org_id", "agent_id"])
+    op.create_index("ix_agent_runs_version", "agent_runs", ["org_id", "version_id"])
     op.create_index(
         "ix_agent_runs_open",
         "agent_runs",

@@ -272,6 +272,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("org_id", "document_version_id", "ordinal", name="uq_chunks_ordinal"),
     )
     op.create_index("ix_chunks_document", "chunks", ["org_id", "document_id"], unique=False)
+    op.create_index("ix_document_versions_file", "document_versions", ["org_id", "file_id"])
+    op.create_index("ix_index_versions_collection", "index_versions", ["org_id", "collection_id"])
     for statement in _walls():
         op.execute(statement)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from socket import gaierror
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -16,7 +18,13 @@ from app.core.errors import AppError, FieldError
 
 logger = structlog.get_logger(__name__)
 
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+}
 
 
 def problem(
@@ -28,7 +36,7 @@ def problem(
     detail: str,
     errors: tuple[FieldError, ...] = (),
     headers: dict[str, str] | None = None,
-) -> JSONResponse:
+) -> Response:
     body: dict[str, Any] = {
         "type": f"urn:orrery:error:{code}",
         "title": title,
@@ -39,16 +47,19 @@ def problem(
         "request_id": structlog.contextvars.get_contextvars().get("request_id"),
         "errors": [{"pointer": e.pointer, "code": e.code, "message": e.message} for e in errors],
     }
-    return JSONResponse(body, status, media_type="application/problem+json", headers=headers)
+    # ASCII, because what is quoted may not be text at all (half a surrogate pair).
+    return Response(
+        json.dumps(body, separators=(",", ":")), status, headers, media_type="application/problem+json"
+    )
 
 
-async def _app_error(request: Request, error: AppError) -> JSONResponse:
+async def _app_error(request: Request, error: AppError) -> Response:
     if error.status >= 500:
         logger.warning("request_failed", code=error.code, detail=error.detail)
     return problem_of(request, error)
 
 
-def problem_of(request: Request, error: AppError) -> JSONResponse:
+def problem_of(request: Request, error: AppError) -> Response:
     headers: dict[str, str] = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -65,7 +76,7 @@ def problem_of(request: Request, error: AppError) -> JSONResponse:
     )
 
 
-async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+async def _validation_error(request: Request, error: RequestValidationError) -> Response:
     errors = tuple(
         FieldError(pointer(*found["loc"]), found["type"], _message(found)) for found in error.errors()
     )
@@ -90,7 +101,7 @@ def _message(found: Any) -> str:
     return f"{found['msg']}, got {value!r}" if short else str(found["msg"])
 
 
-async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+async def _http_error(request: Request, error: HTTPException) -> Response:
     code = _CODES.get(error.status_code, "http_error")
     return problem(
         request,
@@ -102,7 +113,7 @@ async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
     )
 
 
-async def _database_error(request: Request, error: Exception) -> JSONResponse:
+async def _database_error(request: Request, error: Exception) -> Response:
     if isinstance(error, DBAPIError) and not error.connection_invalidated and not _unreachable(error):
         return await _unexpected(request, error)
     logger.warning("database_unavailable", error=repr(error))
@@ -117,15 +128,13 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _unreachable(error: DBAPIError) -> bool:
-    """SQLSTATE classes 08 (connection), 53 (resources) and 57P (shutdown)."""
+    """SQLSTATE classes 08 (connection), 53 (resources), 57P (shutdown), and lost races for locks."""
     state = str(getattr(error.orig, "sqlstate", None) or "")
-    return state.startswith(("08", "53", "57P"))
+    return state.startswith(("08", "53", "57P")) or state in ("40001", "40P01")
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    logger.error(
-        "request_crashed", path=request.url.path, error=type(error).__name__
-    )  # uvicorn logs the rest
+async def _unexpected(request: Request, error: Exception) -> Response:
+    logger.error("request_crashed", path=request.url.path, error=type(error).__name__)  # uvicorn says more
     return problem(
         request,
         status=500,
@@ -143,6 +152,8 @@ def install_error_handlers(app: FastAPI) -> None:
         DBAPIError: _database_error,
         PoolTimeout: _database_error,
         ConnectionError: _database_error,
+        TimeoutError: _database_error,
+        gaierror: _database_error,
         Exception: _unexpected,
     }
     for kind, handler in handlers.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import PurePosixPath
@@ -40,6 +41,7 @@ FORM: dict[str, Any] = {
     }
 }
 _CHUNK = 1 << 20
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ITEMS = TypeAdapter(dict[str, UploadItem])
 
 
@@ -48,6 +50,8 @@ async def uploaded(request: Request, max_files: int) -> AsyncIterator[AsyncItera
     """The form's files with what its `items` field says of them; temporary files go with the block."""
     try:
         form = await request.form(max_files=max_files, max_fields=4)
+    except (UnicodeError, LookupError) as error:
+        raise _invalid("/body", "charset", f"a part has no usable charset: {error}") from error
     except HTTPException as error:
         if error.status_code != 400:
             raise
@@ -101,7 +105,7 @@ async def _incoming(files: list[UploadFile], described: dict[str, UploadItem]) -
         yield Incoming(
             name=_shown_name(file.filename),
             content=_chunks(file),
-            media_type=file.content_type,
+            media_type=_media_type(file.content_type),
             external_id=item.external_id,
             title=item.title,
             metadata=item.metadata,
@@ -110,8 +114,13 @@ async def _incoming(files: list[UploadFile], described: dict[str, UploadItem]) -
 
 def _shown_name(filename: str | None) -> str:
     """The last part of a path some clients send; only ever shown, never opened."""
-    name = PurePosixPath((filename or "").replace("\\", "/")).name.replace("\x00", "")
+    name = _UNSTORABLE.sub("", PurePosixPath((filename or "").replace("\\", "/")).name)
     return name[:255] or "unnamed"
+
+
+def _media_type(declared: str | None) -> str | None:
+    """What the client says it is; a hint only, and none where it is not even printable."""
+    return declared[:255] if declared and declared.isprintable() else None
 
 
 async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:

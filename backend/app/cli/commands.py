@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,7 +88,7 @@ def worker() -> None:
     demanded(Settings().database_url, "ORRERY_DATABASE_URL")
     demanded(Settings().redis_url, "ORRERY_REDIS_URL")
     arguments = worker_arguments(f"{process_name(settings).replace(':', '-')}@%h")
-    sys.exit(subprocess.call(arguments))
+    os.execv(arguments[0], arguments)  # noqa: S606  (our own interpreter; signals shall reach Celery)
 
 
 @cli.command()

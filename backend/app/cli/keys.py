@@ -28,7 +28,8 @@ async def create_key(
     project: str | None,
 ) -> MadeKey:
     """Whoever can read the data folder may do this; it needs no other key."""
-    async with open_engine(database_url, pool_size=2) as engine:
+    prepared = settings.database_prepared_statements
+    async with open_engine(database_url, pool_size=2, prepared=prepared) as engine:
         auth = AuthService(make_database(engine, _no_queue), derive_key(master_key(settings), "api-keys"))
         owner = await auth.owner()
         caller = AuthContext(owner.user_id, owner.tenant, ALL)

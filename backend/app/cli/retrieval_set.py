@@ -33,7 +33,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSet:
-    """`judgements` are grades by query and document id; only judged queries with a relevant document count."""
+    """`judgements` are grades by query id and document id, of the queries with a relevant document."""
 
     name: str
     texts: list[Text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from app.db.migrate import check_runtime_role, migrate
 from app.db.session import make_database
 from app.embedded import Services, open_services, remove_services_file, write_services_file
 from app.services.auth_service import AuthService, Bootstrapped
-from app.services.runs.leases import ITEMS, LOCAL, RUNS, release_local
+from app.services.runs.leases import ITEMS, LOCAL, RUNS, put_back, release_local
 
 logger = structlog.get_logger(__name__)
 
@@ -47,7 +48,9 @@ async def serve(settings: Settings, *, worker: bool, started: Started) -> None:
             write_services_file(settings, services, api_url=url)
             stack.callback(remove_services_file, settings)
             if worker:
-                name = f"{LOCAL if services.owned else socket.gethostname()}:worker"
+                local = "postgresql" in services.owned
+                name = f"{LOCAL}:worker" if local else f"{socket.gethostname()}:{os.getpid()}:worker"
+                stack.push_async_callback(_give_back, settings, services, name)
                 await stack.enter_async_context(supervised_worker(settings, services, worker_id=name))
             started(url, bootstrapped)
             await _run(settings, listener)
@@ -56,16 +59,24 @@ async def serve(settings: Settings, *, worker: bool, started: Started) -> None:
 async def prepare(settings: Settings, services: Services) -> Bootstrapped:
     """Migrates, makes the first owner, project and key, and frees what dead local processes held."""
     await migrate(services.migration_url)
-    async with open_engine(services.database_url, pool_size=2) as engine:
+    prepared = settings.database_prepared_statements
+    async with open_engine(services.database_url, pool_size=2, prepared=prepared) as engine:
         await check_runtime_role(engine)
         database = make_database(engine, _nobody)
-        if services.owned:
+        if "postgresql" in services.owned:
             for table in (RUNS, ITEMS):
                 await release_local(database, table)
         made = await AuthService(database, derive_key(master_key(settings), "api-keys")).bootstrap(settings)
     if made.api_key and load_api_key(settings) != made.api_key:
         save_credentials(settings, made.api_key)
     return made
+
+
+async def _give_back(settings: Settings, services: Services, worker: str) -> None:
+    """What the stopped worker had in hand has not failed; the next one takes it up without a count."""
+    prepared = settings.database_prepared_statements
+    async with open_engine(services.database_url, pool_size=1, prepared=prepared) as engine:
+        await put_back(make_database(engine, _nobody), worker)
 
 
 async def _run(settings: Settings, listener: socket.socket) -> None:

@@ -29,7 +29,17 @@ def worker_arguments(name: str) -> list[str]:
     """One process that works several items at once; more workers are more such commands."""
     flags = ["--pool", "prefork", "--concurrency", "1", "--queues", INGEST_QUEUE, "--hostname", name]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
-    return [sys.executable, "-m", "celery", "--quiet", "--app", "app.workers.celery_app", "worker", *flags, *quiet]
+    return [
+        sys.executable,
+        "-m",
+        "celery",
+        "--quiet",
+        "--app",
+        "app.workers.celery_app",
+        "worker",
+        *flags,
+        *quiet,
+    ]
 
 
 def worker_environment(settings: Settings, services: Services, worker_id: str) -> dict[str, str]:

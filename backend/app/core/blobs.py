@@ -30,6 +30,7 @@ class Blobs:
     """Errors: `StorageFull` (507) where nothing more fits, `Unavailable` (503) otherwise."""
 
     store: ObjectStore
+    folder: Path | None = None  # where blobs are local files already
 
     async def put(self, key: str, chunks: AsyncIterable[bytes]) -> StoredBlob:
         """Stores what comes, hashing on the way, in memory of a few chunks; all or nothing."""
@@ -50,7 +51,12 @@ class Blobs:
 
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:
-        """The blob as a local file for the length of the block."""
+        """The blob as a local file, only to be read, for the length of the block."""
+        if self.folder is not None:
+            if not await self.exists(key):
+                raise NotFound(f"There is no blob {key!r}.")
+            yield self.folder / key
+            return
         descriptor, name = tempfile.mkstemp(prefix="orrery-")
         try:
             try:
@@ -101,7 +107,7 @@ def open_blobs(url: str | None, data_dir: Path) -> Blobs:
         return Blobs(from_url(url))
     folder = Path(url) if url else data_dir / "blobs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Blobs(LocalStore(folder.resolve(), automatic_cleanup=True))
+    return Blobs(LocalStore(folder.resolve(), automatic_cleanup=True), folder.resolve())
 
 
 def _translated(error: Exception) -> StorageFull | Unavailable:

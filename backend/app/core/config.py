@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     # ingestion
     ingest_concurrency: int = Field(default=4, ge=1, le=64)
     ingest_max_attempts: int = Field(default=3, ge=1)
+    ingest_patience_s: float = Field(default=6 * 3600, ge=0, description="while a service is away")
     parse_processes: int = Field(default=2, ge=1, le=64)
     parse_timeout_s: float = Field(default=120, gt=0)
     parse_memory_bytes: int = Field(default=2 * 2**30, ge=256 * 2**20)

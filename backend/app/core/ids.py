@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 from uuid_utils.compat import uuid7
 
-__all__ = ["NAMESPACE", "new_id", "stable_id", "uuid7_floor"]
+__all__ = ["NAMESPACE", "new_id", "stable_id"]
 
 NAMESPACE = UUID("6f727265-7279-5000-8000-000000000000")
 
@@ -20,9 +19,3 @@ def new_id() -> UUID:
 def stable_id(*parts: object) -> UUID:
     """The UUIDv5 of `parts`: equal parts give an equal id on every machine."""
     return uuid5(NAMESPACE, "\x1f".join(str(part) for part in parts))
-
-
-def uuid7_floor(moment: datetime) -> UUID:
-    """The smallest UUIDv7 of `moment` (millisecond precision): a bound for ranges over ids."""
-    millis = int(moment.astimezone(UTC).timestamp() * 1000)
-    return UUID(int=(millis << 80) | (0x7 << 76) | (0b10 << 62))

@@ -17,13 +17,20 @@ def async_url(url: str) -> str:
 
 @asynccontextmanager
 async def open_engine(
-    url: str, *, pool_size: int = 10, timeout_s: float = 30, prepared: bool = True
+    url: str,
+    *,
+    pool_size: int = 10,
+    timeout_s: float = 30,
+    prepared: bool = True,
+    long_statements: bool = False,
 ) -> AsyncIterator[AsyncEngine]:
-    """A pool of `pool_size` connections, disposed on exit.
+    """A pool of `pool_size` connections, disposed on exit. `long_statements` may outlast `timeout_s`.
 
     `prepared=False` keeps prepared statements off, as transaction poolers (PgBouncer, Supavisor) need.
     """
-    connect: dict[str, Any] = {"timeout": timeout_s, "command_timeout": timeout_s}
+    connect: dict[str, Any] = {"timeout": timeout_s}
+    if not long_statements:
+        connect["command_timeout"] = timeout_s
     if not prepared:
         connect |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
     engine = create_async_engine(
@@ -32,6 +39,7 @@ async def open_engine(
         max_overflow=0,
         pool_timeout=timeout_s,
         pool_pre_ping=True,
+        hide_parameters=True,  # they would be in every logged error: texts, digests, hashes
         connect_args=connect,
     )
     try:

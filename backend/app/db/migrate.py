@@ -32,7 +32,7 @@ def _upgrade(connection: Connection) -> None:
 
 async def migrate(url: str) -> None:
     """Upgrades the database at `url`, whose role must own the schema. Safe to run from several processes."""
-    async with open_engine(url, pool_size=2) as engine, engine.begin() as lock:
+    async with open_engine(url, pool_size=2, long_statements=True) as engine, engine.begin() as lock:
         await lock.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade)

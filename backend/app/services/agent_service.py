@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -237,8 +239,10 @@ class AgentService:
     ) -> AgentVersion:
         graph = self._checked(agent.draft, catalog)
         bindings = await self._bindings(session, graph, model_ids)
+        # What the names stand for may change under an unchanged draft.
+        bound = sha256(f"{graph.content_hash} {json.dumps(bindings, sort_keys=True)}".encode()).hexdigest()
         return await AgentVersions(session, self.tenant).snapshot(
-            agent.id, graph=agent.draft, bindings=bindings, content_hash=graph.content_hash
+            agent.id, graph=agent.draft, bindings=bindings, content_hash=bound
         )
 
     async def _published(self, session: AsyncSession, agent: Agent, version: str | int) -> AgentVersion:

@@ -104,7 +104,7 @@ class AuthService:
             tenant = Tenant(organization, await self._default_project(identities, organization))
             key_id = new_id()
             key = given or (new_api_key(key_id) if fresh else None)
-            if key and not await identities.holder(api_key_digest(key, self.pepper)):
+            if key and not await identities.has_key(api_key_digest(key, self.pepper)):
                 await identities.add(self._row(key, key_id, tenant=tenant, user_id=owner, name="bootstrap"))
         return Bootstrapped(tenant, key)
 

@@ -13,7 +13,7 @@ from app.core.constants import INGEST_QUEUE
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.slugs import check_slug, slugify
-from app.db.postgres.models.jobs import Job, WorkItem
+from app.db.postgres.models.jobs import Job, WorkItem, WorkKind
 from app.db.postgres.models.rag import (
     Collection,
     DocumentStatus,
@@ -29,7 +29,6 @@ from app.rag.pipeline.defaults import INGESTION
 from app.rag.types import Embedder
 
 DEFAULT_PIPELINE = "default-ingestion"
-ERASE_COLLECTION = "erase_collection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class CollectionService:
             org_id=self.tenant.org_id,
             id=new_id(),
             project_id=self.tenant.project,
-            kind=ERASE_COLLECTION,
+            kind=WorkKind.ERASE_COLLECTION,
             subject_id=collection.id,
         )
         await Jobs(self.session, self.tenant).add(job)
@@ -103,7 +102,7 @@ class CollectionService:
                 id=new_id(),
                 project_id=self.tenant.project,
                 queue=INGEST_QUEUE,
-                kind=ERASE_COLLECTION,
+                kind=WorkKind.ERASE_COLLECTION,
                 job_id=job.id,
                 subject_id=collection.id,
             )

@@ -14,14 +14,11 @@ from app.core.constants import INGEST_QUEUE
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.db.postgres.models.files import File
-from app.db.postgres.models.jobs import Job, WorkItem
+from app.db.postgres.models.jobs import Job, WorkItem, WorkKind
 from app.db.postgres.models.rag import ChunkRow, Document, DocumentStatus
-from app.db.postgres.repositories.rag import Chunks, Collections, Documents, Files, Indexes, Versions
+from app.db.postgres.repositories.rag import Chunks, Collections, Documents, Files, Versions
 from app.db.postgres.repositories.work import Jobs, WorkItems
 from app.db.session import Tenant, wake_after
-from app.services.vector_stores import store_in
-
-ERASE_DOCUMENT = "erase_document"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ class DocumentService:
         document = await self.get(document_id)
         if document.version_id is None:
             return DocumentText(document, None, [])
-        version = await Versions(self.session, self.tenant).get(document.version_id)
+        version = await Versions(self.session, self.tenant).whole(document.version_id)
         chunks = await Chunks(self.session, self.tenant).of_version(version.id)
         return DocumentText(document, version.text, chunks)
 
@@ -73,13 +70,11 @@ class DocumentService:
         document = await Documents(self.session, self.tenant).get(document_id, lock=True)
         document.deleted_at = datetime.now(UTC)
         items = WorkItems(self.session, self.tenant)
-        await items.cancel_open(document.id)
-        for index in await Indexes(self.session, self.tenant).of(document.collection_id, lock=True):
-            change = await store_in(self.session, self.tenant, index.id).hide(document.id)
-            index.chunk_count += change.chunks
-            index.term_total += change.terms
+        await items.cancel_open([document.id])
         org, project = self.tenant.org_id, self.tenant.project
-        job = Job(org_id=org, id=new_id(), project_id=project, kind=ERASE_DOCUMENT, subject_id=document.id)
+        job = Job(
+            org_id=org, id=new_id(), project_id=project, kind=WorkKind.ERASE_DOCUMENT, subject_id=document.id
+        )
         await Jobs(self.session, self.tenant).add(job)
         await items.add(
             WorkItem(
@@ -87,7 +82,7 @@ class DocumentService:
                 id=new_id(),
                 project_id=project,
                 queue=INGEST_QUEUE,
-                kind=ERASE_DOCUMENT,
+                kind=WorkKind.ERASE_DOCUMENT,
                 job_id=job.id,
                 subject_id=document.id,
             )

@@ -8,7 +8,7 @@ from app.core.blobs import Blobs
 from app.core.constants import INGEST_QUEUE
 from app.core.errors import Unavailable
 from app.core.ids import new_id
-from app.db.postgres.models.jobs import WorkItem, WorkState
+from app.db.postgres.models.jobs import WorkItem, WorkKind, WorkState
 from app.db.postgres.models.rag import Document
 from app.db.postgres.repositories.rag import Collections, Documents, Files, Indexes, Versions
 from app.db.postgres.repositories.work import Claim, WorkItems
@@ -32,7 +32,11 @@ class ErasureService:
             await WorkItems(session, claim.tenant).guard(claim, stage="vectors")
             if document is not None:
                 for index in await Indexes(session, claim.tenant).of(document.collection_id, lock=True):
-                    left = await store_in(session, claim.tenant, index.id).remove(document.id)
+                    store = store_in(session, claim.tenant, index.id)
+                    change = await store.hide(document.id)
+                    index.chunk_count += change.chunks
+                    index.term_total += change.terms
+                    left = await store.remove(document.id)
                     if left:
                         raise Unavailable(f"{left} vectors of document {document.id} are still stored.")
                 versions = await Versions(session, claim.tenant).of(document.id)
@@ -68,16 +72,16 @@ class ErasureService:
             await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
 
     async def _queue_document(self, items: WorkItems, claim: Claim, document: Document) -> None:
-        if await items.has_open(document.id, "erase_document"):
+        if await items.has_open(document.id, WorkKind.ERASE_DOCUMENT):
             return
-        await items.cancel_open(document.id)
+        await items.cancel_open([document.id])
         await items.add(
             WorkItem(
                 org_id=claim.org_id,
                 id=new_id(),
                 project_id=claim.project_id,
                 queue=INGEST_QUEUE,
-                kind="erase_document",
+                kind=WorkKind.ERASE_DOCUMENT,
                 job_id=claim.job_id,
                 subject_id=document.id,
             )

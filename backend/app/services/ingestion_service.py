@@ -19,9 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.blobs import Blobs
 from app.core.constants import INGEST_QUEUE
+from app.core.errors import NotFound
 from app.core.ids import new_id, stable_id
 from app.db.base import Json
-from app.db.postgres.models.jobs import WorkItem, WorkState
+from app.db.postgres.models.jobs import WorkItem, WorkKind, WorkState
 from app.db.postgres.models.rag import Document, DocumentStatus, DocumentVersion, IndexVersion
 from app.db.postgres.repositories.rag import (
     Chunks,
@@ -39,9 +40,8 @@ from app.rag.sparse import detect_language
 from app.rag.types import Block, BlockKind, Chunk, Embedder, ParsedDocument, SparseVector, VectorEntry
 from app.services.vector_stores import store_in
 
-REWEIGH = "reweigh"
-ERASE_BLOB = "erase_blob"
 MAX_DRIFT = 0.2
+_UNKNOWN_AVERAGE = -1.0
 
 
 class Parse(Protocol):
@@ -114,13 +114,17 @@ class IngestionService:
         """
         async with self.database.unit_of_work(claim.tenant) as session:
             await WorkItems(session, claim.tenant).guard(claim, stage="reweighing")
-            index = await Indexes(session, claim.tenant).get(claim.subject_id, lock=True)
+            try:
+                index = await Indexes(session, claim.tenant).get(claim.subject_id, lock=True)
+            except NotFound as error:
+                raise LeaseLost("The index is gone, and its weights with it.") from error
             average = max(1.0, index.term_total / max(1, index.chunk_count))
             index.average_length = average
         after: UUID | None = None
         while True:
             async with self.database.unit_of_work(claim.tenant) as session:
                 await WorkItems(session, claim.tenant).guard(claim, stage="reweighing")
+                await Indexes(session, claim.tenant).get(index.id, lock=True)
                 rows = await Chunks(session, claim.tenant).in_collection(
                     index.collection_id, after=after, limit=200
                 )
@@ -137,7 +141,9 @@ class IngestionService:
     async def _begin(self, claim: Claim) -> Subject:
         version_id = UUID(claim.payload["version_id"])
         async with self._writing(claim, DocumentStatus.PARSING) as (session, document):
-            version = await Versions(session, claim.tenant).get(version_id)
+            version = await Versions(session, claim.tenant).whole(version_id)
+            if version.text is not None:  # an earlier attempt has parsed it
+                await self._show(session, claim, DocumentStatus.CHUNKING)
             pipeline = await PipelineVersions(session, claim.tenant).get(version.pipeline_version_id)
             file = await Files(session, claim.tenant).get(version.file_id)
             index = (await Indexes(session, claim.tenant).live([document.collection_id]))[0]
@@ -224,7 +230,8 @@ class IngestionService:
             stage = DocumentStatus.INDEXING if last else DocumentStatus.EMBEDDING
             async with self._writing(claim, stage) as (session, _):
                 await store_in(session, claim.tenant, subject.index.id).upsert(entries)
-        return average
+        # What an earlier attempt stored may be encoded with another average.
+        return average if not stored else _UNKNOWN_AVERAGE
 
     async def _entries(
         self, claim: Claim, subject: Subject, batch: list[tuple[Chunk, Indexed]], average: float
@@ -272,8 +279,9 @@ class IngestionService:
             await Documents(session, claim.tenant).set_status(document.id, version.id, DocumentStatus.READY)
             items = WorkItems(session, claim.tenant)
             await items.finish(claim, WorkState.SUCCEEDED)
-            if claim.job_id and not await items.open_in_job(claim.job_id) and _drifted(index):
-                await items.add(_follow_up(claim, REWEIGH, index.id))
+            last = claim.job_id is not None and not await items.open_in_job(claim.job_id)
+            if last and _drifted(index) and not await items.has_open(index.id, WorkKind.REWEIGH):
+                await items.add(_follow_up(claim, WorkKind.REWEIGH, index.id))
                 wake_after(session, INGEST_QUEUE)
             await self._drop_older(session, claim, version)
 
@@ -283,7 +291,9 @@ class IngestionService:
             if old.ordinal < version.ordinal:
                 file = await Files(session, claim.tenant).get(old.file_id)
                 payload = {"blob_key": file.blob_key}
-                await WorkItems(session, claim.tenant).add(_follow_up(claim, ERASE_BLOB, file.id, payload))
+                await WorkItems(session, claim.tenant).add(
+                    _follow_up(claim, WorkKind.ERASE_BLOB, file.id, payload)
+                )
                 await Versions(session, claim.tenant).erase(old.id)
                 await Files(session, claim.tenant).erase(file.id)
                 wake_after(session, INGEST_QUEUE)
@@ -298,9 +308,14 @@ class IngestionService:
             document = await documents.tombstoned(claim.subject_id, lock=True)
             if document is None or document.deleted_at is not None:
                 raise LeaseLost(f"The document {claim.subject_id} is deleted.")
-            await WorkItems(session, claim.tenant).guard(claim, stage=stage.value)
-            await documents.set_status(document.id, UUID(claim.payload["version_id"]), stage)
+            await self._show(session, claim, stage)
             yield session, document
+
+    async def _show(self, session: AsyncSession, claim: Claim, stage: DocumentStatus) -> None:
+        """Shows the stage on the item, which must still be ours, and on the document."""
+        await WorkItems(session, claim.tenant).guard(claim, stage=stage.value)
+        version_id = UUID(claim.payload["version_id"])
+        await Documents(session, claim.tenant).set_status(claim.subject_id, version_id, stage)
 
 
 def _chunk_id(version: DocumentVersion, chunk: Chunk) -> UUID:

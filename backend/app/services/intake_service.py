@@ -8,7 +8,6 @@ from enum import StrEnum
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.blobs import Blobs, StoredBlob
 from app.core.constants import INGEST_QUEUE
@@ -16,15 +15,13 @@ from app.core.errors import AppError, TooLarge
 from app.core.ids import new_id
 from app.db.base import Json
 from app.db.postgres.models.files import File
-from app.db.postgres.models.jobs import Job, WorkItem
+from app.db.postgres.models.jobs import Job, WorkItem, WorkKind
 from app.db.postgres.models.rag import Collection, Document, DocumentStatus, DocumentVersion
 from app.db.postgres.repositories.rag import Collections, Documents, Files, Versions
 from app.db.postgres.repositories.work import Jobs, WorkItems
 from app.db.session import Database, Tenant, wake_after
 
 logger = structlog.get_logger(__name__)
-
-INGEST = "ingest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,7 @@ class _Batch:
     files: list[File] = field(default_factory=list)
     versions: list[DocumentVersion] = field(default_factory=list)
     items: list[WorkItem] = field(default_factory=list)
+    replaced: list[UUID] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +97,19 @@ class IntakeService:
     max_document_bytes: int
 
     async def accept(self, collection: str, incoming: AsyncIterable[Incoming]) -> Accepted:
-        """Each document comes back `accepted`, `unchanged` (this content is ready already) or `rejected`."""
+        """Each comes back `accepted`, `unchanged` (this content is here or on its way) or `rejected`."""
         async with self.database.unit_of_work(self.tenant) as session:
             target = await Collections(session, self.tenant).find(collection)
         taken: list[Taken] = []
         try:
             async for one in incoming:
                 taken.append(await self._store(one, {other.incoming.key for other in taken}))
-            job_id = await self._register(target.id, taken)
         except BaseException:
+            await self._discard(taken)
+            raise
+        try:
+            job_id = await self._register(target.id, taken)
+        except AppError:  # rolled back; of anything else it is not known, so the bytes stay
             await self._discard(taken)
             raise
         await self._discard([one for one in taken if one.status is not Verdict.ACCEPTED])
@@ -133,6 +135,8 @@ class IntakeService:
             collection = await collections.get(collection_id, lock=True)
             candidates = [one for one in taken if one.status is Verdict.ACCEPTED]
             known = await documents.by_external_ids(collection.id, [c.incoming.key for c in candidates])
+            versions = Versions(session, self.tenant)
+            newest = await versions.newest_of([document.newest_version_id for document in known.values()])
             job = Job(
                 org_id=self.tenant.org_id,
                 id=new_id(),
@@ -144,7 +148,9 @@ class IntakeService:
             await Jobs(session, self.tenant).add(job)
             batch = _Batch()
             for one in candidates:
-                await self._register_one(session, collection, one, known.get(one.incoming.key), batch)
+                held = known.get(one.incoming.key)
+                self._register_one(collection, one, held, newest.get(held.id) if held else None, batch)
+            await WorkItems(session, self.tenant).cancel_open(batch.replaced)
             for item in batch.items:
                 item.job_id = job.id
             await documents.add_all(batch.documents)
@@ -155,31 +161,35 @@ class IntakeService:
             wake_after(session, INGEST_QUEUE)
             return job.id
 
-    async def _register_one(
+    def _register_one(
         self,
-        session: AsyncSession,
         collection: Collection,
         taken: Taken,
         known: Document | None,
+        newest: DocumentVersion | None,
         batch: _Batch,
     ) -> None:
         blob = taken.blob
         if blob is None:
             raise RuntimeError("registered before its bytes were stored")
         ordinal = 1
-        if known is not None:
-            newest = await Versions(session, self.tenant).get(known.newest_version_id)
-            if newest.content_hash == blob.sha256 and not _failed(known):
+        if known is not None and newest is not None:
+            if (
+                newest.content_hash == blob.sha256
+                and not _failed(known)
+                and not _changed(known, taken.incoming)
+            ):
                 taken.status, taken.document_id = Verdict.UNCHANGED, known.id
                 return
-            await WorkItems(session, self.tenant).cancel_open(known.id)
+            batch.replaced.append(known.id)
             ordinal = newest.ordinal + 1
         version_id = new_id()
         document = known or self._new_document(collection, taken.incoming, version_id)
         document.newest_version_id = version_id
         document.status, document.error = DocumentStatus.ACCEPTED, None
         document.name, document.size_bytes = taken.incoming.name, blob.size_bytes
-        document.doc_metadata = taken.incoming.metadata
+        if taken.incoming.metadata or known is None:
+            document.doc_metadata = taken.incoming.metadata
         if taken.incoming.title:
             document.title = taken.incoming.title
         if known is None:
@@ -220,7 +230,7 @@ class IntakeService:
             id=new_id(),
             project_id=self.tenant.project,
             queue=INGEST_QUEUE,
-            kind=INGEST,
+            kind=WorkKind.INGEST,
             subject_id=document_id,
             payload=payload,
         )
@@ -248,6 +258,12 @@ class IntakeService:
 
 def _failed(document: Document) -> bool:
     return document.status in (DocumentStatus.FAILED, DocumentStatus.CANCELLED)
+
+
+def _changed(document: Document, incoming: Incoming) -> bool:
+    """Whether a title or metadata was given that the document does not have yet."""
+    retitled = incoming.title is not None and incoming.title != document.title
+    return retitled or bool(incoming.metadata and incoming.metadata != document.doc_metadata)
 
 
 async def _capped(content: AsyncIterable[bytes], limit: int) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from app.core.errors import AppError
+from app.core.errors import AppError, StorageFull, Unavailable
 from app.core.paging import Page, PageRequest
 from app.db.base import Json
 from app.db.postgres.models.jobs import Job, WorkItem, WorkState
@@ -58,13 +58,13 @@ class JobService:
     async def get(self, job_id: UUID) -> JobState:
         async with self.database.unit_of_work(self.tenant) as session:
             job = await Jobs(session, self.tenant).get(job_id)
-            return (await self._states(Jobs(session, self.tenant), WorkItems(session, self.tenant), [job]))[0]
+            return (await self._states(Jobs(session, self.tenant), [job]))[0]
 
     async def page(self, request: PageRequest) -> Page[JobState]:
         async with self.database.unit_of_work(self.tenant) as session:
             jobs = Jobs(session, self.tenant)
             page = await jobs.page(request)
-            states = await self._states(jobs, WorkItems(session, self.tenant), page.items)
+            states = await self._states(jobs, page.items)
             return Page(states, page.next_cursor)
 
     async def items(self, job_id: UUID, request: PageRequest) -> Page[WorkItem]:
@@ -73,14 +73,14 @@ class JobService:
             items = WorkItems(session, self.tenant)
             return await items.page(request, items.visible().where(WorkItem.job_id == job_id))
 
-    async def _states(self, jobs: Jobs, items: WorkItems, rows: list[Job]) -> list[JobState]:
+    async def _states(self, jobs: Jobs, rows: list[Job]) -> list[JobState]:
         counts = await jobs.counts([job.id for job in rows])
         states = []
         for job in rows:
             state = JobState(job, counts[job.id])
             if state.status is WorkState.FAILED:
-                failed = await items.of_job(job.id, WorkState.FAILED)
-                message = f"{len(failed)} of {state.counts.total} items failed"
+                failed = state.counts.by_state[WorkState.FAILED]
+                message = f"{failed} of {state.counts.total} items failed"
                 state = JobState(job, state.counts, {"code": "items_failed", "message": message})
             states.append(state)
         return states
@@ -102,6 +102,7 @@ class Drain:
     lease_s: float = 30
     concurrency: int = 4
     max_attempts: int = 3
+    patience_s: float = 6 * 3600
     endless: frozenset[str] = frozenset()
 
     async def run(self, queue: str) -> int:
@@ -112,7 +113,7 @@ class Drain:
         async with leases.beating():
             try:
                 while True:
-                    claims = await self._claim(queue, self.concurrency - len(running))
+                    claims = await self._claim(queue, self.concurrency - len(running), busy=bool(running))
                     taken += len(claims)
                     for claim in claims:
                         task = asyncio.create_task(self._one(claim, leases), name=f"item-{claim.id}")
@@ -128,11 +129,24 @@ class Drain:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
 
-    async def _claim(self, queue: str, limit: int) -> list[Claim]:
+    async def _claim(self, queue: str, limit: int, *, busy: bool = False) -> list[Claim]:
         if limit <= 0:
             return []
-        async with self.database.system_work() as session:
-            return await claim_items(session, queue, owner=self.owner, lease_s=self.lease_s, limit=limit)
+        try:
+            async with self.database.system_work() as session:
+                return await claim_items(
+                    session,
+                    queue,
+                    owner=self.owner,
+                    lease_s=self.lease_s,
+                    limit=limit,
+                    kinds=self.handlers.keys(),
+                )
+        except Exception as error:
+            if not busy:
+                raise
+            logger.warning("claim_failed", queue=queue, error=repr(error))  # what is in work goes on
+            return []
 
     async def _one(self, claim: Claim, leases: Leases) -> None:
         task = asyncio.current_task()
@@ -150,18 +164,34 @@ class Drain:
                 await self.handlers[claim.kind](claim)
             except LeaseLost:
                 log.info("item_lost")
+                await self._end_or_leave(claim)
             except asyncio.CancelledError:
                 log.info("item_abandoned")
                 raise
             except Exception as error:
                 await self._settle(claim, error)
 
+    async def _end_or_leave(self, claim: Claim) -> None:
+        """Cancels an item that is still ours but has lost its subject; one of somebody else is theirs."""
+        try:
+            async with self.database.unit_of_work(claim.tenant) as session:
+                await WorkItems(session, claim.tenant).finish(claim, WorkState.CANCELLED)
+        except LeaseLost:
+            return
+        except Exception as error:  # its lease runs out, and then it is taken up again
+            logger.warning("item_unsettled", item=str(claim.id), error=repr(error))
+
     async def _settle(self, claim: Claim, error: Exception) -> None:
-        """Retries an unexpected error with growing delays; ends the item on a final one."""
+        """Retries an unexpected error with growing delays; ends the item on a final one.
+
+        What we depend on being away (`Unavailable`, `StorageFull`) is no failure of the item: it is tried
+        for `patience_s`.
+        """
         known = error if isinstance(error, AppError) else None
         retriable = known is None or known.retriable
-        worn_out = claim.attempts >= self.max_attempts and claim.kind not in self.endless
-        final = not retriable or worn_out
+        elsewhere = isinstance(error, Unavailable | StorageFull) and claim.age_s < self.patience_s
+        worn_out = claim.attempts >= self.max_attempts and not elsewhere
+        final = (not retriable or worn_out) and claim.kind not in self.endless
         reason: Json = {
             "code": known.code if known else "internal_error",
             "message": known.detail if known else f"{type(error).__name__} while working",
@@ -175,8 +205,11 @@ class Drain:
                 await self.failed(claim, reason)
                 return
             async with self.database.unit_of_work(claim.tenant) as session:
-                delay = min(_FIRST_RETRY_S * 2 ** min(claim.attempts - 1, 16), _LONGEST_RETRY_S)
-                await WorkItems(session, claim.tenant).retry_later(claim, delay_s=delay, error=reason)
+                growing = claim.age_s / 4 if elsewhere else _FIRST_RETRY_S * 2 ** min(claim.attempts - 1, 16)
+                delay_s = min(max(growing, _FIRST_RETRY_S), _LONGEST_RETRY_S)
+                await WorkItems(session, claim.tenant).retry_later(
+                    claim, delay_s=delay_s, error=reason, counted=not elsewhere
+                )
         except LeaseLost:
             logger.info("item_lost", item=str(claim.id))
         except Exception as unsettled:  # its lease runs out, and then it is taken up again

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -74,9 +73,11 @@ class RagService:
             if query.mode is not SearchMode.DENSE:
                 found_by_words = [await self._keyword(session, i, query.text, limit) for i in indexes]
                 legs.append(_ranked([hit for hits in found_by_words for hit in hits]))
-            ranked = _fuse(legs, by_document=query.group_by is GroupBy.DOCUMENT)[: query.top_k]
+            # Some more than asked for: what was deleted a moment ago is still in the index.
+            ranked = _fuse(legs, by_document=query.group_by is GroupBy.DOCUMENT)[: 2 * query.top_k]
             found = await Chunks(session, self.tenant).found([chunk_id for chunk_id, _ in ranked])
-        return [Result(score, found[chunk_id]) for chunk_id, score in ranked if chunk_id in found]
+        results = [Result(score, found[chunk_id]) for chunk_id, score in ranked if chunk_id in found]
+        return results[: query.top_k]
 
     async def _indexes(self, session: AsyncSession, references: Sequence[str]) -> list[IndexVersion]:
         collections = Collections(session, self.tenant)
@@ -127,9 +128,7 @@ class CollectionRetriever:
 
     rag: RagService
 
-    async def search(
-        self, collection: str, query: str, *, top_k: int, mode: str, filters: Any = None
-    ) -> list[Passage]:
+    async def search(self, collection: str, query: str, *, top_k: int, mode: str) -> list[Passage]:
         results = await self.rag.search(
             Query(text=query, collections=[collection], mode=SearchMode(mode), top_k=top_k)
         )

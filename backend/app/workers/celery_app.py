@@ -13,6 +13,7 @@ from app.resources import demanded
 _VISIBILITY_S = 300
 _MESSAGE_LIFE_S = 60
 _WAKE_S = 1.0
+_START_S = 120.0  # a worker process may have to wait for the database
 
 app = Celery("orrery", include=["app.workers.tasks"])
 
@@ -37,6 +38,7 @@ def configure(redis_url: str) -> None:
         accept_content=["json"],
         task_default_queue=INGEST_QUEUE,
         worker_prefetch_multiplier=1,
+        worker_proc_alive_timeout=_START_S,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
     )

@@ -8,13 +8,11 @@ from contextlib import asynccontextmanager
 import structlog
 
 from app.core.config import Settings
+from app.db.postgres.models.jobs import WorkKind
 from app.db.session import Wake
 from app.resources import Resources, open_resources
-from app.services.collection_service import ERASE_COLLECTION
-from app.services.document_service import ERASE_DOCUMENT
 from app.services.erasure_service import ErasureService
-from app.services.ingestion_service import ERASE_BLOB, REWEIGH, IngestionService
-from app.services.intake_service import INGEST
+from app.services.ingestion_service import IngestionService
 from app.services.job_service import Drain
 from app.services.runs.leases import ITEMS, release_owner
 
@@ -28,18 +26,21 @@ def make_drain(resources: Resources, owner: str) -> Drain:
     return Drain(
         database=resources.database,
         handlers={
-            INGEST: ingestion.ingest,
-            REWEIGH: ingestion.reweigh,
-            ERASE_DOCUMENT: erasure.erase_document,
-            ERASE_COLLECTION: erasure.erase_collection,
-            ERASE_BLOB: erasure.erase_blob,
+            WorkKind.INGEST: ingestion.ingest,
+            WorkKind.REWEIGH: ingestion.reweigh,
+            WorkKind.ERASE_DOCUMENT: erasure.erase_document,
+            WorkKind.ERASE_COLLECTION: erasure.erase_collection,
+            WorkKind.ERASE_BLOB: erasure.erase_blob,
         },
         failed=ingestion.failed,
         owner=owner,
         lease_s=settings.lease_s,
         concurrency=settings.ingest_concurrency,
         max_attempts=settings.ingest_max_attempts,
-        endless=frozenset({REWEIGH, ERASE_DOCUMENT, ERASE_COLLECTION, ERASE_BLOB}),
+        patience_s=settings.ingest_patience_s,
+        endless=frozenset(
+            {WorkKind.REWEIGH, WorkKind.ERASE_DOCUMENT, WorkKind.ERASE_COLLECTION, WorkKind.ERASE_BLOB}
+        ),
     )
 
 

@@ -97,10 +97,8 @@ class Shelf:
         self._error = error
         self.searches: list[tuple[str, str, int, str, Any]] = []
 
-    async def search(
-        self, collection: str, query: str, *, top_k: int, mode: str, filters: Any = None
-    ) -> list[Passage]:
-        self.searches.append((collection, query, top_k, mode, filters))
+    async def search(self, collection: str, query: str, *, top_k: int, mode: str) -> list[Passage]:
+        self.searches.append((collection, query, top_k, mode))
         if self._error:
             raise self._error
         return list(self._passages)

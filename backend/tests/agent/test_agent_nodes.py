@@ -29,7 +29,6 @@ class TestNodes:
             "collection": "kb",
             "query": "about {{ inputs.question }}",
             "mode": "keyword",
-            "filters": {"language": "{{ inputs.language ?? null }}"},
         }
         document = graph(
             node("search", "retrieve", config),
@@ -37,8 +36,8 @@ class TestNodes:
             edges=["start > search", "search > done"],
         )
         bench = Bench(document)
-        result = await bench.run(language="en")
-        assert bench.shelf.searches == [("handbook", "about Why?", 6, "keyword", {"language": "en"})]
+        result = await bench.run()
+        assert bench.shelf.searches == [("handbook", "about Why?", 6, "keyword")]
         assert [found["title"] for found in result.output["found"]] == ["Document 1", "Document 2"]
 
     async def test_a_blank_query_fails(self) -> None:

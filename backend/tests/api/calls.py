@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+from sqlalchemy import select
 
+from app.core.constants import INGEST_QUEUE
 from app.core.ids import new_id
+from app.db.postgres.models.jobs import WorkItem, WorkKind
+from app.db.postgres.repositories.work import OPEN
 from tests.conftest import Running
 from tests.factories import HELLO_GRAPH
 
@@ -92,10 +96,15 @@ async def add_texts(client: httpx2.AsyncClient, collection: str, *items: dict[st
 
 
 async def work(server: Running) -> None:
-    """Works off all that is queued, also what is paused meanwhile."""
+    """Works off what is queued, until no document waits to be ingested, not even for another attempt."""
+    waiting = select(WorkItem.id).where(WorkItem.kind == WorkKind.INGEST, WorkItem.state.in_(OPEN)).limit(1)
     async with asyncio.timeout(60):
-        while await server.drain().run("ingest"):
-            pass
+        while True:
+            await server.drain().run(INGEST_QUEUE)
+            async with server.resources.database.system_work() as session:
+                if (await session.execute(waiting)).first() is None:
+                    return
+            await asyncio.sleep(0.1)
 
 
 async def finished(client: httpx2.AsyncClient, server: Running, job_id: str) -> dict[str, Any]:
@@ -111,7 +120,7 @@ async def finished(client: httpx2.AsyncClient, server: Running, job_id: str) -> 
 
 async def ended(client: httpx2.AsyncClient, run_id: str) -> dict[str, Any]:
     """The run when it has ended."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             run = ok(await client.get(f"{API}/runs/{run_id}"))
             if run["finished_at"] is not None:

@@ -20,7 +20,9 @@ from tests.factories import Factory, Member
 
 @pytest.fixture(scope="session")
 def settings(services: Services, services_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return settings_for(services, services_dir, blobs=tmp_path_factory.mktemp("blobs"))
+    """With the usual lease: no test here waits for one to end, and a busy machine must not end one."""
+    usual = settings_for(services, services_dir, blobs=tmp_path_factory.mktemp("blobs"))
+    return usual.model_copy(update={"lease_s": 30})
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

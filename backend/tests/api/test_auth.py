@@ -40,7 +40,6 @@ class TestCredential:
         "header",
         [
             "Bearer",
-            "Bearer ",
             "Bearer short",
             f"Bearer {'x' * 64}",
             "Basic dXNlcjpwYXNz",
@@ -49,7 +48,7 @@ class TestCredential:
         ],
     )
     async def test_that_is_no_key_of_ours_is_401(self, anyone: httpx2.AsyncClient, header: str) -> None:
-        response = await anyone.get(f"{API}/agents", headers={"Authorization": header.encode("latin-1")})
+        response = await anyone.get(f"{API}/agents", headers={b"Authorization": header.encode("latin-1")})
         problem(response, 401, "unauthenticated")
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
@@ -160,6 +159,22 @@ class TestCreateKey:
     async def test_refuses_an_unknown_permission(self, client: httpx2.AsyncClient) -> None:
         body = {"name": "Child", "permissions": ["everything"]}
         assert pointers(await client.post(f"{API}/auth/api-keys", json=body)) == ["/body/permissions/0"]
+
+    @pytest.mark.parametrize(
+        "moment",
+        [
+            "2020-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+14:00",
+            "9999-12-31T23:59:59-14:00",
+            "2050-01-01T00:00:00",
+            "soon",
+        ],
+    )
+    async def test_refuses_an_expiry_that_is_no_time_to_come(
+        self, client: httpx2.AsyncClient, moment: str
+    ) -> None:
+        body = {"name": "Key", "expires_at": moment}
+        assert pointers(await client.post(f"{API}/auth/api-keys", json=body)) == ["/body/expires_at"]
 
     async def test_of_nothing_may_do_nothing(self, client: httpx2.AsyncClient, server: Running) -> None:
         made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "None", "permissions": []}), 201)

@@ -22,7 +22,7 @@ async def waiting_run(client: httpx2.AsyncClient, gate: Gate) -> str:
     """The id of a run that has come as far as the gate."""
     slug = await new_agent(client, asking_graph(gate.slug))
     run = ok(await client.post(f"{API}/agents/{slug}/runs", json=INPUT | {"wait_timeout_s": 0.01}), 202)
-    await asyncio.wait_for(gate.entered.wait(), 10)
+    await asyncio.wait_for(gate.entered.wait(), 30)
     return str(run["id"])
 
 
@@ -89,7 +89,7 @@ class TestStream:
             async for frame in arriving(response):
                 run_id = frame.data["run_id"]
                 break
-        await asyncio.wait_for(gate.entered.wait(), 10)
+        await asyncio.wait_for(gate.entered.wait(), 30)
         await asyncio.sleep(0.1)  # time enough for a disconnect to do harm
         gate.opened.set()
         run = await ended(client, run_id)

@@ -120,6 +120,16 @@ class TestUpload:
         response = await upload(client, await new_collection(client), [("files", (name, b"root"))])
         assert ok(response, 202)["items"][0]["name"] == "passwd"
 
+    async def test_leaves_out_what_no_row_can_hold(self, client: httpx2.AsyncClient) -> None:
+        path = f"{API}/collections/{await new_collection(client)}/documents"
+        form = (
+            b'--x\r\nContent-Disposition: form-data; name="files"; filename="a\x00b.txt"\r\n'
+            b"Content-Type: text/\x00plain\r\n\r\nA text.\r\n--x--\r\n"
+        )
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        taken = ok(await client.post(path, content=form, headers=headers), 202)
+        assert [(item["name"], item["status"]) for item in taken["items"]] == [("ab.txt", "accepted")]
+
     async def test_into_an_unknown_collection_is_404(self, client: httpx2.AsyncClient) -> None:
         problem(await upload(client, "nowhere", files(a=b"A text.")), 404, "not_found")
 
@@ -209,7 +219,7 @@ class TestTexts:
         taken = await add_texts(client, slug, item, {"title": "Other", "text": "More."})
         assert [(i["external_id"], i["title"], i["status"]) for i in taken["items"]] == [
             ("t-1", "Note", "accepted"),
-            ("Other.txt", "Other", "accepted"),
+            ("Other", "Other", "accepted"),
         ]
 
     async def test_are_taken_as_text_whatever_they_look_like(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from app.cli.commands import cli
 from app.cli.credentials import Server
 from app.cli.evaluating import Evaluation, EvaluationFailed, Mode, default_collection, evaluate, show
 from app.cli.retrieval_set import RetrievalSet, Text, read_retrieval_set
+from app.core.config import Settings
 from app.core.constants import INGEST_QUEUE
-from tests.conftest import Running
-from tests.factories import Member
+from tests.conftest import Running, running_server
+from tests.factories import Factory, Member
 
 TEXTS = {
     "frogs": "Tree frogs live in rain forests and eat insects.",
@@ -43,8 +45,8 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-async def working(server: Running) -> AsyncIterator[None]:
+@asynccontextmanager
+async def working_on(server: Running) -> AsyncIterator[None]:
     """Somebody works off what is ingested."""
 
     async def work() -> None:
@@ -53,10 +55,18 @@ async def working(server: Running) -> AsyncIterator[None]:
             await asyncio.sleep(0.05)
 
     task = asyncio.create_task(work())
-    yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def working(server: Running) -> AsyncIterator[None]:
+    async with working_on(server):
+        yield
 
 
 async def evaluated(server: Running, member: Member, found: RetrievalSet, *modes: Mode) -> Evaluation:
@@ -96,19 +106,14 @@ class TestEvaluate:
         fewer = RetrievalSet(found.name, found.texts[:2], found.queries, found.judgements)
         assert (await evaluated(server, member, fewer, Mode.KEYWORD)).foreign == 1
 
-    async def test_fails_where_a_document_cannot_be_ingested(self, server: Running, member: Member) -> None:
-        found = RetrievalSet("set", [Text("d", "Nothing", "\x00\x01\x02" * 50)], {"q": "?"}, {"q": {"d": 1}})
-        with pytest.raises(EvaluationFailed, match="d: "):
-            await evaluated(server, member, found, Mode.KEYWORD)
-
     async def test_the_server_s_refusal_is_passed_on(self, server: Running, folder: Path) -> None:
         def run(client: Client) -> None:
             found = read_retrieval_set(folder)
             evaluate(client, found, collection="set", modes=[Mode.DENSE], console=Console(quiet=True))
 
-        with open_client(Server(server.url, "no-such-key-of-enough-length-for-the-server")) as client:
-            with pytest.raises(ApiError, match="unknown, revoked or expired"):
-                await asyncio.to_thread(run, client)
+        stranger = Server(server.url, "no-such-key-of-enough-length-for-the-server")
+        with open_client(stranger) as client, pytest.raises(ApiError, match="unknown, revoked or expired"):
+            await asyncio.to_thread(run, client)
 
 
 @pytest.mark.usefixtures("working")
@@ -124,7 +129,25 @@ class TestCommand:
 
     async def test_refuses_an_unknown_mode(self, server: Running, member: Member, folder: Path) -> None:
         result = await command(server, member, str(folder), "--mode", "fuzzy")
-        assert "'keyword', 'dense', 'hybrid'" in result.output
+        assert (result.exit_code, "fuzzy" in result.output) == (2, True)
+
+
+class TestIncompleteSets:
+    """A set of which a document is missing gives no figures."""
+
+    @pytest.mark.parametrize(
+        ("limit", "reason"),
+        [
+            ("max_upload_bytes", "were rejected: d: 'd.txt': larger than 1024 bytes"),
+            ("parse_max_text_bytes", "were not ingested: d: "),
+        ],
+    )
+    async def test_are_told_with_the_reason(self, settings: Settings, limit: str, reason: str) -> None:
+        long = RetrievalSet("set", [Text("d", "", "long " * 500)], {"q": "?"}, {"q": {"d": 1}})
+        async with running_server(settings.model_copy(update={limit: 1024})) as server, working_on(server):
+            member = await Factory(server.resources).member()
+            with pytest.raises(EvaluationFailed, match=re.escape(reason)):
+                await evaluated(server, member, long, Mode.KEYWORD)
 
 
 class TestDefaultCollection:

@@ -8,7 +8,7 @@ from app.cli.retrieval_set import Text, read_retrieval_set
 from app.core.errors import Invalid
 
 FILES = {
-    "corpus.jsonl": '{"_id": "d1", "title": "One", "text": "first text"}\n{"_id": "d2", "text": "second text"}\n',
+    "corpus.jsonl": '{"_id": "d1", "title": "One", "text": "first"}\n{"_id": "d2", "text": "second"}\n',
     "queries.jsonl": '{"_id": "q1", "text": "which?"}\n{"_id": "q2", "text": "what?"}\n',
     "qrels.tsv": "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\n",
 }
@@ -25,7 +25,7 @@ def write(folder: Path, **changed: str) -> Path:
 class TestReading:
     def test_takes_texts_with_and_without_title(self, tmp_path: Path) -> None:
         found = read_retrieval_set(write(tmp_path))
-        assert found.texts == [Text("d1", "One", "first text"), Text("d2", "", "second text")]
+        assert found.texts == [Text("d1", "One", "first"), Text("d2", "", "second")]
 
     def test_keeps_the_grades_of_judged_queries_only(self, tmp_path: Path) -> None:
         assert read_retrieval_set(write(tmp_path)).judgements == {"q1": {"d1": 1, "d2": 0}}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 
 from app.core.blobs import Blobs, open_blobs
 from app.core.errors import NotFound, Unavailable
@@ -76,16 +77,24 @@ class TestPut:
 
 
 class TestAsFile:
-    async def test_is_the_blob_and_is_gone_afterwards(self, blobs: Blobs) -> None:
-        await blobs.put("a", chunks(b"content"))
-        async with blobs.as_file("a") as path:
+    async def test_of_a_folder_is_the_stored_file_and_stays(self, blobs: Blobs, folder: Path) -> None:
+        await blobs.put("a/b", chunks(b"content"))
+        async with blobs.as_file("a/b") as path:
+            assert path == folder / "a" / "b"
+        assert path.read_bytes() == b"content"
+
+    async def test_of_another_store_is_a_copy_that_goes(self) -> None:
+        elsewhere = Blobs(MemoryStore())
+        await elsewhere.put("a", chunks(b"content"))
+        async with elsewhere.as_file("a") as path:
             assert path.read_bytes() == b"content"
         assert not path.exists()
 
-    async def test_is_gone_after_an_error_too(self, blobs: Blobs) -> None:
-        await blobs.put("a", chunks(b"content"))
+    async def test_of_another_store_goes_after_an_error_too(self) -> None:
+        elsewhere = Blobs(MemoryStore())
+        await elsewhere.put("a", chunks(b"content"))
         with pytest.raises(ValueError, match="parser"):
-            async with blobs.as_file("a") as path:
+            async with elsewhere.as_file("a") as path:
                 raise ValueError("parser")
         assert not path.exists()
 

@@ -1,12 +1,11 @@
 """Identifiers: ordered by time, or the same for the same input."""
 
-from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.ids import new_id, stable_id, uuid7_floor
+from app.core.ids import new_id, stable_id
 
 
 class TestNewId:
@@ -28,15 +27,3 @@ class TestStableId:
         first, second = parts
         if "\x1f" not in first + second:
             assert (stable_id(first, second) == stable_id(first + second, "")) == (second == "")
-
-
-class TestFloor:
-    def test_lies_between_what_was_made_before_and_after(self) -> None:
-        now = datetime.now(UTC)
-        assert uuid7_floor(now - timedelta(seconds=1)) < new_id() < uuid7_floor(now + timedelta(seconds=1))
-
-    def test_is_a_uuid7_of_the_moment_in_any_zone(self) -> None:
-        moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
-        elsewhere = moment.astimezone(timezone(timedelta(hours=9)))
-        assert uuid7_floor(moment) == uuid7_floor(elsewhere)
-        assert uuid7_floor(moment).version == 7

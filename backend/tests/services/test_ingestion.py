@@ -8,17 +8,19 @@ import pytest
 from sqlalchemy import select, text
 
 from app.core.constants import INGEST_QUEUE
-from app.core.errors import Unavailable
+from app.core.errors import AppError, Unavailable
 from app.db.postgres.models.jobs import WorkState
 from app.db.postgres.models.rag import ChunkRow, DocumentStatus
 from app.rag.types import Dense
 from app.services.intake_service import Incoming, Verdict
-from tests.workers.world import World, before_each_write, prose
+from app.services.rag_service import SearchMode
+from tests.workers.world import HashedWords, World, before_each_write, prose
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 S = DocumentStatus
+KEYWORD = SearchMode.KEYWORD
 WRITES = (S.PARSING, S.CHUNKING, S.EMBEDDING, S.EMBEDDING, S.INDEXING, S.INDEXING)
-"""The stage that each transaction shows for a document of three chunks, embedded two at a time."""
+"""The stage that each transaction shows for a document of four chunks, embedded two at a time."""
 
 
 async def once(content: bytes) -> AsyncIterator[bytes]:
@@ -38,7 +40,7 @@ class TestStages:
         assert [stage for _, stage in seen] == list(WRITES)
         assert [shown for shown, _ in seen] == [S.ACCEPTED, *WRITES[:-1]]
         document = await world.document("a")
-        assert (document.status, document.chunk_count) == (S.READY, 3)
+        assert (document.status, document.chunk_count) == (S.READY, 4)
 
     async def test_end_in_search(self, world: World) -> None:
         await world.put(a=prose(1), b=prose(2))
@@ -85,9 +87,9 @@ class TestKilledWorker:
         await world.hurry()
         await world.drain(parse=parse).run(INGEST_QUEUE)
         assert parsed == ["a"]
-        assert [len(batch) for batch in world.embedder.calls] == [2, 1, 1]
+        assert [len(batch) for batch in world.embedder.calls] == [2, 2, 2]
         assert await chunk_ids(world) == ids
-        assert len(ids) == 3
+        assert len(ids) == 4
 
     async def test_too_often_ends_in_a_failure_that_says_so(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -159,3 +161,157 @@ async def requeue(world: World, document_id: UUID | None) -> None:
             text("UPDATE work_items SET state = 'queued', attempts = 0 WHERE subject_id = :id"),
             {"id": document_id},
         )
+
+
+class TestFailure:
+    async def test_of_the_parser_is_shown_with_reason_and_stage(self, world: World) -> None:
+        broken = Incoming("broken.pdf", once(b"%PDF-1.7 and nothing more"))
+        await world.take(broken, Incoming("fine.txt", once(b"A lantern.")))
+        await world.work_off()
+        document = await world.document("broken.pdf")
+        assert document.status is S.FAILED
+        assert document.error
+        assert (document.error["code"], document.error["stage"]) == ("corrupt", "parsing")
+        assert document.error["retriable"] is False
+        assert (await world.document("fine.txt")).status is S.READY
+
+    async def test_of_the_parser_is_not_repeated(self, world: World) -> None:
+        accepted = await world.take(Incoming("broken.pdf", once(b"%PDF-1.7 and nothing more")))
+        await world.work_off()
+        (item,) = await world.items(accepted.items[0].document_id or UUID(int=0))
+        assert (item.state, item.attempts) == (WorkState.FAILED, 1)
+
+    async def test_of_a_model_is_repeated_and_then_shown(self, world: World) -> None:
+        embedder = Failing(times=99)
+        await world.put(a=prose(1))
+        await world.work_off(embedder=embedder)
+        document = await world.document("a")
+        assert document.status is S.FAILED
+        assert document.error
+        assert (document.error["code"], document.error["stage"]) == ("model_broken", "embedding")
+        assert document.error["message"] == "The model answers nonsense."
+        assert embedder.failed == 3
+
+    async def test_of_what_we_depend_on_is_waited_for(self, world: World) -> None:
+        """A model that is away is no failure of the document."""
+        await world.put(a=prose(1))
+        embedder = Failing(times=5, error=Unavailable("The model is away."))
+        await world.work_off(embedder=embedder)
+        assert (await world.document("a")).status is S.READY
+        assert embedder.failed == 5
+
+    async def test_of_what_we_depend_on_ends_when_patience_does(self, world: World) -> None:
+        await world.put(a=prose(1))
+        away = Failing(times=99, error=Unavailable("The model is away."))
+        await world.work_off(embedder=away, patience_s=0)
+        document = await world.document("a")
+        assert document.error
+        assert (document.status, document.error["code"]) == (S.FAILED, "unavailable")
+
+    async def test_that_passes_leaves_no_trace(self, world: World) -> None:
+        await world.put(a=prose(1))
+        await world.work_off(embedder=Failing(times=2))
+        document = await world.document("a")
+        assert (document.status, document.error) == (S.READY, None)
+
+    async def test_of_a_new_version_leaves_the_old_one_in_search(self, world: World) -> None:
+        await world.take(Incoming("doc", once(b"A lantern in the harbour."), title="Doc"))
+        await world.work_off()
+        await world.take(Incoming("doc", once(b"%PDF-1.7 and nothing more"), title="Doc"))
+        await world.work_off()
+        assert (await world.document("doc")).status is S.FAILED
+        assert await world.search("lantern") == ["doc"]
+
+    async def test_does_not_stop_the_same_content_from_being_tried_again(self, world: World) -> None:
+        await world.put(a=prose(1))
+        await world.work_off(embedder=Failing(times=99))
+        accepted = await world.put(a=prose(1))
+        assert accepted.items[0].status is Verdict.ACCEPTED
+        await world.work_off()
+        assert (await world.document("a")).status is S.READY
+
+
+class Failing:
+    """An embedder that fails as often as it is told to."""
+
+    name, dimensions = "test/hashed-words", 16
+
+    def __init__(self, times: int, error: AppError | None = None) -> None:
+        self.times = times
+        self.error = error or AppError("The model answers nonsense.", code="model_broken")
+        self.failed = 0
+
+    async def embed(self, texts: list[str]) -> Dense:
+        if self.failed < self.times:
+            self.failed += 1
+            raise self.error
+        return await HashedWords().embed(texts)
+
+
+class TestNewContent:
+    async def test_takes_the_place_of_the_old_at_once(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await world.put(doc="A lantern in the harbour.")
+        await world.work_off()
+        seen: set[tuple[bool, bool]] = set()
+
+        async def look(stage: DocumentStatus) -> None:
+            old, new = await world.search("lantern", KEYWORD), await world.search("falcon", KEYWORD)
+            seen.add((bool(old), bool(new)))
+
+        before_each_write(monkeypatch, look)
+        await world.put(doc="A falcon over the meadow.")
+        await world.work_off()
+        assert seen == {(True, False)}
+        assert (await world.search("lantern", KEYWORD), await world.search("falcon", KEYWORD)) == (
+            [],
+            ["doc"],
+        )
+
+    async def test_leaves_nothing_of_the_old(self, world: World) -> None:
+        accepted = await world.put(doc=prose(1))
+        await world.work_off()
+        await world.put(doc=prose(2, sentences=10))
+        await world.work_off()
+        document_id = accepted.items[0].document_id
+        assert document_id
+        traces = await world.traces(document_id)
+        assert traces == {
+            "documents": 1,
+            "document_versions": 1,
+            "chunks": 1,
+            "vector_entries": 1,
+            "files": 1,
+            "blobs": 1,
+        }
+
+    async def test_that_is_unchanged_is_skipped(self, world: World) -> None:
+        await world.put(doc=prose(1))
+        await world.work_off()
+        before = await world.document("doc")
+        accepted = await world.put(doc=prose(1))
+        assert [one.status for one in accepted.items] == [Verdict.UNCHANGED]
+        assert accepted.items[0].document_id == before.id
+        assert await world.drain().run(INGEST_QUEUE) == 0
+        assert len(world.blobs()) == 1
+
+    @pytest.mark.parametrize("write", range(len(WRITES)))
+    async def test_during_each_stage_of_the_old_wins(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, write: int
+    ) -> None:
+        writes = 0
+
+        async def overtake(stage: DocumentStatus) -> None:
+            nonlocal writes
+            writes += 1
+            if writes == write + 1:
+                await world.put(doc="A falcon over the meadow.")
+
+        before_each_write(monkeypatch, overtake)
+        await world.put(doc=prose(1))
+        await world.work_off()
+        assert [text for _, _, text, *_ in await world.fingerprint()] == ["A falcon over the meadow."]
+        assert await world.count("vector_entries") == await world.count("chunks") == 1
+        assert len(world.blobs()) == await world.count("files") == 1
+        assert (await world.document("doc")).status is S.READY

@@ -1,4 +1,4 @@
-"""One collection and the worker's parts around it, without Celery; an embedder without a model keeps it quick."""
+"""One collection and the worker's parts around it, without Celery, on an embedder that needs no model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+import pytest_asyncio
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.constants import INGEST_QUEUE
-from app.db.postgres.models.jobs import WorkItem
+from app.core.ids import new_id
+from app.db.postgres.models.jobs import WorkItem, WorkKind
 from app.db.postgres.models.rag import Document, DocumentStatus
 from app.db.session import Tenant
 from app.embedded import Services
@@ -27,17 +29,18 @@ from app.resources import Resources, open_resources
 from app.services.collection_service import CollectionService
 from app.services.document_service import DocumentService
 from app.services.erasure_service import ErasureService
-from app.services.ingestion_service import ERASE_BLOB, REWEIGH, IngestionService
+from app.services.ingestion_service import IngestionService
 from app.services.intake_service import Accepted, Incoming, IntakeService
 from app.services.job_service import Drain
 from app.services.rag_service import Query, RagService, SearchMode
 from tests.conftest import settings_for
 from tests.factories import Factory
 
-WORDS = (
-    "harbour lantern orchard meadow copper thistle walnut granite saffron velvet anchor juniper "
-    "marble cinder willow falcon ember quartz basil canyon dahlia fjord glacier hazel"
-).split()
+_VOCABULARY = """
+    harbour lantern orchard meadow copper thistle walnut granite saffron velvet anchor juniper
+    marble cinder willow falcon ember quartz basil canyon dahlia fjord glacier hazel
+"""
+WORDS = _VOCABULARY.split()
 Hook = Callable[[DocumentStatus], Awaitable[None]]
 
 
@@ -121,17 +124,17 @@ class World:
         erasure = ErasureService(self.resources.database, blobs)
         handlers = {
             "ingest": ingestion.ingest,
-            REWEIGH: ingestion.reweigh,
+            WorkKind.REWEIGH: ingestion.reweigh,
             "erase_document": erasure.erase_document,
             "erase_collection": erasure.erase_collection,
-            ERASE_BLOB: erasure.erase_blob,
+            WorkKind.ERASE_BLOB: erasure.erase_blob,
         }
         parts: dict[str, Any] = {
             "database": self.resources.database,
             "handlers": handlers,
             "failed": ingestion.failed,
             "owner": owner,
-            "endless": frozenset(handlers) - {"ingest"},
+            "endless": frozenset(handlers) - {WorkKind.INGEST},
         }
         return Drain(**parts | fields)
 
@@ -150,6 +153,21 @@ class World:
                     "WHERE state IN ('queued', 'running')"
                 )
             )
+
+    async def queue(self, kind: str, subject_id: UUID, **payload: Any) -> UUID:
+        """Adds a work item."""
+        item = WorkItem(
+            org_id=self.tenant.org_id,
+            id=new_id(),
+            project_id=self.tenant.project,
+            queue=INGEST_QUEUE,
+            kind=kind,
+            subject_id=subject_id,
+            payload=payload,
+        )
+        async with self.work() as session:
+            session.add(item)
+        return item.id
 
     async def delete(self, document_id: UUID) -> None:
         async with self.work() as session:
@@ -202,8 +220,8 @@ class World:
         async with self.work() as session:
             tables = await session.execute(
                 text(
-                    "SELECT table_name FROM information_schema.columns c JOIN pg_class ON relname = table_name "
-                    "WHERE column_name = 'document_id' AND NOT relispartition AND relkind IN ('r', 'p')"
+                    "SELECT relname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid "
+                    "WHERE attname = 'document_id' AND NOT relispartition AND relkind IN ('r', 'p')"
                 )
             )
             queries = {table: "document_id = :id" for table in tables.scalars()} | {"documents": "id = :id"}
@@ -248,7 +266,9 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def open_world_resources(services: Services, services_dir: Path, blobs: Path) -> AsyncIterator[Resources]:
+async def open_world_resources(
+    services: Services, services_dir: Path, blobs: Path
+) -> AsyncIterator[Resources]:
     async def nobody_wakes(queue: str) -> None:
         """The tests drain by hand."""
 
@@ -260,6 +280,22 @@ async def open_world_resources(services: Services, services_dir: Path, blobs: Pa
         owner="local:tests",
     ) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def blob_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("blobs")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def resources(services: Services, services_dir: Path, blob_folder: Path) -> AsyncIterator[Resources]:
+    async with open_world_resources(services, services_dir, blob_folder) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(resources: Resources, blob_folder: Path) -> World:
+    return await make_world(resources, blob_folder)
 
 
 async def make_world(resources: Resources, blobs: Path) -> World:

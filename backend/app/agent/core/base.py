@@ -76,9 +76,7 @@ class Scope(Lookup, Protocol):
 
     async def chat_model(self, binding: str) -> ChatModel: ...
 
-    async def search(
-        self, binding: str, query: str, *, top_k: int, mode: str, filters: Any = None
-    ) -> list[Passage]: ...
+    async def search(self, binding: str, query: str, *, top_k: int, mode: str) -> list[Passage]: ...
 
     async def say(self, delta: str) -> None:
         """Text as it comes; shown as assistant text if this node produces the interface's answer."""

@@ -136,9 +136,7 @@ class Models(Protocol):
 class Retriever(Protocol):
     """Searches collections by what the version's bindings resolved to; the tenant is bound already."""
 
-    async def search(
-        self, collection: str, query: str, *, top_k: int, mode: str, filters: Any = None
-    ) -> list[Passage]: ...
+    async def search(self, collection: str, query: str, *, top_k: int, mode: str) -> list[Passage]: ...
 
 
 class EventSink(Protocol):

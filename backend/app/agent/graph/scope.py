@@ -74,13 +74,9 @@ class NodeScope:
     async def chat_model(self, binding: str) -> ChatModel:
         return await self.run.ports.models.chat(self.run.plan.bindings.models[binding])
 
-    async def search(
-        self, binding: str, query: str, *, top_k: int, mode: str, filters: Any = None
-    ) -> list[Passage]:
+    async def search(self, binding: str, query: str, *, top_k: int, mode: str) -> list[Passage]:
         collection = self.run.plan.bindings.collections[binding]
-        return await self.run.ports.retriever.search(
-            collection, query, top_k=top_k, mode=mode, filters=filters
-        )
+        return await self.run.ports.retriever.search(collection, query, top_k=top_k, mode=mode)
 
     async def say(self, delta: str) -> None:
         if self.node.live:

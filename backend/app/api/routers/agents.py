@@ -27,6 +27,7 @@ from app.db.postgres.models.agents import Agent, RunMode
 from app.services.agent_service import RunRequest
 
 router = APIRouter(prefix="/agents", tags=["agents"])
+_MAX_DIGITS = 9  # of a revision
 IfMatch = Annotated[str | None, Header(description="The ETag of the revision that was read")]
 
 
@@ -139,6 +140,6 @@ def _revision(if_match: str | None) -> int | None:
     if if_match is None or if_match.strip() == "*":
         return None
     value = if_match.strip().removeprefix("W/").strip('"')
-    if not value.isdecimal():
+    if not value.isdecimal() or len(value) > _MAX_DIGITS:
         raise BadRequest(f'The header If-Match is {if_match!r}; it takes an ETag such as "3".')
     return int(value)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic_core import PydanticCustomError
 
 from app.api.dependencies import AuthDep, CallerDep, PageDep, allow
 from app.api.schemas.common import Body, Name, PageRead, Read
@@ -25,13 +26,24 @@ class Me(Read):
     permissions: list[str]
 
 
+_LAST_YEAR = 9998  # of which every UTC offset is still a date
+
+
+def _to_come(moment: datetime) -> datetime:
+    if moment <= datetime.now(UTC) or moment.year > _LAST_YEAR:
+        raise PydanticCustomError(
+            "not_to_come", "must lie in the future, at the latest in {last}", {"last": _LAST_YEAR}
+        )
+    return moment
+
+
 class KeyCreate(Body):
     """`permissions` can only narrow the caller's; without them the key has the caller's."""
 
     name: Name
     permissions: Annotated[list[Permission], Field(max_length=100)] | None = None
     project: str | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Annotated[AwareDatetime, AfterValidator(_to_come)] | None = None
 
 
 class KeyRead(Read):

@@ -126,7 +126,7 @@ async def _texts(items: list[TextItem]) -> AsyncIterator[Incoming]:
             name=f"{item.title}.txt",
             content=_once(item.text),
             media_type="text/plain",
-            external_id=item.external_id,
+            external_id=item.external_id or item.title,
             title=item.title,
             metadata=item.metadata,
             exactly_text=True,

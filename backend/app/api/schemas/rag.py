@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from app.api.schemas.common import Body, ItemError, Metadata, Name, Read, Slug
 from app.core.constants import MAX_TOP_K
@@ -149,6 +150,11 @@ class JobItemRead(Read):
     finished_at: datetime | None
 
 
+def _refused(value: Any) -> None:
+    if value is not None:
+        raise PydanticCustomError("unsupported", "filters are not supported: send null or leave them out")
+
+
 class SearchRequest(Body):
     """`group_by: document` answers each document's best chunk."""
 
@@ -156,7 +162,7 @@ class SearchRequest(Body):
     query: Annotated[str, Field(min_length=1, max_length=10_000)]
     mode: Literal["hybrid", "dense", "keyword"] = "hybrid"
     top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] = 10
-    filters: None = None
+    filters: Annotated[None, BeforeValidator(_refused)] = None
     group_by: Literal["chunk", "document"] = "chunk"
 
 

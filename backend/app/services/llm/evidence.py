@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ _LANGUAGE_SAMPLE = 2000
 # Words that ask rather than say what is asked about.
 _ASKING = {
     "en": """what which who whom whose when where why how many much do does did can could should would is
-        are was were has have had i you we me my your our it please tell explain describe give name list
-        about some any kind type there use used using called""",
+        are was were has have had might must shall will let get i you we me my your our it please about some
+        any kind type there use used using called""",
     "de": """wie was wann wo wer wen wem warum wieso weshalb welche welcher welches welchen viele kann
         können gibt bitte""",
     "fr": "quel quelle quels quelles comment quand où pourquoi combien qui quoi est-ce peut",
@@ -28,13 +29,22 @@ _ASKING = {
     "ja": "何ですか ですか ますか どこ いつ だれ どの どう なぜ いくら いくつ",
     "nl": "wat wie welke wanneer waar waarom hoe hoeveel kan",
 }
+# "How long is …?" asks for a measure, which an answer gives without the word; "List the …" orders, while
+# "the list price" does not; "May I …?" asks, while "in May" does not.
+_FRAME = re.compile(
+    r"""^\W*(?:please\s+)?(?:tell|explain|describe|give|list|name|may)\b
+    |(?-i:\bmay\b)
+    |\bhow\s+(?:big|close|deep|early|far|fast|great|hard|heavy|high|large|late|long|low|near|often|old|short
+    |small|soon|strong|tall|thick|warm|well|wide|young|\w+ly)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """A sentence with its BM25 score (1 for the best of the context, 0 without a common word) and
-    `coverage`: which part of the question's weight (IDF) it covers, with its heading and the
-    sentences beside it (not for table rows), 0 to 1."""
+    `coverage`: which part of the question's weight (squared IDF) it covers, with its heading and the
+    sentences it is read together with, 0 to 1."""
 
     candidate: Candidate
     bm25: float
@@ -67,9 +77,16 @@ def read(question: str, context: Sequence[Passage]) -> Reading:
 
 def asked_terms(question: str, language: str | None) -> list[str]:
     """The terms of a question without those that only ask; all of them if no others are left."""
-    terms = tokenize(question, language)
-    asking = set(tokenize(_ASKING.get(language or "en", ""), language))
-    return [term for term in terms if term not in asking] or terms
+    language = language or "en"
+    asking = set(tokenize(_ASKING.get(language, ""), language))
+    subject = _FRAME.sub(" ", question) if language == "en" else question
+    terms = [term for term in tokenize(subject, language) if term not in asking]
+    return terms or tokenize(question, language)
+
+
+def read_together(one: Candidate, other: Candidate) -> bool:
+    """Whether two neighbours explain each other: those of one passage do, rows of a table do not."""
+    return one.passage == other.passage and not (one.row or other.row)
 
 
 def _bm25(asked: Sequence[str], tokens: Sequence[Sequence[str]]) -> list[float]:
@@ -89,20 +106,17 @@ def _coverage(
     asked: Sequence[str], found: Sequence[Candidate], tokens: Sequence[Sequence[str]], language: str | None
 ) -> list[float]:
     frequencies = Counter(term for one in tokens for term in set(one))
-    weights = {term: idf(frequencies[term], len(tokens) + _UNSEEN_SENTENCES) for term in asked}
+    # squared, as in a product of two TF-IDF vectors: what is asked about weighs more than where
+    weights = {term: idf(frequencies[term], len(tokens) + _UNSEEN_SENTENCES) ** 2 for term in asked}
     headings = {one.heading: set(tokenize(one.heading, language)) for one in found}
     parts = []
     for place, candidate in enumerate(found):
         seen = headings[candidate.heading] | set(tokens[place])
         for beside in (place - 1, place + 1):
-            if 0 <= beside < len(found) and _read_together(candidate, found[beside]):
+            if 0 <= beside < len(found) and read_together(candidate, found[beside]):
                 seen.update(tokens[beside])
         parts.append(_share(weights, seen))
     return parts
-
-
-def _read_together(one: Candidate, other: Candidate) -> bool:
-    return one.passage == other.passage and not (one.row or other.row)
 
 
 def _share(weights: Mapping[str, float], seen: set[str]) -> float:

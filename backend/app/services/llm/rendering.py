@@ -5,21 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from app.agent.core.interfaces import Passage
 from app.rag.sentences import Span, is_page_mark, is_table_row, sentences
+from app.rag.sparse import tokenize
 
 _MAX_LENGTH = 500
 """Characters; a longer run without sentence ends is cut at commas or spaces."""
 _MAX_LIST = 700
 """Characters of a list or code block that is quoted together with the line that leads to it."""
 _MAX_HEADING = 200
+_MAX_TITLE_LINE = 60
 _MIN_WORDS = 3
 
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s")
 _FENCE = re.compile(r"\s*(```|~~~)")
 _ITEM = re.compile(r"\s*(?:[-*+•‣◦▪–·]|\(?(?:\d{1,3}|[A-Za-z])[.)])\s+")
 _RIGHTS = re.compile(r"(©|copyright\b|\(c\)\s)|.*all rights reserved\W*$", re.IGNORECASE | re.DOTALL)
+_NUMBERED = re.compile(r"\d{1,2}(?:\.\d{1,2})*\s+(?=[^\W\d_])")
+_SERIAL = re.compile(  # "Acme, handbook part 4.", as title pages and running headers say
+    r"(?:[^.,:;!?\n]{1,60}[,:–—·|]\s*)?(?:\w+\s+)?(?:part|volume|vol\.|chapter|section|edition)\s+(?:\d+|[ivxlc]+)\W*",
+    re.IGNORECASE,
+)
 _FIELD = re.compile(r"[^\W\d_][\w /().-]{0,40}[:：]\s+\S")
 _FILE_NAME = re.compile(r"(?<=\w)\.\w{2,5}$")
 _LAST = re.compile(r"[.!?…:;。！？؟۔।]['\"”’»)\]」』*_`]*(\[\d{1,3}\])*$")
@@ -52,6 +60,7 @@ class Candidate:
 class _Reader:
     """What is known at one place of a passage."""
 
+    title: str
     heading: str
     columns: list[str]
     code: bool = False
@@ -59,21 +68,42 @@ class _Reader:
 
 def candidates(context: Sequence[Passage]) -> list[Candidate]:
     """The sentences of all passages, in order, without headings, page furniture and repetitions."""
-    seen: set[str] = set()
-    found = []
-    for place, passage in enumerate(context):
-        for candidate in _of_passage(place, passage):
-            key = " ".join(re.findall(r"\w+", candidate.text.casefold()))
-            if key not in seen:
-                seen.add(key)
-                found.append(candidate)
-    return found
+    found = [candidate for place, passage in enumerate(context) for candidate in _of_passage(place, passage)]
+    seen = _running_lines(context, found)
+    distinct = []
+    for candidate in found:
+        key = _key(candidate.text)
+        if key not in seen:
+            seen.add(key)
+            distinct.append(candidate)
+    return distinct
+
+
+def _key(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
+
+
+def _running_lines(context: Sequence[Passage], found: Sequence[Candidate]) -> set[str]:
+    """Keys of lines without sentence end that stand at several places of one document, like the headers
+    and footers of its pages. (Overlapping passages show one place twice.)"""
+    first: dict[tuple[UUID, str], int] = {}
+    running = set()
+    for candidate in found:
+        passage, (start, end) = context[candidate.passage], candidate.span
+        raw = passage.text[start:end]
+        if candidate.row or _LAST.search(raw) or _FIELD.match(raw):
+            continue
+        key = _key(candidate.text)
+        if first.setdefault((passage.document_id, key), passage.start + start) != passage.start + start:
+            running.add(key)
+    return running
 
 
 def _of_passage(place: int, passage: Passage) -> Iterator[Candidate]:
     text = passage.text
     spans = sentences(text)
-    reader = _Reader(_FILE_NAME.sub("", passage.title).replace("_", " ").strip(), [])
+    title = _FILE_NAME.sub("", passage.title).replace("_", " ").strip()
+    reader = _Reader(title, title, [])
     for number, (start, end) in enumerate(spans):
         raw = text[start:end]
         heading = reader.heading
@@ -111,14 +141,15 @@ def _read_structure(reader: _Reader, text: str, spans: list[Span], number: int) 
             reader.columns = _cells(raw)
             return True
         return False
-    if _title_like(raw) and not _furniture(raw):
+    alone = (not start or text.endswith("\n\n", 0, start)) and text[end : end + 2] in ("", "\n", "\n\n")
+    if (_title_like(raw, alone=alone) or _names(reader.title, raw)) and not _furniture(raw):
         reader.heading = _heading(raw)
         return True
     return False
 
 
 def _heading(raw: str) -> str:
-    return clean(raw[:_MAX_HEADING]).rstrip(".")
+    return clean(_NUMBERED.sub("", raw[:_MAX_HEADING], count=1)).rstrip(".")
 
 
 def _separator(raw: str) -> bool:
@@ -126,22 +157,40 @@ def _separator(raw: str) -> bool:
     return "-" in raw and not raw.strip("|:- \t")
 
 
-def _title_like(raw: str) -> bool:
+def _title_like(raw: str, *, alone: bool) -> bool:
+    """`alone`: between blank lines, which tells "3 Returns", a heading, from the third item of a list."""
     if raw.endswith(("?", "？", "؟")):
         return True  # a question is no answer; in lists of questions and answers it is the heading
-    return (
-        len(raw) <= 60
-        and "\n" not in raw
-        and not _LAST.search(raw)
-        and not _ITEM.match(raw)
-        and not _FIELD.match(raw)
-        and raw[:1].isupper()
-    )
+    if len(raw) > _MAX_TITLE_LINE or "\n" in raw or _LAST.search(raw):
+        return False
+    if _in_capitals(raw) and not (_FIELD.match(raw) and any(map(str.isdigit, raw))):
+        return True
+    bare = _NUMBERED.sub("", raw, count=1) if alone else raw
+    return bare[:1].isupper() and not (_ITEM.match(raw) or _FIELD.match(raw) or _breaks_off(raw))
+
+
+def _in_capitals(raw: str) -> bool:
+    """Every letter, in a script that has them; not a marked item, as "- USB, HDMI" is."""
+    return raw[:1].isalnum() and all(letter.isupper() for letter in raw if letter.isalpha())
+
+
+def _breaks_off(raw: str) -> bool:
+    """Whether a line ends in a word that leads on: "… take place in"."""
+    last = raw.rsplit(maxsplit=1)[-1]
+    return last.islower() and len(last) > 1 and not tokenize(last, "en")
+
+
+def _names(title: str, raw: str) -> bool:
+    """Whether `raw`, not a whole sentence, is the title or holds it like the header of a page."""
+    if _LAST.search(raw) or _ITEM.match(raw):
+        return False
+    name, line = _key(title), _key(raw)
+    return bool(name) and (line == name or (name.count(" ") > 1 and name in line))
 
 
 def _furniture(raw: str) -> bool:
     words = re.findall(r"\w+", raw)
-    if not any(map(str.isalpha, raw)) or _RIGHTS.match(raw) or is_page_mark(raw):
+    if not any(map(str.isalpha, raw)) or _RIGHTS.match(raw) or is_page_mark(raw) or _SERIAL.fullmatch(raw):
         return True
     # ideographs are not written as words
     return len(words) < _MIN_WORDS and len("".join(words)) < 12 and not _FIELD.match(raw) and raw.isascii()

@@ -40,10 +40,16 @@ _APPEND = text(
             CAST(:ts AS double precision[]), CAST(:path AS text[]), CAST(:type AS text[]),
             CAST(:event AS text[])
         ) AS i (org_id, run_id, fence, seq, ts, node_path, type, event)
+    ), locked AS (
+        SELECT r.org_id, r.id FROM agent_runs r
+        WHERE (r.org_id, r.id) IN (SELECT org_id, run_id FROM incoming)
+        ORDER BY r.org_id, r.id FOR NO KEY UPDATE
     ), accepted AS (
         UPDATE agent_runs r SET last_seq = i.last_seq
-        FROM (SELECT org_id, run_id, fence, max(seq) AS last_seq FROM incoming GROUP BY 1, 2, 3) i
-        WHERE r.org_id = i.org_id AND r.id = i.run_id AND r.fence = i.fence AND r.finished_at IS NULL
+        FROM locked l
+        JOIN (SELECT org_id, run_id, fence, max(seq) AS last_seq FROM incoming GROUP BY 1, 2, 3) i
+            ON i.org_id = l.org_id AND i.run_id = l.id
+        WHERE r.org_id = l.org_id AND r.id = l.id AND r.fence = i.fence AND r.finished_at IS NULL
         RETURNING r.org_id, r.id
     ), stored AS (
         INSERT INTO agent_run_events (org_id, run_id, seq, ts, node_path, type, event)

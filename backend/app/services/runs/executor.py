@@ -35,7 +35,7 @@ _SWEEP = text(
     """
     WITH dead AS (
         SELECT org_id, id FROM agent_runs
-        WHERE finished_at IS NULL AND lease_until < now()
+        WHERE finished_at IS NULL AND lease_until < now() AND lease_owner IS DISTINCT FROM :owner
         ORDER BY lease_until LIMIT 100 FOR UPDATE SKIP LOCKED
     ), ended AS (
         UPDATE agent_runs r SET status = 'failed', fence = fence + 1, last_seq = last_seq + 1,
@@ -215,9 +215,13 @@ class Executor:
             await asyncio.sleep(self.sweep_interval_s)
 
     async def sweep(self) -> int:
-        """Ends runs whose process is gone as `failed`; answers how many."""
+        """Ends runs of others whose lease ran out as `failed`; answers how many."""
         error = {"code": "process_died", "message": _DIED}
-        values = {"error": json.dumps(error), "event": json.dumps(_run_error(error))}
+        values = {
+            "owner": self.owner,
+            "error": json.dumps(error),
+            "event": json.dumps(_run_error(error)),
+        }
         async with self.database.system_work() as session:
             swept = list((await session.execute(_SWEEP, values)).scalars())
         for run_id in swept:

@@ -7,13 +7,13 @@ prolongs; every write carries the fence; whoever comes too late writes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Table, and_, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Float, Table, and_, func, or_, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.postgres.models import AgentRun, WorkItem
@@ -82,14 +82,20 @@ class Leases:
         held = dict(self.held)
         t = self.table
         mine = [(lease.org_id, lease.id, lease.fence) for lease in held]
-        statement = (
+        still_ours = select(t.c.org_id, t.c.id, t.c.fence).where(
+            tuple_(t.c.org_id, t.c.id, t.c.fence).in_(mine), t.c.lease_owner == self.owner
+        )
+        # A row that is locked is being written under its fence, which prolongs it; waiting for it would
+        # let all the others run out.
+        free = still_ours.with_for_update(skip_locked=True, key_share=True).cte("free")
+        prolong = (
             update(t)
-            .where(tuple_(t.c.org_id, t.c.id, t.c.fence).in_(mine), t.c.lease_owner == self.owner)
+            .where(t.c.org_id == free.c.org_id, t.c.id == free.c.id)
             .values(lease_until=func.now() + LEASE.bindparams(lease=self.lease_s))
-            .returning(t.c.org_id, t.c.id, t.c.fence)
         )
         async with self.database.system_work() as session:
-            alive = {Lease(*row) for row in (await session.execute(statement))}
+            await session.execute(prolong)
+            alive = {Lease(*row) for row in (await session.execute(still_ours))}
         for lease in held.keys() - alive:
             if lease in self.held:
                 logger.warning("lease_lost", table=self.table.name, id=str(lease.id))
@@ -97,9 +103,17 @@ class Leases:
 
 
 async def claim_items(
-    session: AsyncSession, queue: str, *, owner: str, lease_s: float, limit: int
+    session: AsyncSession,
+    queue: str,
+    *,
+    owner: str,
+    lease_s: float,
+    limit: int,
+    kinds: Collection[str],
 ) -> list[Claim]:
     """Claims due items of `queue`, oldest first, also those whose holder's lease ran out.
+
+    Only of `kinds` that the caller knows: what a newer version queued waits for its own workers.
 
     `session` is one of `system_work`. SKIP LOCKED lets any number of workers claim side by side.
     """
@@ -108,6 +122,7 @@ async def claim_items(
         select(t.c.org_id, t.c.id)
         .where(
             t.c.queue == queue,
+            t.c.kind.in_(kinds),
             t.c.due_at <= func.now(),
             or_(
                 t.c.state == WorkState.QUEUED,
@@ -140,9 +155,10 @@ async def claim_items(
             t.c.fence,
             t.c.job_id,
             t.c.payload,
+            func.extract("epoch", func.now() - t.c.created_at).cast(Float),
         )
     )
-    return [Claim(*row) for row in (await session.execute(statement))]
+    return [replace(Claim(*row), lease_s=lease_s) for row in await session.execute(statement)]
 
 
 async def queues_due(session: AsyncSession) -> list[str]:
@@ -163,6 +179,18 @@ async def queues_due(session: AsyncSession) -> list[str]:
 async def release_owner(database: Database, table: Table, owner: str) -> int:
     """Ends every lease of a process that is known to be dead, so that nobody waits for it to run out."""
     return await _release(database, table, table.c.lease_owner == owner)
+
+
+async def put_back(database: Database, owner: str) -> int:
+    """Gives back the items of a worker that was told to stop: no attempt of theirs has failed."""
+    statement = (
+        update(ITEMS)
+        .where(ITEMS.c.lease_owner == owner, ITEMS.c.state == WorkState.RUNNING)
+        .values(state=WorkState.QUEUED, attempts=ITEMS.c.attempts - 1, lease_owner=None, lease_until=None)
+        .returning(ITEMS.c.id)
+    )
+    async with database.system_work() as session:
+        return len((await session.execute(statement)).all())
 
 
 async def release_local(database: Database, table: Table) -> int:

@@ -137,6 +137,67 @@ class TestAnswer:
         assert said == "The secret harbour lies in Valparaiso. [1]"
 
 
+OFFICE = passage(
+    """LIBRARY GUIDE: LISBON AND GHENT
+
+Orbis Library, handbook part 3. Valid from 1 May 2026.
+
+1. OPENING HOURS
+
+The Lisbon library opens at nine and closes at seven. Readers may carry water into the
+Lisbon library, but no food.
+
+2. LOANS
+
+A reader of the Lisbon library may borrow twelve books at a time. Orbis Library was opened in 1974 in a former
+mill. The projector Lumen 40 is lent for two days; the Lumen 40 weighs three kilograms.
+""",
+    title="library-guide.txt",
+)
+
+
+class TestPlace:
+    """Questions that name what the context is about."""
+
+    @pytest.mark.parametrize(
+        "question",
+        [
+            "May I bring my cat to the Lisbon library?",
+            "Who is the managing director of Orbis Library?",
+            "What is the purchase price of a Lumen 40?",
+            "Does the Lisbon library have wheelchairs?",
+            "How many parking spaces does the Lisbon library have?",
+            "Which insurance covers the Lumen 40?",
+        ],
+    )
+    async def test_is_not_enough_to_answer(self, model: Extractive, question: str) -> None:
+        assert text_of(await collect(model, request(question, OFFICE))) == UNKNOWN
+
+    @pytest.mark.parametrize(
+        ("question", "answer"),
+        [
+            ("When does the Lisbon library close?", "closes at seven"),
+            ("May I carry water into the Lisbon library?", "but no food"),
+            ("How many books may I borrow at a time?", "twelve books"),
+            ("How heavy is the Lumen 40?", "three kilograms"),
+            ("In which year was Orbis Library opened?", "1974"),
+        ],
+    )
+    async def test_does_not_hinder_an_answer(self, model: Extractive, question: str, answer: str) -> None:
+        assert answer in text_of(await collect(model, request(question, OFFICE)))
+
+    @pytest.mark.parametrize(
+        "question",
+        [
+            "Tell me about the library guide of Lisbon and Ghent",
+            "What is in the Orbis Library handbook part 3?",
+        ],
+    )
+    async def test_is_never_answered_by_a_heading(self, model: Extractive, question: str) -> None:
+        said = text_of(await collect(model, request(question, OFFICE)))
+        assert not any(line in said for line in ("GUIDE", "handbook part", "OPENING HOURS"))
+
+
 class TestCitation:
     async def test_quotes_the_stored_text_where_it_stands(self, model: Extractive) -> None:
         events = await collect(model, request("How much is express shipping to France?", RETURNS))

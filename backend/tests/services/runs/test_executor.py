@@ -90,7 +90,6 @@ class TestRun:
         (event,) = await terminal_events(bench, row.id)
         assert (event["type"], event["code"]) == ("RUN_ERROR", "auth")
 
-
     async def test_ends_as_it_ended_though_the_database_is_away_just_then(
         self, bench: Bench, executor: Executor
     ) -> None:

@@ -52,7 +52,7 @@ async def claim(
     database: Database, queue: str, *, owner: str = "one", limit: int = 1, lease_s: float = 30
 ) -> list[Claim]:
     async with database.system_work() as session:
-        return await claim_items(session, queue, owner=owner, lease_s=lease_s, limit=limit)
+        return await claim_items(session, queue, owner=owner, lease_s=lease_s, limit=limit, kinds={"test"})
 
 
 async def change(database: Database, tenant: Tenant, item: UUID, what: str) -> None:

@@ -2,10 +2,10 @@
 
 import asyncio
 from time import monotonic
+from uuid import UUID
 
 import pytest
 from ag_ui.core import CustomEvent, RunFinishedEvent
-from sqlalchemy import event as sqlalchemy_event
 
 from app.db.postgres.models.agents import RunStatus
 from app.db.session import Database, Tenant
@@ -106,9 +106,7 @@ class TestFollow:
         async with asyncio.timeout(5):
             assert [event.type for event in await reading] == ["RUN_FINISHED"]
 
-    async def test_gives_long_logs_in_pages(
-        self, bench: Bench, log: EventLog, streams: RunStreams, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_gives_long_logs_in_pages(self, bench: Bench, log: EventLog, streams: RunStreams) -> None:
         lease = await bench.planted()
         run = RunLog(log, lease)
         await say(run, *range(1200))
@@ -156,26 +154,25 @@ class TestEnded:
         assert monotonic() - began < POLL_S / 2
 
     async def test_is_not_overheard_while_looking(
-        self, bench: Bench, database: Database, log: EventLog, streams: RunStreams
+        self, bench: Bench, log: EventLog, streams: RunStreams, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The run ends, and says so, between our look at it and our waiting for news."""
         lease = await bench.planted()
-        engine = database.engine.sync_engine
-        ending: list[asyncio.Task[None]] = []
+        look, looks = RunStreams._ended, 0
 
-        def end_now(connection: object, cursor: object, statement: str, *rest: object) -> None:
-            if "finished_at" in statement and "UPDATE" not in statement and not ending:
-                ending.append(asyncio.get_running_loop().create_task(finish(RunLog(log, lease))))
-                log.watch.notify(lease.id)
+        async def look_too_early(self: RunStreams, tenant: Tenant, run_id: UUID) -> bool:
+            nonlocal looks
+            looks += 1
+            seen = await look(self, tenant, run_id)
+            if looks == 1:
+                await finish(RunLog(log, lease))
+            return seen
 
-        sqlalchemy_event.listen(engine, "after_cursor_execute", end_now)
-        try:
-            began = monotonic()
-            assert await streams.ended(bench.tenant, lease.id, timeout_s=10)
-            assert monotonic() - began < POLL_S / 2
-        finally:
-            sqlalchemy_event.remove(engine, "after_cursor_execute", end_now)
-            await asyncio.gather(*ending)
+        monkeypatch.setattr(RunStreams, "_ended", look_too_early)
+        began = monotonic()
+        assert await streams.ended(bench.tenant, lease.id, timeout_s=10)
+        assert looks == 2
+        assert monotonic() - began < POLL_S / 2
 
     async def test_answers_no_after_the_time(self, bench: Bench, streams: RunStreams) -> None:
         lease = await bench.planted()

@@ -7,7 +7,6 @@ from typing import ClassVar
 from app.agent.config import RetrievalSettings
 from app.agent.core.base import Effect, NodeConfig, NodeError, Outputs, Scope, node
 from app.agent.core.interfaces import Passage
-from app.agent.graph.json_template import JsonTemplate
 from app.agent.graph.references import Template
 
 
@@ -17,7 +16,6 @@ class RetrieveConfig(NodeConfig, RetrievalSettings):
     type: ClassVar[str] = "retrieve"
 
     query: Template
-    filters: JsonTemplate | None = None
 
 
 @node(RetrieveConfig, effect=Effect.READ, outputs={"results": list[Passage]})
@@ -31,6 +29,5 @@ async def retrieve(config: RetrieveConfig, scope: Scope) -> Outputs:
         query,
         top_k=config.top_k,
         mode=config.mode,
-        filters=config.filters.value(scope) if config.filters else None,
     )
     return {"results": passages}

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy import BigInteger, Index, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -19,10 +19,6 @@ class RunStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-    @property
-    def terminal(self) -> bool:
-        return self in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 class RunMode(StrEnum):
@@ -83,6 +79,8 @@ class AgentRun(ProjectRow):
         tenant_key("project_id", "projects"),
         tenant_key("agent_id", "agents"),
         tenant_key("version_id", "agent_versions"),
+        Index("ix_agent_runs_agent", "org_id", "agent_id"),
+        Index("ix_agent_runs_version", "org_id", "version_id"),
         Index("ix_agent_runs_list", "org_id", "project_id", "id"),
         Index("ix_agent_runs_open", "lease_until", postgresql_where=text("finished_at IS NULL")),
     )
@@ -118,7 +116,6 @@ class AgentRunStep(Base):
     call: Mapped[int] = mapped_column(primary_key=True, default=0)
     node_type: Mapped[str]
     status: Mapped[str]
-    request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     attempts: Mapped[int] = mapped_column(default=1)
     output: Mapped[Json | None]
     error: Mapped[Json | None]

@@ -12,6 +12,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db.base import CreatedAt, Json, ProjectRow, UpdatedAt, tenant_key
 
 
+class WorkKind(StrEnum):
+    """What is to be done with an item's subject."""
+
+    INGEST = "ingest"
+    REWEIGH = "reweigh"
+    ERASE_DOCUMENT = "erase_document"
+    ERASE_COLLECTION = "erase_collection"
+    ERASE_BLOB = "erase_blob"
+
+
 class WorkState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

@@ -23,10 +23,6 @@ class DocumentStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    @property
-    def terminal(self) -> bool:
-        return self in (DocumentStatus.READY, DocumentStatus.FAILED, DocumentStatus.CANCELLED)
-
 
 class IndexStatus(StrEnum):
     BUILDING = "building"
@@ -96,6 +92,7 @@ class IndexVersion(TenantRow):
     __tablename__ = "index_versions"
     __table_args__ = (
         tenant_key("collection_id", "collections"),
+        Index("ix_index_versions_collection", "org_id", "collection_id"),
         Index(
             "uq_index_versions_live",
             "org_id",
@@ -153,13 +150,17 @@ class Document(ProjectRow):
 
 
 class DocumentVersion(TenantRow):
-    """One content of a document: its bytes (`file_id`), the text parsed from them, and its pages' starts."""
+    """One content of a document: its bytes (`file_id`), the text parsed from them, and its blocks.
+
+    `text` and `blocks` are large: `Versions.whole` loads them, nothing else does.
+    """
 
     __tablename__ = "document_versions"
     __table_args__ = (
         tenant_key("document_id", "documents"),
         tenant_key("file_id", "files", ondelete="RESTRICT"),
         UniqueConstraint("org_id", "document_id", "ordinal"),
+        Index("ix_document_versions_file", "org_id", "file_id"),
     )
 
     document_id: Mapped[UUID]
@@ -167,8 +168,8 @@ class DocumentVersion(TenantRow):
     ordinal: Mapped[int]
     content_hash: Mapped[bytes] = mapped_column(LargeBinary)
     pipeline_version_id: Mapped[UUID]
-    text: Mapped[str | None]
-    blocks: Mapped[list[Any] | None]
+    text: Mapped[str | None] = mapped_column(deferred=True, deferred_raiseload=True)
+    blocks: Mapped[list[Any] | None] = mapped_column(deferred=True, deferred_raiseload=True)
     parsed_metadata: Mapped[Json | None]
 
 

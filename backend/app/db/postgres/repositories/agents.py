@@ -77,9 +77,7 @@ class Runs(Repository[AgentRun]):
 
     async def erase_of(self, agent_id: UUID) -> None:
         """Deletes an agent's runs with their logs, which no foreign key ties to them."""
-        runs = select(AgentRun.id).where(
-            AgentRun.org_id == self.tenant.org_id, AgentRun.agent_id == agent_id
-        )
+        runs = select(AgentRun.id).where(AgentRun.org_id == self.tenant.org_id, AgentRun.agent_id == agent_id)
         for log in (AgentRunEvent, AgentRunStep):
             await self.session.execute(
                 delete(log).where(log.org_id == self.tenant.org_id, log.run_id.in_(runs))

@@ -49,7 +49,7 @@ class Repository(Generic[Row]):
         """The row, or `NotFound`: a foreign id answers exactly like a missing one."""
         model: Any = self.model
         statement = self.visible().where(model.id == row_id)
-        row = await self.one_or_none(statement.with_for_update() if lock else statement)
+        row = await self.one_or_none(statement.with_for_update(key_share=True) if lock else statement)
         if row is None:
             raise self.missing(row_id)
         return row
@@ -61,7 +61,7 @@ class Repository(Generic[Row]):
         if row_id is not None:
             return await self.get(row_id, lock=lock)
         statement = self.visible().where(model.slug == reference)
-        row = await self.one_or_none(statement.with_for_update() if lock else statement)
+        row = await self.one_or_none(statement.with_for_update(key_share=True) if lock else statement)
         if row is None:
             raise self.missing(reference)
         return row

@@ -55,6 +55,11 @@ class Identities:
             key.id, key.org_id, key.project_id, key.user_id, role, key.permissions, key.last_used_at
         )
 
+    async def has_key(self, digest: bytes) -> bool:
+        """Whether there is such a key, valid or not: a revoked one is not made again."""
+        statement = select(ApiKey.id).where(ApiKey.digest == digest)
+        return (await self.session.execute(statement)).first() is not None
+
     async def mark_used(self, holder: KeyHolder) -> None:
         await self.session.execute(
             update(ApiKey)

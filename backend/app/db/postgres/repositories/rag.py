@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, delete, func, inspect, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import undefer
 
 from app.db.base import Json
 from app.db.postgres.models.files import File
@@ -101,10 +102,15 @@ class Indexes(Repository[IndexVersion]):
     async def of(self, collection_id: UUID, *, lock: bool = False) -> list[IndexVersion]:
         """Every index version of a collection, in id order; locked, changes of its statistics take turns."""
         statement = self.visible().where(IndexVersion.collection_id == collection_id)
-        return await self.many(statement.order_by(IndexVersion.id).with_for_update() if lock else statement)
+        return await self.many(
+            statement.order_by(IndexVersion.id).with_for_update(key_share=True) if lock else statement
+        )
 
     async def fix_average(self, index_id: UUID, average: float) -> float:
         """The index's average length: `average` if none was set before (its first batch decides)."""
+        found = (await self.get(index_id)).average_length
+        if found is not None:
+            return found  # the usual case waits for nobody
         statement = (
             update(IndexVersion)
             .where(IndexVersion.org_id == self.tenant.org_id, IndexVersion.id == index_id)
@@ -141,13 +147,13 @@ class Documents(Repository[Document]):
     async def by_external_ids(self, collection_id: UUID, external_ids: Sequence[str]) -> dict[str, Document]:
         """Locked until commit, so that two uploads of one document do not race."""
         statement = self.of(collection_id).where(Document.external_id.in_(external_ids))
-        rows = await self.many(statement.order_by(Document.id).with_for_update())
+        rows = await self.many(statement.order_by(Document.id).with_for_update(key_share=True))
         return {row.external_id: row for row in rows}
 
     async def tombstoned(self, document_id: UUID, *, lock: bool = False) -> Document | None:
         """The document even when it is deleted: for the work that is done on it."""
         statement = super().visible().where(Document.id == document_id)
-        return await self.one_or_none(statement.with_for_update() if lock else statement)
+        return await self.one_or_none(statement.with_for_update(key_share=True) if lock else statement)
 
     async def hidden_in(self, collection_id: UUID, *, limit: int) -> list[Document]:
         """Deleted documents whose rows are still there."""
@@ -190,6 +196,20 @@ class Versions(Repository[DocumentVersion]):
     model = DocumentVersion
     noun = "document version"
     by_project = False
+
+    async def whole(self, version_id: UUID) -> DocumentVersion:
+        """The version with its text and blocks."""
+        large = (undefer(DocumentVersion.text), undefer(DocumentVersion.blocks))
+        statement = self.visible().where(DocumentVersion.id == version_id).options(*large)
+        version = await self.one_or_none(statement)
+        if version is None:
+            raise self.missing(version_id)
+        return version
+
+    async def newest_of(self, version_ids: Sequence[UUID]) -> dict[UUID, DocumentVersion]:
+        """Versions by their document's id."""
+        rows = await self.many(self.visible().where(DocumentVersion.id.in_(version_ids)))
+        return {row.document_id: row for row in rows}
 
     async def of(self, document_id: UUID) -> list[DocumentVersion]:
         statement = self.visible().where(DocumentVersion.document_id == document_id)

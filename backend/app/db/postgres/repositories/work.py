@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import TextClause, bindparam, func, select, text, update
 
 from app.core.errors import AppError
 from app.db.base import Json
@@ -24,9 +24,13 @@ class LeaseLost(AppError):
     status, code, title = 409, "lease_lost", "Lease lost"
 
 
+def _seconds(seconds: float) -> TextClause:
+    return text("make_interval(secs => :seconds)").bindparams(bindparam("seconds", seconds, unique=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A work item that this process holds under `fence`."""
+    """A work item that this process holds under `fence`. `age_s` is how long ago it was queued."""
 
     org_id: UUID
     id: UUID
@@ -37,6 +41,8 @@ class Claim:
     fence: int
     job_id: UUID | None = None
     payload: Json = field(default_factory=dict)
+    age_s: float = 0
+    lease_s: float = 30
 
     @property
     def tenant(self) -> Tenant:
@@ -92,11 +98,13 @@ class WorkItems(Repository[WorkItem]):
     noun = "job item"
 
     async def guard(self, claim: Claim, *, stage: str | None = None) -> None:
-        """Fails with `LeaseLost` unless `claim` still holds its item; locks the item until commit.
+        """Fails with `LeaseLost` unless `claim` still holds its item; locks and prolongs it.
 
         Every transaction that writes on behalf of an item begins with this.
         """
-        values: dict[str, Any] = {"updated_at": func.now()} | ({"stage": stage} if stage else {})
+        values: dict[str, Any] = {"lease_until": func.now() + _seconds(claim.lease_s)}
+        if stage:
+            values["stage"] = stage
         done = await self.session.execute(self._held(claim).values(**values).returning(WorkItem.id))
         if done.scalar_one_or_none() is None:
             raise LeaseLost(f"The lease of work item {claim.id} is lost.")
@@ -117,7 +125,7 @@ class WorkItems(Repository[WorkItem]):
             state=WorkState.QUEUED,
             attempts=WorkItem.attempts - (0 if counted else 1),
             error=error,
-            due_at=func.now() + text("make_interval(secs => :delay)").bindparams(delay=delay_s),
+            due_at=func.now() + _seconds(delay_s),
             lease_until=None,
             lease_owner=None,
         )
@@ -136,24 +144,18 @@ class WorkItems(Repository[WorkItem]):
         )
         return (await self.session.execute(statement.limit(1))).first() is not None
 
-    async def cancel_open(self, subject_id: UUID) -> None:
-        """Cancels whatever is queued or running for `subject_id`; its worker loses the lease."""
+    async def cancel_open(self, subject_ids: Sequence[UUID]) -> None:
+        """Cancels whatever is queued or running for these; its workers lose their leases."""
         statement = (
             update(WorkItem)
             .where(
                 WorkItem.org_id == self.tenant.org_id,
-                WorkItem.subject_id == subject_id,
+                WorkItem.subject_id.in_(subject_ids),
                 WorkItem.state.in_(OPEN),
             )
             .values(state=WorkState.CANCELLED, finished_at=func.now(), fence=WorkItem.fence + 1)
         )
         await self.session.execute(statement)
-
-    async def of_job(self, job_id: UUID, *states: WorkState) -> list[WorkItem]:
-        statement = self.visible().where(WorkItem.job_id == job_id)
-        if states:
-            statement = statement.where(WorkItem.state.in_(states))
-        return await self.many(statement.order_by(WorkItem.id))
 
     async def open_in_job(self, job_id: UUID) -> int:
         statement = select(func.count()).where(

@@ -18,7 +18,7 @@ from app.rag.components.parsers.detect import PDF
 from app.rag.components.parsers.draft import Draft, Writer, one_line
 from app.rag.components.parsers.errors import ParseError
 from app.rag.components.parsers.limits import ParseLimits
-from app.rag.components.parsers.pdf_lines import Line, page_lines
+from app.rag.components.parsers.pdf_lines import Page, read_page
 from app.rag.components.parsers.pdf_structure import write_pages
 
 _INFO: Final = {"Author": "author", "Subject": "subject", "Keywords": "keywords", "CreationDate": "created"}
@@ -64,16 +64,16 @@ def _opened(path: Path) -> Iterator[Any]:
         pdfium.FPDF_CloseDocument(document)
 
 
-def _pages(document: Any, count: int, limits: ParseLimits) -> tuple[list[list[Line]], list[int]]:
-    pages: list[list[Line]] = []
+def _pages(document: Any, count: int, limits: ParseLimits) -> tuple[list[Page], list[int]]:
+    pages: list[Page] = []
     unreadable: list[int] = []
     characters = 0
     for index in range(count):
-        lines = _page(document, index)
-        if lines is None:
+        page = _page(document, index)
+        if page is None:
             unreadable.append(index + 1)
-        pages.append(lines or [])
-        characters += sum(len(line.text) for line in pages[-1])
+        pages.append(page or Page())
+        characters += sum(len(line.text) for line in pages[-1].lines)
         if characters > limits.max_text_bytes:
             raise ParseError(
                 "too_large", f"The text is larger than allowed: at most {limits.max_text_bytes} bytes"
@@ -81,13 +81,13 @@ def _pages(document: Any, count: int, limits: ParseLimits) -> tuple[list[list[Li
     return pages, unreadable
 
 
-def _page(document: Any, index: int) -> list[Line] | None:
+def _page(document: Any, index: int) -> Page | None:
     page = pdfium.FPDF_LoadPage(document, index)
     if not page:
         return None
     text_page = pdfium.FPDFText_LoadPage(page)
     try:
-        return page_lines(page, text_page) if text_page else None
+        return read_page(page, text_page) if text_page else None
     finally:
         if text_page:
             pdfium.FPDFText_ClosePage(text_page)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import ctypes
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pypdfium2_raw as pdfium  # type: ignore[import-untyped]
 
+from app.rag.components.parsers.pdf_frame import Box, Frame, frame_of
+from app.rag.components.parsers.pdf_grid import Grid, grids
+from app.rag.components.parsers.pdf_rules import Rule, page_rules
+
 HYPHEN: Final = "\ufffe"  # what pdfium writes for a hyphen at a line's end, in place of the line break
+_TOUCH: Final = 1.0  # points by which text may stand on the edge of its column
 _GAP: Final = 1.0  # of the line's height: wider than any space between words, narrower than between cells
 _BOLD = re.compile(rb"bold|black|heavy|semibold|demi", re.IGNORECASE)
 _BOLD_WEIGHT: Final = 600
@@ -20,11 +26,12 @@ _LIGATURES = {0xFB00 + i: s for i, s in enumerate(("ff", "fi", "fl", "ffi", "ffl
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Text between two wide gaps of a line."""
+    """Text between two wide gaps of a line; the cells of a line may differ in height a little."""
 
     text: str
     left: float
     right: float
+    bottom: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +48,35 @@ class Line:
     cells: tuple[Cell, ...]
 
 
-def page_lines(page: Any, text_page: Any) -> list[Line]:
-    """The lines of a page in pdfium's reading order; empty for a page without text."""
-    reader = _PageReader(page, text_page)
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Lines in pdfium's reading order; `rules` are those drawn across the page, from bottom to top."""
+
+    lines: Sequence[Line] = ()
+    rules: Sequence[Rule] = ()
+    grids: Sequence[Grid] = ()
+
+
+def read_page(page: Any, text_page: Any) -> Page:
+    """What a page says and how it is ruled; without lines for a page without text."""
+    frame = frame_of(page)
+    rules = page_rules(page, frame)
+    ruled = grids(rules)
+    reader = _PageReader(text_page, frame, ruled)
     lines, offset = [], 0
     for piece in _LINE.finditer(reader.text):
         line = reader.line(piece[1], offset, broken=piece[2] == HYPHEN)
         if line is not None:
             lines.append(line)
         offset += _units(piece[0])
-    return lines
+    return Page(lines, rules.horizontal, ruled)
 
 
 class _PageReader:
-    def __init__(self, page: Any, text_page: Any) -> None:
+    def __init__(self, text_page: Any, frame: Frame, ruled: Sequence[Grid]) -> None:
         self._text_page = text_page
-        self._rotation = pdfium.FPDFPage_GetRotation(page)
-        width, height = pdfium.FPDF_GetPageWidthF(page), pdfium.FPDF_GetPageHeightF(page)
-        # The size is given as shown, character boxes are given unrotated.
-        self._width, self._height = (width, height) if self._rotation % 2 == 0 else (height, width)
-        self._shown_height = height or 1.0
+        self._frame = frame
+        self._grids = ruled
         count = pdfium.FPDFText_CountChars(text_page)
         buffer = ctypes.create_string_buffer(2 * (max(count, 0) + 1))
         written = pdfium.FPDFText_GetText(
@@ -84,10 +100,11 @@ class _PageReader:
         size = self._size((first + last) // 2) or self._size(first) or self._size(last) or 10.0
         text = visible.translate(_LIGATURES) + HYPHEN * broken
         bold = self._bold(first) and self._bold(last)
-        cells: tuple[Cell, ...] = (Cell(text, left, right),)
-        if self._has_gaps(first, last, size):
-            cells = self._cells(visible, begin, size)
-        return Line(text, left, right, bottom, round(size, 1), bottom / self._shown_height, bold, cells)
+        cells: tuple[Cell, ...] = (Cell(text, left, right, bottom),)
+        middle = bottom + size / 2
+        if self._splits(left, right, middle) or self._has_gaps(first, last, size):
+            cells = self._cells(visible + HYPHEN * broken, begin, size, middle=middle)
+        return Line(text, left, right, bottom, round(size, 1), bottom / self._frame.shown_height, bold, cells)
 
     def _char(self, unit: int) -> int:
         return int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._text_page, unit))
@@ -102,24 +119,12 @@ class _PageReader:
             return 0.0
         return float(pdfium.FPDFText_GetFontSize(self._text_page, char)) * math.hypot(matrix.c, matrix.d)
 
-    def _place(self, char: int) -> tuple[float, float, float, float]:
+    def _place(self, char: int) -> Box:
         """Left, bottom, right and top of a character on the page as shown."""
         box = self._box
         if not pdfium.FPDFText_GetLooseCharBox(self._text_page, char, box):
             return 0.0, 0.0, 0.0, 0.0
-        match self._rotation:
-            case 1:
-                return box.bottom, self._width - box.right, box.top, self._width - box.left
-            case 2:
-                return (
-                    self._width - box.right,
-                    self._height - box.top,
-                    self._width - box.left,
-                    self._height - box.bottom,
-                )
-            case 3:
-                return self._height - box.top, box.left, self._height - box.bottom, box.right
-        return box.left, box.bottom, box.right, box.top
+        return self._frame.shown(box.left, box.bottom, box.right, box.top)
 
     def _has_gaps(self, first: int, last: int, size: float) -> bool:
         """A look at the line's rectangles (few), to spare the look at its characters (many)."""
@@ -137,32 +142,30 @@ class _PageReader:
     def _rect(self, index: int) -> tuple[float, float]:
         left, top, right, bottom = (ctypes.c_double() for _ in range(4))
         pdfium.FPDFText_GetRect(self._text_page, index, left, top, right, bottom)
-        match self._rotation:
-            case 1:
-                return bottom.value, top.value
-            case 2:
-                return self._width - right.value, self._width - left.value
-            case 3:
-                return self._height - top.value, self._height - bottom.value
-        return left.value, right.value
+        shown = self._frame.shown(left.value, bottom.value, right.value, top.value)
+        return shown[0], shown[2]
 
-    def _cells(self, visible: str, begin: int, size: float) -> tuple[Cell, ...]:
+    def _splits(self, left: float, right: float, middle: float) -> bool:
+        """Whether the edge of a ruled column lies between two places, which may touch it."""
+        return any(grid.splits(left - _TOUCH, right + _TOUCH, middle) for grid in self._grids)
+
+    def _cells(self, visible: str, begin: int, size: float, *, middle: float) -> tuple[Cell, ...]:
         cells: list[Cell] = []
-        left: float | None = None
         part: list[str] = []
-        right = 0.0
+        left = right = bottom = 0.0
         unit = begin
         for word in visible.split(" "):
             if word:
-                word_left = self._place(self._char(unit))[0]
-                if part and word_left - right > _GAP * size:
-                    cells.append(_cell(part, left or 0.0, right))
-                    part, left = [], None
-                left = word_left if left is None else left
+                word_left, word_bottom, _, _ = self._place(self._char(unit))
+                if part and (word_left - right > _GAP * size or self._splits(right, word_left, middle)):
+                    cells.append(_cell(part, left, right, bottom=bottom))
+                    part = []
+                if not part:
+                    left, bottom = word_left, word_bottom
                 right = self._place(self._char(unit + _units(word) - 1))[2]
                 part.append(word)
             unit += _units(word) + 1
-        cells.append(_cell(part, left or 0.0, right))
+        cells.append(_cell(part, left, right, bottom=bottom))
         return tuple(cells)
 
     def _bold(self, char: int) -> bool:
@@ -173,8 +176,8 @@ class _PageReader:
         return 0 < length <= 128 and bool(_BOLD.search(name.value))
 
 
-def _cell(words: list[str], left: float, right: float) -> Cell:
-    return Cell(" ".join(words).translate(_LIGATURES), left, right)
+def _cell(words: list[str], left: float, right: float, *, bottom: float) -> Cell:
+    return Cell(" ".join(words).translate(_LIGATURES), left, right, bottom)
 
 
 def _units(text: str) -> int:

@@ -178,13 +178,19 @@ class PgVector:
         """Deletes a version's entries; answers what of them was visible."""
         gone = await self._totals(connection, entries.c.document_version_id == version_id, entries.c.visible)
         await self._count_terms(connection, version_id, sign=-1, visible=True)
-        await connection.execute(
-            delete(entries).where(*self._scope(), entries.c.document_version_id == version_id)
+        its_terms = self._mine(func.unnest(entries.c.terms)).where(
+            entries.c.document_version_id == version_id
         )
         await connection.execute(
             delete(terms).where(
-                terms.c.org_id == self.org_id, terms.c.index_id == self.index_id, terms.c.documents <= 0
+                terms.c.org_id == self.org_id,
+                terms.c.index_id == self.index_id,
+                terms.c.documents <= 0,
+                terms.c.term.in_(its_terms),
             )
+        )
+        await connection.execute(
+            delete(entries).where(*self._scope(), entries.c.document_version_id == version_id)
         )
         return gone
 

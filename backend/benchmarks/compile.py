@@ -1,0 +1,96 @@
+"""From an agent's document to a graph that can run: check, plan and compile."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from langgraph.graph import START, StateGraph
+from typing_extensions import TypedDict
+
+from app.agent.graph.compiler import AgentCompiler
+from app.agent.langgraph_adapter import Drive
+from benchmarks.processes import own_cpu_s
+from benchmarks.registry import Row, Scale, benchmark
+
+_AIM = 3.0
+
+
+@benchmark("compile", floor="LangGraph's own build and compile of a chain of as many nodes")
+async def compile_graph(scale: Scale) -> list[Row]:
+    compiler = AgentCompiler()
+    rows = []
+    for nodes in scale.pick((10,), (10, 100, 1000), (10, 100, 1000, 2000)):
+        document = chain(nodes)
+        repeats = scale.pick(1, max(2, 200 // nodes), max(5, 2000 // nodes))
+        ours = _least(partial(_compiled, compiler, document), repeats)
+        floor = _least(partial(bare_chain, nodes), repeats)
+        rows.append(Row(f"{nodes} nodes", "CPU ms per node", ours * 1e3 / nodes, floor * 1e3 / nodes, _AIM))
+    return rows
+
+
+def _compiled(compiler: AgentCompiler, document: dict[str, Any]) -> Drive:
+    return Drive(compiler.compile(document))
+
+
+def chain(nodes: int) -> dict[str, Any]:
+    """`start`, model calls that each take the text before, `end`: nothing that could be fused."""
+    calls = [f"call_{number}" for number in range(nodes - 2)]
+    texts = ["{{ inputs.question }}", *(f"{{{{ {call}.text }}}}" for call in calls)]
+    ids = ["start", *calls, "done"]
+    return {
+        "schema_version": "1",
+        "inputs": {
+            "type": "object",
+            "properties": {"question": {"type": "string"}},
+            "required": ["question"],
+        },
+        "interface": {"message": "question", "answer": "answer"},
+        "bindings": {"models": {"main": "default-chat"}},
+        "nodes": [
+            {"id": "start", "type": "start"},
+            *(
+                {
+                    "id": call,
+                    "type": "llm",
+                    "config": {"model": "main", "prompt": [{"role": "user", "content": text}]},
+                }
+                for call, text in zip(calls, texts, strict=False)
+            ),
+            {"id": "done", "type": "end", "config": {"output": {"answer": texts[-1]}}},
+        ],
+        "edges": [{"source": a, "target": b} for a, b in pairwise(ids)],
+    }
+
+
+class _State(TypedDict):
+    text: str
+
+
+async def _pass_on(state: _State) -> _State:
+    return state
+
+
+def bare_chain(nodes: int) -> Any:
+    graph = StateGraph(_State)
+    last = START
+    for number in range(nodes):
+        graph.add_node(f"n{number}", _pass_on)
+        graph.add_edge(last, f"n{number}")
+        last = f"n{number}"
+    return graph.compile()
+
+
+def _least(make: Callable[[], Any], repeats: int) -> float:
+    """CPU seconds of the quickest of `repeats` runs, after one that does not count."""
+    make()
+    times = []
+    for _ in range(repeats):
+        gc.collect()
+        began = own_cpu_s()
+        make()
+        times.append(own_cpu_s() - began)
+    return min(times)

@@ -1,0 +1,1 @@
+"""The bare parts that the platform is compared with, each a server in a process of its own."""

@@ -1,0 +1,184 @@
+"""Every failure as `application/problem+json`, with the id of its request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.routing import iter_route_contexts
+
+from app.core.config import Settings
+from app.core.ids import new_id
+from main import create_app
+from tests.api.calls import API, ok, pointers, problem
+from tests.conftest import Running
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+JSON = {"Content-Type": "application/json"}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+class TestProblem:
+    async def test_has_the_members_of_rfc_9457(self, client: httpx2.AsyncClient) -> None:
+        body = problem(await client.get(f"{API}/agents/nobody"), 404, "not_found")
+        assert body | {"request_id": "…"} == {
+            "type": "urn:orrery:error:not_found",
+            "title": "Not found",
+            "status": 404,
+            "detail": "There is no agent 'nobody' here.",
+            "code": "not_found",
+            "instance": f"{API}/agents/nobody",
+            "request_id": "…",
+            "errors": [],
+        }
+
+    async def test_of_an_unknown_path(self, client: httpx2.AsyncClient) -> None:
+        problem(await client.get(f"{API}/nothing"), 404, "not_found")
+        problem(await client.get("/"), 404, "not_found")
+
+    async def test_of_a_wrong_method_names_the_right_ones(self, client: httpx2.AsyncClient) -> None:
+        response = await client.put(f"{API}/search", json={})
+        problem(response, 405, "method_not_allowed")
+        assert response.headers["Allow"] == "POST"
+
+    async def test_of_a_body_that_is_too_large(self, client: httpx2.AsyncClient) -> None:
+        body = b'{"name": "' + b"x" * 5 * 2**20
+        response = await client.post(f"{API}/agents", content=body, headers=JSON)
+        problem(response, 413, "too_large")
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+    async def test_of_a_crash_tells_nothing_of_the_inside(self, settings: Settings) -> None:
+        async def boom() -> None:
+            raise RuntimeError("secret of the inside")
+
+        app = create_app(settings)
+        app.add_api_route("/boom", boom)
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as caller:
+            response = await caller.get("/boom", headers={"X-Request-Id": "crash-0001"})
+        body = problem(response, 500, "internal_error")
+        assert "secret" not in response.text
+        assert (body["request_id"], response.headers["X-Request-Id"]) == ("crash-0001", "crash-0001")
+
+
+class TestRequestId:
+    async def test_is_made_for_each_request(self, client: httpx2.AsyncClient) -> None:
+        ids = {(await client.get(f"{API}/agents")).headers["X-Request-Id"] for _ in range(3)}
+        assert len(ids) == 3
+
+    async def test_of_the_caller_is_kept(self, client: httpx2.AsyncClient) -> None:
+        response = await client.get(f"{API}/agents/nobody", headers={"X-Request-Id": "trace-12345678"})
+        assert response.headers["X-Request-Id"] == "trace-12345678"
+        assert response.json()["request_id"] == "trace-12345678"
+
+    @pytest.mark.parametrize("given", ["short", "x" * 65, "with space", "semi;colon", '"quoted-1"'])
+    async def test_that_is_not_sane_is_replaced(self, client: httpx2.AsyncClient, given: str) -> None:
+        response = await client.get(f"{API}/agents", headers={"X-Request-Id": given})
+        assert response.headers["X-Request-Id"] != given
+
+    @pytest.mark.parametrize(
+        ("method", "path", "size", "status"),
+        [
+            ("GET", "/nothing", 0, 404),
+            ("PUT", f"{API}/search", 0, 405),
+            ("POST", f"{API}/agents", 5 * 2**20, 413),
+        ],
+    )
+    async def test_is_in_the_frameworks_answers_too(
+        self, client: httpx2.AsyncClient, method: str, path: str, size: int, status: int
+    ) -> None:
+        headers = JSON | {"X-Request-Id": "trace-12345678"}
+        response = await client.request(method, path, content=b"x" * size, headers=headers)
+        assert problem(response, status, response.json()["code"])["request_id"] == "trace-12345678"
+        assert response.headers["X-Request-Id"] == "trace-12345678"
+
+
+class TestBody:
+    @pytest.mark.parametrize("body", [b"{", b'{"name": }', b"", b"nonsense"])
+    async def test_that_is_no_json_is_422(self, client: httpx2.AsyncClient, body: bytes) -> None:
+        problem(await client.post(f"{API}/agents", content=body, headers=JSON), 422, "invalid")
+
+    @pytest.mark.parametrize("body", [b"\xff\xfe\xfa", b"[" * 100_000, b'{"name": ' + b"9" * 5000 + b"}"])
+    async def test_that_cannot_be_read_is_400(self, client: httpx2.AsyncClient, body: bytes) -> None:
+        problem(await client.post(f"{API}/agents", content=body, headers=JSON), 400, "bad_request")
+
+    @pytest.mark.parametrize("body", [b"[]", b'"text"', b"3", b"null"])
+    async def test_of_another_type_is_422(self, client: httpx2.AsyncClient, body: bytes) -> None:
+        response = await client.post(f"{API}/agents", content=body, headers=JSON)
+        assert pointers(response) == ["/body"]
+
+    async def test_without_its_media_type_is_422(self, client: httpx2.AsyncClient) -> None:
+        response = await client.post(f"{API}/agents", content=b'{"name": "Agent"}')
+        problem(response, 422, "invalid")
+
+    @pytest.mark.parametrize(
+        ("graph", "pointer"),
+        [
+            ('{"a": ["ok", "\\u0000"]}', "/body/graph/a/1"),
+            ('{"a\\u0000": 1}', "/body/graph"),
+            ('{"a/b~": "\\ud800"}', "/body/graph/a~1b~0"),
+            ('{"a": NaN}', "/body/graph/a"),
+            ('{"a": [1, -1e999]}', "/body/graph/a/1"),
+        ],
+    )
+    async def test_that_no_row_can_hold_is_422(
+        self, client: httpx2.AsyncClient, graph: str, pointer: str
+    ) -> None:
+        body = f'{{"name": "Agent", "graph": {graph}}}'
+        assert pointers(await client.post(f"{API}/agents", content=body, headers=JSON)) == [pointer]
+
+    async def test_may_be_nested_deep_but_not_without_end(self, client: httpx2.AsyncClient) -> None:
+        body = {"name": "Agent", "graph": nested(98)}
+        assert ok(await client.post(f"{API}/agents", json=body), 201)["draft"] == nested(98)
+        response = await client.post(f"{API}/agents", json={"name": "Agent", "graph": nested(102)})
+        assert "nested deeper than 100 levels" in problem(response, 422, "invalid")["detail"]
+
+    async def test_keeps_numbers_of_any_length(self, client: httpx2.AsyncClient) -> None:
+        body = {"name": "Agent", "graph": {"n": 10**400, "f": 0.1, "e": 5e-324}}
+        assert ok(await client.post(f"{API}/agents", json=body), 201)["draft"] == body["graph"]
+
+
+class TestUnknownQuery:
+    async def test_is_refused_with_the_names_that_are_valid(self, client: httpx2.AsyncClient) -> None:
+        response = await client.get(f"{API}/agents", params={"limti": "3", "limit": "3"})
+        assert pointers(response) == ["/query/limti"]
+        assert "'limit', 'cursor'" in response.json()["detail"]
+
+    async def test_is_named_wherever_there_are_several(self, client: httpx2.AsyncClient) -> None:
+        response = await client.get(f"{API}/agents", params={"b/c": "1", "a": "2"})
+        assert pointers(response) == ["/query/b~1c", "/query/a"]
+
+    async def test_is_refused_by_every_native_route(
+        self, server: Running, client: httpx2.AsyncClient
+    ) -> None:
+        for context in iter_route_contexts(create_app(server.resources.settings).routes):
+            path = context.path or ""
+            if not path.startswith(API):
+                continue
+            for method in context.methods or ():
+                url = path.replace("{", "").replace("}", "")
+                response = await client.request(method, url, params={"no_such": "1"})
+                assert pointers(response)[0] == "/query/no_such", (method, path)
+
+    async def test_is_ignored_by_health_checks(self, client: httpx2.AsyncClient) -> None:
+        ok(await client.get("/health/live", params={"probe": "1"}))
+
+    @pytest.mark.parametrize("path", ["/agents/a%00b", "/collections/%00/documents", "/runs?agent=%00"])
+    async def test_text_that_no_row_can_hold_is_refused(self, client: httpx2.AsyncClient, path: str) -> None:
+        problem(await client.get(f"{API}{path}"), 422, "invalid")
+
+
+class TestSecurityHeaders:
+    async def test_are_on_every_answer(self, client: httpx2.AsyncClient) -> None:
+        for path in (f"{API}/agents", f"{API}/agents/{new_id()}", "/nothing", "/health/live"):
+            headers = (await client.get(path)).headers
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["X-Frame-Options"] == "DENY"

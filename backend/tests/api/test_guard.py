@@ -1,0 +1,111 @@
+"""Start-up fails where a route declares no permission."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+
+from app.api.dependencies import PUBLIC, allow
+from app.api.guard import api_routes, check_permissions
+from app.core.config import Settings
+from app.core.errors import Misconfigured
+from app.core.permissions import Permission
+from main import create_app
+
+
+async def endpoint() -> None:
+    """Answers nothing."""
+
+
+class TestRealRoutes:
+    def test_all_declare_a_permission(self) -> None:
+        app = create_app(Settings(_env_file=None))
+        check_permissions(app)
+        assert len(list(api_routes(app.routes))) > 25
+
+    def test_that_are_public_are_known(self) -> None:
+        app = create_app(Settings(_env_file=None))
+        public = {
+            route.path
+            for route in api_routes(app.routes)
+            if any(dependency is PUBLIC for dependency in route.dependencies)
+        }
+        assert public == {"/health/live", "/health/ready"}
+
+    def test_may_be_without_documentation_pages(self) -> None:
+        check_permissions(create_app(Settings(docs_enabled=False, _env_file=None)))
+
+
+class TestRefused:
+    def test_a_bare_route_is_named(self) -> None:
+        app = FastAPI()
+        app.add_api_route("/open", endpoint, methods=["POST"])
+        with pytest.raises(Misconfigured, match=r"POST /open \(.*test_guard\)"):
+            check_permissions(app)
+
+    def test_every_bare_route_is_named(self) -> None:
+        app = FastAPI()
+        app.add_api_route("/one", endpoint)
+        app.add_api_route("/two", endpoint)
+        with pytest.raises(Misconfigured, match=r"/one .*/two "):
+            check_permissions(app)
+
+    def test_a_bare_route_inside_included_routers(self) -> None:
+        app, outer, inner = FastAPI(), APIRouter(prefix="/outer"), APIRouter(prefix="/inner")
+        inner.add_api_route("/open", endpoint)
+        outer.include_router(inner)
+        app.include_router(outer)
+        with pytest.raises(Misconfigured, match="/inner/open"):
+            check_permissions(app)
+
+    def test_a_bare_route_inside_a_mounted_application(self) -> None:
+        app, inner = FastAPI(), FastAPI(openapi_url=None)
+        inner.add_api_route("/open", endpoint)
+        app.mount("/inner", inner)
+        with pytest.raises(Misconfigured, match="/open"):
+            check_permissions(app)
+
+    def test_routes_that_are_none_of_fastapis(self) -> None:
+        async def answer(_: object) -> Response:
+            return Response()
+
+        async def listen(_: object) -> None: ...
+
+        for route in (Route("/plain", answer), WebSocketRoute("/socket", listen)):
+            app = FastAPI()
+            app.router.routes.append(route)
+            with pytest.raises(Misconfigured, match="which no permission guards"):
+                check_permissions(app)
+
+    def test_a_plain_route_inside_a_mounted_application(self) -> None:
+        app = FastAPI()
+        app.mount("/inner", Starlette(routes=[Route("/plain", Response())]))
+        with pytest.raises(Misconfigured, match="which no permission guards"):
+            check_permissions(app)
+
+    def test_a_websocket_of_fastapi(self) -> None:
+        app = FastAPI()
+        app.add_api_websocket_route("/socket", endpoint)
+        with pytest.raises(Misconfigured, match="which no permission guards"):
+            check_permissions(app)
+
+
+class TestAccepted:
+    def test_a_route_with_a_permission(self) -> None:
+        app = FastAPI()
+        app.add_api_route("/closed", endpoint, dependencies=[allow(Permission.SEARCH)])
+        check_permissions(app)
+
+    def test_a_route_that_says_it_is_public(self) -> None:
+        app = FastAPI()
+        app.add_api_route("/open", endpoint, dependencies=[PUBLIC])
+        check_permissions(app)
+
+    def test_a_route_whose_router_declares_it(self) -> None:
+        app, router = FastAPI(), APIRouter(dependencies=[allow(Permission.SEARCH)])
+        router.add_api_route("/closed", endpoint)
+        app.include_router(router)
+        check_permissions(app)

@@ -1,0 +1,195 @@
+"""The commands that speak HTTP, as their users run them: against a live server, and without one."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Command
+from tests.trust.serving import Platform, open_folder, orrery
+
+pytestmark = pytest.mark.timeout(300)
+HANDBOOK = Path(__file__).resolve().parents[3] / "examples" / "agents" / "handbook.yaml"
+
+
+@pytest.fixture(scope="session")
+def ingested(served: Platform, notes: Path) -> dict[str, Any]:
+    done = orrery(["ingest", notes, "--collection", "handbook", "--json"], served.data_dir)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="session")
+def agent(served: Platform, ingested: dict[str, Any]) -> str:
+    with served.client() as client:
+        graph = yaml.safe_load(HANDBOOK.read_text())
+        client.post("/agents", json={"name": "Handbook", "graph": graph}).raise_for_status()
+        client.post("/agents/handbook/publish").raise_for_status()
+    return "handbook"
+
+
+class TestIngest:
+    def test_counts_what_became_of_the_files(self, ingested: dict[str, Any]) -> None:
+        assert ingested == {"ready": 2, "unchanged": 0, "failures": []}
+
+    def test_again_finds_everything_unchanged(
+        self, command: Command, served: Platform, notes: Path, ingested: dict[str, Any]
+    ) -> None:
+        done = command(["ingest", notes, "--collection", "handbook", "--json"], served.data_dir)
+        assert json.loads(done.stdout) == {"ready": 0, "unchanged": 2, "failures": []}
+
+    def test_fails_where_a_file_failed_and_names_it(self, command: Command, served: Platform) -> None:
+        broken = served.data_dir.parent / "broken [draft].pdf"
+        broken.write_bytes(b"%PDF-1.7 and nothing more")
+        done = command(["ingest", broken, "--json"], served.data_dir)
+        assert done.returncode == 1
+        (failure,) = json.loads(done.stdout)["failures"]
+        assert failure["name"] == "broken [draft].pdf"
+
+    def test_says_which_file_is_missing(self, command: Command, served: Platform) -> None:
+        done = command(["ingest", "nowhere[/x].txt"], served.data_dir)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "Error: There is no file or folder 'nowhere[/x].txt'.\n"
+
+
+class TestSearch:
+    def test_prints_one_json_document(
+        self, command: Command, served: Platform, ingested: dict[str, Any]
+    ) -> None:
+        done = command(
+            ["search", "euro per kilometre", "--collection", "handbook", "--json"], served.data_dir
+        )
+        assert done.returncode == 0
+        assert json.loads(done.stdout)["items"][0]["external_id"] == "travel.md"
+
+    def test_shows_text_as_it_is(self, command: Command, served: Platform, ingested: dict[str, Any]) -> None:
+        done = command(
+            ["search", "lantern", "--collection", "handbook", "--top-k", "1"], served.data_dir, COLUMNS="200"
+        )
+        assert done.returncode == 0, done.stderr
+        assert "[/bold] and [red] and :smile:" in done.stdout
+
+    def test_of_an_unknown_collection_says_so_in_one_sentence(
+        self, command: Command, served: Platform
+    ) -> None:
+        done = command(["search", "x", "--collection", "nowhere"], served.data_dir)
+        assert (done.returncode, done.stderr) == (1, "Error: There is no collection 'nowhere' here.\n")
+
+    def test_in_an_unknown_mode_shows_what_the_server_said(self, command: Command, served: Platform) -> None:
+        done = command(["search", "x", "--mode", "magic"], served.data_dir)
+        assert done.returncode == 1
+        assert "/body/mode" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+class TestAsk:
+    def test_prints_answer_and_citations_as_json(
+        self, command: Command, served: Platform, agent: str
+    ) -> None:
+        question = "How much does the company pay per kilometre by car?"
+        done = command(["ask", question, "--json"], served.data_dir)
+        assert done.returncode == 0, done.stderr
+        body = json.loads(done.stdout)
+        assert "0.42" in body["answer"]
+        assert body["citations"][0]["index"] == 1
+        with served.client() as client:
+            assert client.get(f"/runs/{body['run_id']}").json()["status"] == "succeeded"
+
+    def test_shows_sources_and_times(self, command: Command, served: Platform, agent: str) -> None:
+        question = "How much does the company pay per kilometre by car?"
+        done = command(["ask", question], served.data_dir, COLUMNS="200")
+        assert "[1] Travel: “" in done.stdout
+        assert "Where the time went" in done.stdout
+
+    def test_an_unknown_agent_fails_in_one_sentence(self, command: Command, served: Platform) -> None:
+        done = command(["ask", "x", "--agent", "nobody"], served.data_dir)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "Error: There is no agent 'nobody' here.\n"
+
+
+class TestKeysCreate:
+    def test_prints_a_key_that_works(self, command: Command, served: Platform) -> None:
+        done = command(["keys", "create", "--permission", "search", "--json"], served.data_dir)
+        made = json.loads(done.stdout)
+        assert set(made) == {"id", "key"}
+        refused = command(["ask", "x"], served.data_dir, ORRERY_API_KEY=made["key"])
+        assert refused.returncode == 1
+        assert "agents:read" in refused.stderr
+
+    def test_refuses_permissions_that_do_not_exist(self, command: Command, served: Platform) -> None:
+        done = command(["keys", "create", "--permission", "everything"], served.data_dir)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "'everything'" in done.stderr
+
+    def test_keeps_it_for_its_owner_only(self, command: Command, served: Platform) -> None:
+        done = command(["keys", "create", "--save"], served.data_dir)
+        kept = served.data_dir / "credentials.json"
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert json.loads(kept.read_text()) == {"api_key": done.stdout.strip()}
+
+    def test_of_an_unknown_key_is_refused_in_one_sentence(self, command: Command, served: Platform) -> None:
+        done = command(["search", "x"], served.data_dir, ORRERY_API_KEY="x" * 40)
+        assert done.stderr == "Error: The API key is unknown, revoked or expired.\n"
+        assert done.returncode == 1
+
+
+class TestWithoutAServer:
+    @pytest.mark.parametrize(
+        "arguments", [["ask", "x"], ["search", "x"], ["ingest", "."], ["keys", "create"], ["worker"]]
+    )
+    def test_fails_in_one_sentence_that_says_what_to_do(self, command: Command, arguments: list[str]) -> None:
+        with open_folder() as folder:
+            done = command(arguments, folder / "data")
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Error: ")
+        assert "orrery serve" in line
+
+    def test_that_answers_fails_in_one_sentence(self, command: Command) -> None:
+        with open_folder() as folder:
+            done = command(["search", "x"], folder / "data", ORRERY_URL="http://127.0.0.1:9")
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert "http://127.0.0.1:9" in line
+        assert "does not answer" in line
+
+    def test_credentials_that_are_damaged_are_named(self, command: Command) -> None:
+        with open_folder() as folder:
+            (folder / "data").mkdir()
+            (folder / "data" / "credentials.json").write_text("{")
+            done = command(["search", "x"], folder / "data", ORRERY_URL="http://127.0.0.1:9")
+        assert done.returncode == 1
+        assert "credentials.json" in done.stderr
+        assert "orrery keys create --save" in done.stderr
+
+
+class TestServe:
+    def test_on_a_folder_in_use_says_who_uses_it(self, served: Platform) -> None:
+        done = orrery(["serve", "--port", "0"], served.data_dir)
+        assert done.returncode == 1
+        assert served.process
+        assert f"process {served.process.pid}" in done.stderr
+        assert served.running
+
+    def test_on_a_port_in_use_says_so(self, served: Platform) -> None:
+        port = served.url.rsplit(":", 1)[1]
+        with open_folder() as folder:
+            done = orrery(["serve", "--port", port], folder / "data")
+            left = list(folder.iterdir())
+        assert done.returncode == 1
+        assert f"127.0.0.1:{port}" in done.stderr
+        assert left == []
+
+    def test_hides_what_it_announced_from_others(self, served: Platform) -> None:
+        announced = served.data_dir / "run" / "services.json"
+        assert stat.S_IMODE(announced.stat().st_mode) == 0o600
+
+    def test_version_needs_nothing(self) -> None:
+        with open_folder() as folder:
+            done = orrery(["--version"], folder / "data")
+            assert (done.returncode, list(folder.iterdir())) == (0, [])

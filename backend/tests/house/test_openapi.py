@@ -1,0 +1,103 @@
+"""The committed description of the API is that of the code, and reads well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import export_openapi
+
+METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(export_openapi.document())
+    return described
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Path and description of every operation."""
+    return [
+        (path, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in METHODS
+    ]
+
+
+def references(part: Any) -> set[str]:
+    """Every `$ref` inside, also below names of properties."""
+    if isinstance(part, dict):
+        own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
+        return own.union(*map(references, part.values()))
+    return set().union(*map(references, part)) if isinstance(part, list) else set()
+
+
+class TestCommittedFile:
+    def test_is_what_the_code_says(self) -> None:
+        assert export_openapi.difference() == []
+
+    def test_is_made_the_same_every_time(self) -> None:
+        assert export_openapi.document() == export_openapi.document()
+
+    def test_does_not_depend_on_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = export_openapi.document()
+        monkeypatch.setenv("ORRERY_DOCS_ENABLED", "false")
+        monkeypatch.setenv("ORRERY_MAX_UPLOAD_FILES", "3")
+        assert export_openapi.document() == before
+
+
+class TestCheck:
+    def test_of_an_old_file_shows_what_changed(self, tmp_path: Path) -> None:
+        old = tmp_path / "openapi.json"
+        old.write_text(export_openapi.document().replace("agents_create", "agents_make"))
+        shown = "\n".join(export_openapi.difference(old))
+        assert "agents_make" in shown
+        assert "agents_create" in shown
+
+    def test_of_a_missing_file_shows_something(self, tmp_path: Path) -> None:
+        assert export_openapi.difference(tmp_path / "openapi.json")
+
+    def test_of_the_committed_file_succeeds(self) -> None:
+        assert export_openapi.main(["--check"]) == 0
+
+
+class TestOperations:
+    def test_have_ids_of_their_own(self, document: dict[str, Any]) -> None:
+        ids = [operation["operationId"] for _, operation in operations(document)]
+        assert len(set(ids)) == len(ids)
+        assert all(name.isidentifier() and "__" not in name for name in ids)
+
+    def test_have_a_known_tag(self, document: dict[str, Any]) -> None:
+        tags = [tag["name"] for tag in document["tags"]]
+        assert {tag for _, operation in operations(document) for tag in operation["tags"]} == set(tags)
+
+    def test_describe_their_errors_as_problems(self, document: dict[str, Any]) -> None:
+        for path, operation in operations(document):
+            if path.startswith("/api/v1/"):
+                content = operation["responses"]["default"]["content"]
+                assert content == {
+                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+                }, path
+            assert "422" not in operation["responses"], path
+
+    def test_ask_for_a_credential(self, document: dict[str, Any]) -> None:
+        for path, operation in operations(document):
+            assert bool(operation.get("security")) == path.startswith("/api/v1/"), path
+
+
+class TestComponents:
+    def test_are_all_there(self, document: dict[str, Any]) -> None:
+        schemas = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+        assert references(document["paths"]) | references(document["components"]) <= schemas
+
+    def test_show_the_agent_document(self, document: dict[str, Any]) -> None:
+        graph = document["components"]["schemas"]["AgentGraph"]
+        kinds = graph["properties"]["nodes"]["items"]["discriminator"]["mapping"]
+        assert {"start", "end", "llm", "retrieve", "template"} <= set(kinds)
+        create = document["components"]["schemas"]["AgentCreate"]["properties"]["graph"]
+        assert "#/components/schemas/AgentGraph" in references(create)

@@ -1,0 +1,188 @@
+"""Who is calling: keys, what narrows them, what ends them, and the first start."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import func, select, text
+
+from app.core.config import Settings
+from app.core.errors import Invalid, Misconfigured, NotFound, Unauthenticated
+from app.core.paging import PageRequest
+from app.core.permissions import ALL, Permission, granted
+from app.db.connection import open_engine
+from app.db.postgres.models.identity import ApiKey, Organization, Role
+from app.embedded import Services
+from app.services.auth_service import AuthContext, AuthService
+from tests.factories import Factory, Member
+from tests.workers.world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.fixture
+def auth(world: World) -> AuthService:
+    return world.resources.auth
+
+
+@pytest.fixture
+def make(world: World) -> Factory:
+    return Factory(world.resources)
+
+
+class TestAuthenticate:
+    async def test_answers_who_and_what(self, auth: AuthService, make: Factory) -> None:
+        member = await make.member(role=Role.MEMBER)
+        context = await auth.authenticate(member.key)
+        assert (context.principal, context.tenant) == (member.user_id, member.tenant)
+        assert context.permissions == granted("member", None)
+
+    @pytest.mark.parametrize("token", [None, "", "short", "x" * 64, "orr_" + "0" * 32 + "_" + "a" * 43])
+    async def test_refuses_what_it_does_not_know(self, auth: AuthService, token: str | None) -> None:
+        with pytest.raises(Unauthenticated):
+            await auth.authenticate(token)
+
+    async def test_is_exact(self, auth: AuthService, make: Factory) -> None:
+        member = await make.member()
+        for token in (member.key + "x", member.key[:-1], member.key.upper(), f" {member.key}"):
+            with pytest.raises(Unauthenticated):
+                await auth.authenticate(token)
+
+    @pytest.mark.parametrize(
+        "ending",
+        [
+            "UPDATE api_keys SET revoked_at = now() WHERE user_id = :user",
+            "UPDATE api_keys SET expires_at = now() - interval '1 second' WHERE user_id = :user",
+            "UPDATE users SET suspended_at = now() WHERE id = :user",
+        ],
+    )
+    async def test_refuses_from_the_moment_it_ends(
+        self, auth: AuthService, make: Factory, services: Services, ending: str
+    ) -> None:
+        member = await make.member()
+        await auth.authenticate(member.key)
+        async with open_engine(services.migration_url) as engine, engine.begin() as connection:
+            await connection.execute(text(ending), {"user": member.user_id})
+        with pytest.raises(Unauthenticated):
+            await auth.authenticate(member.key)
+
+    async def test_answers_every_failure_in_the_same_words(
+        self, auth: AuthService, make: Factory, world: World
+    ) -> None:
+        member = await make.member()
+        async with world.resources.database.unit_of_work(member.tenant) as session:
+            await session.execute(text("UPDATE api_keys SET revoked_at = now()"))
+        said = set()
+        for token in (member.key, "orr_" + "0" * 32 + "_" + "a" * 43):
+            with pytest.raises(Unauthenticated) as raised:
+                await auth.authenticate(token)
+            said.add(raised.value.detail)
+        assert len(said) == 1
+
+    async def test_notes_when_a_key_was_used(self, auth: AuthService, make: Factory, world: World) -> None:
+        member = await make.member()
+        await auth.authenticate(member.key)
+        async with world.resources.database.unit_of_work(member.tenant) as session:
+            used = (await session.execute(select(ApiKey.last_used_at))).scalar_one()
+        assert used
+        assert abs(datetime.now(UTC) - used) < timedelta(minutes=1)
+
+    async def test_of_a_bound_key_reaches_no_other_project(self, auth: AuthService, make: Factory) -> None:
+        member = await make.member()
+        second = await make.project(member)
+        with pytest.raises(NotFound):
+            await auth.authenticate(member.key, project=str(second.project_id))
+
+    async def test_of_an_unbound_key_reaches_projects_of_its_organization_only(
+        self, auth: AuthService, make: Factory
+    ) -> None:
+        member, stranger = await make.member(), await make.member()
+        unbound = await make.key(member, unbound=True)
+        context = await auth.authenticate(unbound.key, project="default")
+        assert context.tenant.org_id == member.tenant.org_id
+        with pytest.raises(NotFound):
+            await auth.authenticate(unbound.key, project=str(stranger.tenant.project_id))
+
+
+class TestKeys:
+    async def caller(self, auth: AuthService, member: Member) -> AuthContext:
+        return await auth.authenticate(member.key)
+
+    async def test_work_as_soon_as_they_are_made(self, auth: AuthService, make: Factory) -> None:
+        caller = await self.caller(auth, await make.member())
+        _, key = await auth.create_key(caller, name="ci", permissions=["search"])
+        assert (await auth.authenticate(key)).permissions == {Permission.SEARCH}
+
+    async def test_never_exceed_their_maker(self, auth: AuthService, make: Factory) -> None:
+        caller = await self.caller(auth, await make.member(permissions=["search", "keys:write"]))
+        with pytest.raises(Invalid, match="agents:write"):
+            await auth.create_key(caller, name="more", permissions=["agents:write"])
+        _, key = await auth.create_key(caller, name="same")
+        assert (await auth.authenticate(key)).permissions == caller.permissions
+
+    async def test_shrink_with_the_role_of_their_owner(
+        self, auth: AuthService, make: Factory, world: World
+    ) -> None:
+        member = await make.member()
+        _, key = await auth.create_key(await self.caller(auth, member), name="ci")
+        async with world.resources.database.unit_of_work(member.tenant) as session:
+            await session.execute(text("UPDATE memberships SET role = 'viewer'"))
+        assert (await auth.authenticate(key)).permissions == granted("viewer", None)
+
+    async def test_are_stored_without_their_secret(
+        self, auth: AuthService, make: Factory, world: World
+    ) -> None:
+        member = await make.member()
+        _, key = await auth.create_key(await self.caller(auth, member), name="ci")
+        async with world.resources.database.unit_of_work(member.tenant) as session:
+            rows = str(list(await session.execute(text("SELECT api_keys::text FROM api_keys"))))
+        assert key.split("_")[2] not in rows
+
+    async def test_that_are_revoked_end_at_once(self, auth: AuthService, make: Factory) -> None:
+        caller = await self.caller(auth, await make.member())
+        row, key = await auth.create_key(caller, name="ci")
+        await auth.revoke_key(caller, row.id)
+        with pytest.raises(Unauthenticated):
+            await auth.authenticate(key)
+        with pytest.raises(NotFound):
+            await auth.revoke_key(caller, row.id)
+
+    async def test_of_strangers_cannot_be_seen_or_revoked(self, auth: AuthService, make: Factory) -> None:
+        first = await self.caller(auth, await make.member())
+        second = await self.caller(auth, await make.member())
+        row, key = await auth.create_key(first, name="mine")
+        with pytest.raises(NotFound):
+            await auth.revoke_key(second, row.id)
+        assert row.id not in {one.id for one in (await auth.keys(second, PageRequest())).items}
+        assert (await auth.authenticate(key)).tenant == first.tenant
+
+
+class TestBootstrap:
+    async def test_may_be_repeated_and_raced(self, auth: AuthService, world: World, tmp_path: Path) -> None:
+        settings = Settings(data_dir=tmp_path, _env_file=None)
+        before = await organizations(world)
+        made = await asyncio.gather(*(auth.bootstrap(settings) for _ in range(4)))
+        assert len({one.tenant for one in made}) == 1
+        assert await organizations(world) == max(1, before)
+        assert sum(one.api_key is not None for one in made) == (before == 0)
+
+    async def test_makes_a_given_key_valid_later_too(self, auth: AuthService, tmp_path: Path) -> None:
+        key = f"given-{tmp_path.name}-of-more-than-32-characters"
+        settings = Settings(data_dir=tmp_path, bootstrap_api_key=SecretStr(key), _env_file=None)
+        made = await auth.bootstrap(settings)
+        await auth.bootstrap(settings)
+        context = await auth.authenticate(key)
+        assert (context.tenant, context.permissions) == (made.tenant, ALL)
+
+    async def test_refuses_a_short_key_without_quoting_it(self, auth: AuthService, tmp_path: Path) -> None:
+        settings = Settings(data_dir=tmp_path, bootstrap_api_key=SecretStr("guessme"), _env_file=None)
+        with pytest.raises(Misconfigured) as raised:
+            await auth.bootstrap(settings)
+        assert "guessme" not in raised.value.detail
+
+
+async def organizations(world: World) -> int:
+    async with world.resources.database.system_work() as session:
+        return int((await session.execute(select(func.count()).select_from(Organization))).scalar_one())

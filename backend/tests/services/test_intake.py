@@ -1,0 +1,162 @@
+"""Intake: after the answer no document can be lost, before it nothing is left behind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import event as sqlalchemy_event
+
+from app.core.errors import NotFound, StorageFull
+from app.db.postgres.models.jobs import WorkState
+from app.db.postgres.models.rag import DocumentStatus
+from app.services.intake_service import Incoming, IntakeService, Verdict
+from app.services.job_service import JobService
+from tests.workers.world import World, prose
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def bytes_of(*parts: bytes, fault: Exception | None = None) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+    if fault:
+        raise fault
+
+
+def text_file(name: str, content: bytes = b"A lantern.", **given: object) -> Incoming:
+    return replace(Incoming(name, bytes_of(content)), **given)  # type: ignore[arg-type]
+
+
+class TestAccepted:
+    async def test_have_rows_bytes_and_work_when_the_answer_comes(self, world: World) -> None:
+        accepted = await world.put(a="A lantern.", b="A falcon.")
+        assert [one.status for one in accepted.items] == [Verdict.ACCEPTED] * 2
+        assert len(world.blobs()) == 2
+        states = [(await world.document(name)).status for name in ("a", "b")]
+        assert states == [DocumentStatus.ACCEPTED] * 2
+        for one in accepted.items:
+            assert one.document_id
+            assert [item.state for item in await world.items(one.document_id)] == [WorkState.QUEUED]
+
+    async def test_are_counted_by_their_job(self, world: World) -> None:
+        await world.put(a="A lantern.")
+        await world.work_off()
+        accepted = await world.put(a="A lantern.", b="A falcon.")
+        job = await JobService(world.resources.database, world.tenant).get(accepted.job_id)
+        assert (job.counts.total, job.job.skipped, job.status) == (1, 1, WorkState.QUEUED)
+
+    async def test_keep_the_bytes_that_came(self, world: World) -> None:
+        content = bytes(range(256)) * 1000
+        await world.take(text_file("a.bin", content))
+        assert [path.read_bytes() for path in world.blobs()] == [content]
+
+    async def test_wake_a_worker_after_the_commit(self, world: World) -> None:
+        seen: list[int] = []
+
+        async def wake(queue: str) -> None:
+            seen.append(await world.count("work_items", "state = 'queued'"))
+
+        waking = replace(world.resources.database, wake=wake)
+        intake = IntakeService(waking, world.tenant, world.resources.blobs, 1000)
+        await intake.accept(world.collection, each(text_file("a")))
+        assert seen == [1]
+
+
+async def each(*incoming: Incoming) -> AsyncIterator[Incoming]:
+    for one in incoming:
+        yield one
+
+
+class TestRejected:
+    async def test_are_named_and_leave_nothing(self, world: World) -> None:
+        accepted = await world.take(
+            text_file("empty", b""),
+            text_file("large", b"x" * (10 * 2**20 + 1)),
+            text_file("fine"),
+            text_file("fine", b"Another."),
+        )
+        codes = [one.error["code"] if one.error else None for one in accepted.items]
+        assert codes == ["empty", "too_large", None, "duplicate"]
+        assert [one.document_id is None for one in accepted.items] == [True, True, False, True]
+        assert len(world.blobs()) == await world.count("files") == 1
+
+    async def test_exactly_at_the_limit_is_taken(self, world: World) -> None:
+        accepted = await world.take(text_file("large", b"x" * 10 * 2**20))
+        assert [one.status for one in accepted.items] == [Verdict.ACCEPTED]
+
+    async def test_without_a_collection_stores_nothing(self, world: World) -> None:
+        with pytest.raises(NotFound):
+            await world.take(text_file("a"), collection="nowhere")
+        assert world.blobs() == []
+
+
+class TestBrokenOff:
+    async def test_by_the_sender_leaves_nothing(self, world: World) -> None:
+        cut = Incoming("cut", bytes_of(b"x" * 1000, fault=RuntimeError("gone")))
+        with pytest.raises(RuntimeError, match="gone"):
+            await world.take(text_file("first"), cut)
+        assert world.blobs() == []
+        assert await world.count("documents") == await world.count("work_items") == 0
+
+    async def test_by_a_full_disk_leaves_nothing_half_done(self, world: World) -> None:
+        full = Incoming("full", bytes_of(b"x", fault=OSError(28, "No space left on device")))
+        with pytest.raises(StorageFull):
+            await world.take(text_file("first"), full)
+        assert world.blobs() == []
+        assert await world.count("documents") == 0
+
+    async def test_by_the_database_leaves_no_rows(self, world: World) -> None:
+        engine = world.resources.database.engine.sync_engine
+
+        def fail(connection: object, cursor: object, statement: str, *rest: object) -> None:
+            if "INSERT INTO work_items" in statement:
+                raise ConnectionResetError("the database restarts")
+
+        sqlalchemy_event.listen(engine, "before_cursor_execute", fail)
+        try:
+            with pytest.raises(ConnectionResetError):
+                await world.put(a="A lantern.")
+        finally:
+            sqlalchemy_event.remove(engine, "before_cursor_execute", fail)
+        assert await world.count("documents") == await world.count("jobs") == 0
+
+    async def test_by_a_client_who_leaves_keeps_nothing(self, world: World) -> None:
+        started = asyncio.Event()
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 2**10
+                started.set()
+                await asyncio.sleep(0.01)
+
+        taking = asyncio.create_task(world.take(text_file("first"), Incoming("endless", endless())))
+        await started.wait()
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        assert world.blobs() == []
+        assert await world.count("documents") == 0
+
+
+class TestAtTheSameMoment:
+    async def test_one_document_is_added_once(self, world: World) -> None:
+        await asyncio.gather(*(world.put(a=prose(n)) for n in range(5)))
+        await world.work_off()
+        assert await world.count("documents") == 1
+        assert await world.count("files") == len(world.blobs()) == 1
+        assert (await world.document("a")).status is DocumentStatus.READY
+
+    async def test_equal_uploads_leave_one_document(self, world: World) -> None:
+        accepted = await asyncio.gather(*(world.put(a="A lantern.") for _ in range(5)))
+        verdicts = sorted(one.items[0].status for one in accepted)
+        assert verdicts == [Verdict.ACCEPTED] + [Verdict.UNCHANGED] * 4
+        assert len(world.blobs()) == 1
+
+
+class TestNames:
+    @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\\b", "..", "ä/ö", "x" * 500])
+    async def test_never_become_paths(self, world: World, name: str) -> None:
+        await world.take(text_file(name))
+        (blob,) = world.blobs()
+        assert blob.is_relative_to(world.blob_folder / str(world.tenant.org_id))
+        assert blob.name.replace("-", "").isalnum()

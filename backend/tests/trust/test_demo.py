@@ -1,0 +1,77 @@
+"""`orrery demo`: from an empty folder to cited answers, or one sentence that says why not."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from tests.trust.conftest import FirstDemo
+from tests.trust.serving import Platform, open_folder, orrery
+
+pytestmark = pytest.mark.timeout(300)
+Demo = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def again(served: Platform) -> Demo:
+    """The demo once more, while the platform is served."""
+    if not served.running:
+        served.start()
+    return orrery(["demo", "--json"], served.data_dir, COLUMNS="200")
+
+
+class TestFirstDemo:
+    def test_ends_well(self, first_demo: FirstDemo) -> None:
+        assert first_demo.done.returncode == 0, first_demo.done.stdout + first_demo.done.stderr
+
+    def test_shows_citations(self, first_demo: FirstDemo) -> None:
+        assert re.search(r"\[1\] .+: “.+”", first_demo.done.stdout)
+
+    def test_leaves_no_process(self, first_demo: FirstDemo) -> None:
+        assert first_demo.left == []
+
+
+class TestNextDemo:
+    def test_joins_the_running_server(self, again: Demo, platform: Platform) -> None:
+        assert again.returncode == 0, again.stderr
+        assert "joining the running server" in again.stderr
+        assert platform.running
+
+    def test_ingests_and_publishes_nothing_again(self, again: Demo) -> None:
+        assert "0 documents ingested, 12 were there already" in again.stderr
+        assert json.loads(again.stdout)["version"] == 1
+
+    def test_prints_one_json_document(self, again: Demo) -> None:
+        answers = json.loads(again.stdout)["answers"]
+        assert len(answers) == 3
+        assert [bool(answer["citations"]) for answer in answers] == [True, True, False]
+
+
+class TestBrokenService:
+    def test_postgres_that_is_a_file_is_said_in_one_sentence(self) -> None:
+        with open_folder() as folder:
+            (folder / "data").mkdir()
+            (folder / "data" / "postgres").write_text("not a database")
+            failed(orrery(["demo"], folder / "data"), naming="Not a directory")
+
+    def test_damaged_database_is_said_in_one_sentence(self) -> None:
+        with open_folder() as folder:
+            (folder / "data" / "postgres").mkdir(parents=True)
+            (folder / "data" / "postgres" / "PG_VERSION").write_text("7\n")
+            failed(orrery(["demo"], folder / "data"), naming="postgres")
+
+    def test_data_folder_that_is_a_file_is_said_in_one_sentence(self) -> None:
+        with open_folder() as folder:
+            (folder / "data").write_text("")
+            failed(orrery(["demo"], folder / "data"), naming="data")
+
+
+def failed(demo: Demo, *, naming: str) -> None:
+    assert demo.returncode == 1, demo.stdout + demo.stderr
+    assert "Traceback" not in demo.stdout + demo.stderr
+    (line,) = [line for line in demo.stderr.splitlines() if line.strip()]
+    assert line.startswith("Error: ")
+    assert naming in line

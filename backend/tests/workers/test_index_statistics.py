@@ -1,0 +1,140 @@
+"""What keyword search knows of an index: exact after every history, re-encoded when its texts change."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select, text
+
+from app.core.constants import INGEST_QUEUE
+from app.db.postgres.models.jobs import WorkKind
+from app.db.postgres.models.rag import DocumentStatus, IndexVersion
+from app.rag.indexing import indexed
+from tests.workers.world import Statistics, World, before_each_write, prose
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+S = DocumentStatus
+
+
+def dies_at(number: int) -> Callable[[DocumentStatus], Awaitable[None]]:
+    """A hook that ends the worker at the write with this number, from 1."""
+    writes = 0
+
+    async def die(stage: DocumentStatus) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == number:
+            raise asyncio.CancelledError
+
+    return die
+
+
+async def index_of(world: World) -> IndexVersion:
+    async with world.work() as session:
+        rows = select(IndexVersion).where(IndexVersion.collection_id == UUID(world.collection))
+        return (await session.execute(rows)).scalar_one()
+
+
+async def wrongly_encoded(world: World, average: float | None, *, title: str = "%") -> list[str]:
+    """Texts whose stored weights are not those of `average`."""
+    assert average
+    query = """
+        SELECT d.title, c.text, d.language, e.sparse::text FROM vector_entries e
+        JOIN chunks c ON c.id = e.chunk_id JOIN documents d ON d.id = c.document_id
+        WHERE d.title LIKE :title
+    """
+    wrong = []
+    async with world.work() as session:
+        for name, body, language, stored in await session.execute(text(query), {"title": title}):
+            weights = [float(pair.split(":")[1]) for pair in stored.strip("{}").split("}")[0].split(",")]
+            if weights != pytest.approx(list(indexed(name, body, language).sparse(average).values), rel=1e-4):
+                wrong.append(body)
+    return wrong
+
+
+class TestStatistics:
+    async def test_after_any_history_are_those_of_a_fresh_index(self, world: World) -> None:
+        await world.put(**{f"d{n}": prose(n, sentences=20) for n in range(6)})
+        await world.work_off()
+        await world.put(d1=prose(11, sentences=40), d2=prose(12, sentences=5), d7=prose(7))
+        await world.work_off()
+        for name in ("d0", "d7"):
+            await world.delete((await world.document(name)).id)
+        await world.work_off()
+        fresh = await world.new_collection("Fresh")
+        texts = {"d1": prose(11, sentences=40), "d2": prose(12, sentences=5)}
+        await world.put(fresh, **texts, **{f"d{n}": prose(n, sentences=20) for n in (3, 4, 5)})
+        await world.work_off()
+        assert await world.statistics() == await world.statistics(fresh)
+
+    async def test_of_an_emptied_index_are_empty(self, world: World) -> None:
+        await world.put(a=prose(1))
+        await world.work_off()
+        await world.delete((await world.document("a")).id)
+        await world.work_off()
+        assert await world.statistics() == Statistics(0, 0, {})
+
+    async def test_count_no_document_that_is_not_searched_yet(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before_each_write(monkeypatch, dies_at(6))
+        await world.put(a=prose(1))
+        await world.drain().run(INGEST_QUEUE)
+        assert await world.count("vector_entries") == 4
+        assert await world.statistics() == Statistics(0, 0, {})
+
+
+class TestDrift:
+    async def test_of_the_average_length_re_encodes_the_index(self, world: World) -> None:
+        await world.put(short="A lantern.")
+        await world.work_off()
+        assert await wrongly_encoded(world, (await index_of(world)).average_length) == []
+        await world.put(**{f"long{n}": prose(n) for n in range(3)})
+        await world.work_off()
+        index = await index_of(world)
+        assert index.average_length == pytest.approx(index.term_total / index.chunk_count)
+        assert await wrongly_encoded(world, index.average_length) == []
+
+    async def test_within_bounds_changes_nothing(self, world: World) -> None:
+        await world.put(a=prose(1))
+        await world.work_off()
+        before = (await index_of(world)).average_length
+        await world.put(b=prose(2))
+        await world.work_off()
+        assert (await index_of(world)).average_length == before
+
+    async def test_reaches_what_is_ingested_meanwhile(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The average changes while a document is on its way, encoded with the old one."""
+        await world.put(a=prose(1))
+        await world.work_off()
+        average = ((await index_of(world)).average_length or 0) * 1.1
+
+        async def drift(stage: DocumentStatus) -> None:
+            if stage is S.INDEXING:
+                await set_average(world, average)
+
+        before_each_write(monkeypatch, drift)
+        await world.put(b=prose(2))
+        await world.work_off()
+        assert (await index_of(world)).average_length == average
+        assert await wrongly_encoded(world, average, title="b") == []
+
+    async def test_is_mended_however_often_the_worker_comes(self, world: World) -> None:
+        await world.put(a=prose(1), b=prose(2))
+        await world.work_off()
+        for _ in range(2):
+            await set_average(world, 5.0)
+            await world.queue(WorkKind.REWEIGH, (await index_of(world)).id)
+            await world.work_off()
+            assert await wrongly_encoded(world, (await index_of(world)).average_length) == []
+
+
+async def set_average(world: World, average: float) -> None:
+    async with world.work() as session:
+        await session.execute(
+            text("UPDATE index_versions SET average_length = :average WHERE collection_id = :id"),
+            {"average": average, "id": UUID(world.collection)},
+        )
