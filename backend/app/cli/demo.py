@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -106,7 +107,9 @@ def _server(settings: Settings, console: Console) -> Iterator[None]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     log = settings.data_dir / "demo-server.log"
     command = [sys.executable, "-m", "app.cli", "serve", "--port", "0"]
-    with log.open("wb") as output:
+    # Only for its owner: the server prints a fresh API key.
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             _wait_ready(settings, process, log)
@@ -141,6 +144,7 @@ def _last_lines(log: Path) -> str:
 def _next_steps(console: Console) -> None:
     console.print(
         "Run it yourself: [bold]make serve[/], then in a second terminal\n"
+        "  . backend/.venv/bin/activate\n"
         '  orrery ask "What is the per diem for a full day in Oslo?"\n'
         "  orrery ingest PATH… --collection documents\n"
         "The API is documented at http://127.0.0.1:8000/docs; the agent is examples/agents/handbook.yaml."

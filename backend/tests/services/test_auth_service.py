@@ -10,8 +10,10 @@ from sqlalchemy import func, select, text
 
 from app.core.config import Settings
 from app.core.errors import Invalid, Misconfigured, NotFound, Unauthenticated
+from app.core.ids import new_id
 from app.core.paging import PageRequest
 from app.core.permissions import ALL, Permission, granted
+from app.core.security import api_key_hint
 from app.db.connection import open_engine
 from app.db.postgres.models.identity import ApiKey, Organization, Role
 from app.embedded import Services
@@ -175,6 +177,20 @@ class TestBootstrap:
         await auth.bootstrap(settings)
         context = await auth.authenticate(key)
         assert (context.tenant, context.permissions) == (made.tenant, ALL)
+
+    async def test_leaves_a_revoked_key_revoked(
+        self, auth: AuthService, world: World, tmp_path: Path
+    ) -> None:
+        key = SecretStr("orr_bootstrap_" + new_id().hex)
+        settings = Settings(data_dir=tmp_path, bootstrap_api_key=key, _env_file=None)
+        await auth.bootstrap(settings)
+        context = await auth.authenticate(key.get_secret_value())
+        page = await auth.keys(context, PageRequest(limit=200))
+        (row,) = [one for one in page.items if one.hint == api_key_hint(key.get_secret_value())]
+        await auth.revoke_key(context, row.id)
+        await auth.bootstrap(settings)
+        with pytest.raises(Unauthenticated):
+            await auth.authenticate(key.get_secret_value())
 
     async def test_refuses_a_short_key_without_quoting_it(self, auth: AuthService, tmp_path: Path) -> None:
         settings = Settings(data_dir=tmp_path, bootstrap_api_key=SecretStr("guessme"), _env_file=None)

@@ -1,0 +1,45 @@
+"""Logs hold what happened, never what was in hand."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from app.core.config import Settings
+from app.core.logging import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def _fail(password: str) -> None:
+    raise ValueError(f"wrong length: {len(password)}")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    configure_logging(Settings(log_format=form, _env_file=None))
+    secret = "-".join(("hunter2", "canary"))  # so that no line of source holds it
+    try:
+        _fail(secret)
+    except ValueError:
+        logging.getLogger("x").exception("it broke")
+    logged = capsys.readouterr().err
+    assert "wrong length" in logged
+    assert secret not in logged
+
+
+def test_json_lines_carry_the_bound_request_id(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_format="json", _env_file=None))
+    with structlog.contextvars.bound_contextvars(request_id="r-1"):
+        structlog.get_logger("x").info("seen", n=1)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["request_id"], line["n"]) == ("seen", "r-1", 1)
