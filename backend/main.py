@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -19,6 +19,7 @@ from app.api.routers import agents, auth, collections, documents, health, jobs, 
 from app.core.config import Settings, get_settings
 from app.core.constants import API_PREFIX
 from app.core.logging import configure_logging
+from app.core.tasks import end
 from app.db.session import Database
 from app.embedded import read_services_file
 from app.resources import Resources, demanded, open_resources, process_name
@@ -97,9 +98,7 @@ async def serving(settings: Settings) -> AsyncIterator[Resources]:
         try:
             yield resources
         finally:
-            sweeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweeper
+            await end(sweeper)
 
 
 async def _wake_forever(database: Database, interval_s: float) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from signal import SIGKILL, SIGQUIT, SIGTERM
 
 import structlog
@@ -16,6 +16,7 @@ from app.core.config import Settings
 from app.core.constants import INGEST_QUEUE
 from app.core.processes import die_with
 from app.core.security import master_key
+from app.core.tasks import end
 from app.embedded import Services
 from app.embedded.process import exited, stop
 
@@ -61,9 +62,7 @@ async def supervised_worker(settings: Settings, services: Services, *, worker_id
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
 
 
 async def _keep_alive(settings: Settings, services: Services, worker_id: str) -> None:

@@ -203,7 +203,10 @@ class AgentService:
 
     async def wait(self, run_id: UUID, *, timeout_s: float) -> AgentRun:
         """The run when it has ended, or as it is after `timeout_s`."""
-        await self.streams.ended(self.tenant, run_id, timeout_s=timeout_s)
+        if run_id in self.executor.tasks:
+            await self.executor.finished(run_id, timeout_s=timeout_s)
+        else:
+            await self.streams.ended(self.tenant, run_id, timeout_s=timeout_s)
         return await self.run(run_id)
 
     async def events(self, run_id: UUID, *, after: int) -> AsyncIterator[LoggedEvent]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from app.core.errors import AppError, StorageFull, Unavailable
 from app.core.paging import Page, PageRequest
@@ -189,7 +190,7 @@ class Drain:
         """
         known = error if isinstance(error, AppError) else None
         retriable = known is None or known.retriable
-        elsewhere = isinstance(error, Unavailable | StorageFull) and claim.age_s < self.patience_s
+        elsewhere = _is_elsewhere(error) and claim.age_s < self.patience_s
         worn_out = claim.attempts >= self.max_attempts and not elsewhere
         final = (not retriable or worn_out) and claim.kind not in self.endless
         reason: Json = {
@@ -214,3 +215,10 @@ class Drain:
             logger.info("item_lost", item=str(claim.id))
         except Exception as unsettled:  # its lease runs out, and then it is taken up again
             logger.warning("item_unsettled", item=str(claim.id), error=repr(unsettled))
+
+
+def _is_elsewhere(error: Exception) -> bool:
+    """Whether something that we depend on is away, rather than the item being at fault."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, Unavailable | StorageFull | ConnectionError | TimeoutError)

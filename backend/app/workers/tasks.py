@@ -7,6 +7,7 @@ import os
 from contextlib import AsyncExitStack
 from typing import Any
 
+import uvloop
 from celery import signals
 
 from app.core.config import get_settings
@@ -22,7 +23,7 @@ class WorkerProcess:
     """One event loop and what is open in it; closed when the process ends."""
 
     def __init__(self) -> None:
-        self.runner = asyncio.Runner()
+        self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.stack = AsyncExitStack()
         try:
             self.drain = self.runner.run(self._open())

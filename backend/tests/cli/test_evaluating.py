@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -48,9 +48,10 @@ def folder(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def working_on(server: Running) -> AsyncIterator[None]:
     """Somebody works off what is ingested."""
+    done = asyncio.Event()
 
     async def work() -> None:
-        while True:
+        while not done.is_set():
             await server.drain().run(INGEST_QUEUE)
             await asyncio.sleep(0.05)
 
@@ -58,9 +59,8 @@ async def working_on(server: Running) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        done.set()
+        await task
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -93,7 +94,12 @@ def compile_ingestion(document: Mapping[str, Any]) -> IngestionPlan:
 
 
 def _build(spec: ComponentSpec) -> Any:
-    return TypeAdapter(components()[spec.type]).validate_python(spec.config)
+    return _adapter(spec.type).validate_python(spec.config)
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(components()[name])
 
 
 def _component_issues(spec: ComponentSpec, pointer: str) -> Iterator[Issue]:

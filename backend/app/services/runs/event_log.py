@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import time
 from typing import Any
@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import text
 
+from app.core.tasks import end
 from app.db.base import Json
 from app.db.session import Database
 from app.services.runs.leases import Lease
@@ -149,9 +150,7 @@ class EventLog:
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await end(task)
             await self.flush()
 
     async def _write_forever(self) -> None:

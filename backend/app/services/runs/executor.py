@@ -116,6 +116,14 @@ class Executor:
         task.add_done_callback(lambda _: self.tasks.pop(execution.run_id, None))
         return task
 
+    async def finished(self, run_id: UUID, *, timeout_s: float) -> bool:
+        """Waits for a run that executes here; False where it does not, or not within `timeout_s`."""
+        task = self.tasks.get(run_id)
+        if task is None:
+            return False
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        return bool(done)
+
     def cancel(self, run_id: UUID) -> bool:
         """Cancels a run of this process; False where it is not here."""
         task = self.tasks.get(run_id)

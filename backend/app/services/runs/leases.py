@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import ColumnElement, Float, Table, and_, func, or_, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.tasks import end
 from app.db.postgres.models import AgentRun, WorkItem
 from app.db.postgres.models.jobs import WorkState
 from app.db.postgres.repositories.work import Claim
@@ -55,9 +56,7 @@ class Leases:
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     @asynccontextmanager
     async def holding(self, lease: Lease, lost: Callable[[], object]) -> AsyncIterator[None]:

@@ -172,6 +172,7 @@ class Documents(Repository[Document]):
                 Document.newest_version_id == version_id,
             )
             .values(status=status, error=error, updated_at=func.now())
+            .execution_options(synchronize_session=False)
         )
 
     async def erase(self, document_id: UUID) -> None:

@@ -164,9 +164,13 @@ class WorkItems(Repository[WorkItem]):
         return (await self.session.execute(statement)).scalar_one()
 
     def _held(self, claim: Claim) -> Any:
-        return update(WorkItem).where(
-            WorkItem.org_id == claim.org_id,
-            WorkItem.id == claim.id,
-            WorkItem.fence == claim.fence,
-            WorkItem.state == WorkState.RUNNING,
+        return (
+            update(WorkItem)
+            .where(
+                WorkItem.org_id == claim.org_id,
+                WorkItem.id == claim.id,
+                WorkItem.fence == claim.fence,
+                WorkItem.state == WorkState.RUNNING,
+            )
+            .execution_options(synchronize_session=False)
         )
