@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
@@ -16,6 +17,13 @@ def main() -> None:
 
     try:
         cli()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = f"ORRERY_{'_'.join(map(str, wrong['loc'])).upper()}"
+        Console(stderr=True, highlight=False).print(
+            f"Error: {name} is {wrong['input']!r}: {wrong['msg']}.", markup=False, soft_wrap=True
+        )
+        sys.exit(1)
     except AppError as error:
         out = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
         out.print(f"[bold red]Error:[/] {escape(error.detail)}")

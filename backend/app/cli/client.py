@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -15,6 +17,7 @@ from app.cli.credentials import Server
 from app.core.constants import API_PREFIX
 from app.core.errors import AppError, FieldError
 
+_AWKWARD = re.compile(r'["\\\r\n]')
 _TIMEOUT = httpx2.Timeout(30, read=300)
 
 
@@ -43,11 +46,11 @@ class Client:
         """Sends files under `names`, also their external ids: a repetition is recognised."""
         handles = [path.open("rb") for path in files]
         try:
-            parts = [("files", (name, handle)) for name, handle in zip(names, handles, strict=True)]
-            items = json.dumps({name: {"external_id": name} for name in names})
-            return self._call(
-                "POST", f"/collections/{collection}/documents", files=parts, data={"items": items}
-            )
+            sent = [_AWKWARD.sub("_", name) for name in names]  # multipart would escape these
+            parts = [("files", (name, handle)) for name, handle in zip(sent, handles, strict=True)]
+            items = {name: {"external_id": own} for name, own in zip(sent, names, strict=True)}
+            path = f"/collections/{segment(collection)}/documents"
+            return self._call("POST", path, files=parts, data={"items": json.dumps(items)})
         finally:
             for handle in handles:
                 handle.close()
@@ -80,6 +83,13 @@ class Client:
         if response.status_code >= 400:
             raise _refused(response)
         return response.json() if response.content else None
+
+
+def segment(reference: str) -> str:
+    """A slug or id as one segment of a path, whatever characters it has."""
+    if reference in ("", ".", ".."):
+        raise ApiError(f"{reference!r} is neither a slug nor an id.")
+    return quote(reference, safe="", errors="replace")
 
 
 @contextmanager

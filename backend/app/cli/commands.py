@@ -16,7 +16,7 @@ from rich.table import Table
 
 from app import __version__
 from app.cli.answering import read_answer, show_citations, show_times
-from app.cli.client import open_client
+from app.cli.client import open_client, segment
 from app.cli.credentials import find_server, save_credentials
 from app.cli.demo import run_demo
 from app.cli.evaluating import Mode, default_collection, evaluate, show
@@ -127,12 +127,14 @@ def ask(
     """Ask a published agent and stream its answer with citations."""
     console = _console(as_json)
     with open_client(find_server(get_settings())) as client:
-        version = client.get(f"/agents/{agent}/versions", limit=1)["items"]
+        version = client.get(f"/agents/{segment(agent)}/versions", limit=1)["items"]
         message = "question"
         if version:
-            interface = client.get(f"/agents/{agent}")["draft"].get("interface") or {}
+            interface = client.get(f"/agents/{segment(agent)}")["draft"].get("interface") or {}
             message = interface.get("message") or message
-        events = client.stream(f"/agents/{agent}/runs", {"input": {message: question}, "mode": "stream"})
+        events = client.stream(
+            f"/agents/{segment(agent)}/runs", {"input": {message: question}, "mode": "stream"}
+        )
         answer = read_answer(events, show=None if as_json else console)
     if as_json:
         body = {"run_id": answer.run_id, "answer": answer.text, "citations": answer.citations}

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.client import ApiError, Client
+from app.cli.client import ApiError, Client, segment
 from app.core.errors import Misconfigured
 
 _BATCH_FILES = 20
@@ -42,12 +42,17 @@ def collect_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
             raise Misconfigured(f"There is no file or folder {str(path)!r}.")
     if not found:
         raise Misconfigured(f"There are no files in {', '.join(repr(str(p)) for p in paths)}.")
-    return found
+    return [(path, _sendable(name)) for path, name in found]
+
+
+def _sendable(name: str) -> str:
+    """A file name that is not UTF-8 with its stray bytes shown as question marks."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def ensure_collection(client: Client, slug: str, *, name: str | None = None) -> Any:
     try:
-        return client.get(f"/collections/{slug}")
+        return client.get(f"/collections/{segment(slug)}")
     except ApiError as error:
         if error.code != "not_found":
             raise

@@ -1,0 +1,28 @@
+"""How names that people choose become parts of requests."""
+
+from pathlib import Path
+
+import pytest
+
+from app.cli.client import ApiError, segment
+from app.cli.ingesting import collect_files
+
+
+class TestSegment:
+    @pytest.mark.parametrize(
+        ("name", "shown"), [("handbook", "handbook"), ("?", "%3F"), ("x/../y", "x%2F..%2Fy")]
+    )
+    def test_is_one_part_of_a_path_whatever_it_holds(self, name: str, shown: str) -> None:
+        assert segment(name) == shown
+
+    @pytest.mark.parametrize("name", ["", ".", ".."])
+    def test_of_nothing_is_refused(self, name: str) -> None:
+        with pytest.raises(ApiError, match="neither a slug nor an id"):
+            segment(name)
+
+
+class TestCollectFiles:
+    def test_shows_names_that_are_not_utf8(self, tmp_path: Path) -> None:
+        (tmp_path / "bad\udcff.txt").write_text("hi")
+        ((_, name),) = collect_files([tmp_path])
+        assert name == "bad?.txt"
