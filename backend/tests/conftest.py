@@ -26,8 +26,16 @@ from app.services.job_service import Drain
 from app.workers.job_manager import make_drain
 from main import create_app
 from tests.factories import Factory, Member
+from tests.tenant_watch import watched
 
 MASTER_KEY = "tests-only-master-key-of-enough-length"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tenants_are_named() -> Iterator[None]:
+    """No statement of any test may forget whose rows it is about."""
+    with watched():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -32,15 +32,6 @@ class TestEveryTable:
         async with open_engine(services.migration_url) as engine, engine.connect() as connection:
             assert list((await connection.execute(query)).scalars()) == ["alembic_version"]
 
-    async def test_gives_no_rights_on_partitions(self, services: Services) -> None:
-        query = text(
-            "SELECT relname FROM pg_class WHERE relispartition AND "
-            "(has_table_privilege('orrery_app', oid, 'SELECT') "
-            "OR has_table_privilege('orrery_system', oid, 'SELECT')) AND relkind = 'r'"
-        )
-        async with open_engine(services.migration_url) as engine, engine.connect() as connection:
-            assert list((await connection.execute(query)).scalars()) == []
-
     def test_keys_of_tenant_tables_begin_with_the_organization(self) -> None:
         for table in Base.metadata.sorted_tables:
             if "org_id" in table.columns:
