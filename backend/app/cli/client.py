@@ -95,7 +95,10 @@ def segment(reference: str) -> str:
 @contextmanager
 def open_client(server: Server) -> Iterator[Client]:
     headers = {"Authorization": f"Bearer {server.api_key}"}
-    with httpx2.Client(base_url=server.url, headers=headers, timeout=_TIMEOUT, trust_env=False) as http:
+    tls = server.url.startswith("https:")  # reading the certificates takes longer than most commands
+    with httpx2.Client(
+        base_url=server.url, headers=headers, timeout=_TIMEOUT, trust_env=False, verify=tls
+    ) as http:
         yield Client(http)
 
 

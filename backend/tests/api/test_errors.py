@@ -62,7 +62,7 @@ class TestProblem:
         app = create_app(settings)
         app.add_api_route("/boom", boom)
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as caller:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test", verify=False) as caller:
             response = await caller.get("/boom", headers={"X-Request-Id": "crash-0001"})
         body = problem(response, 500, "internal_error")
         assert "secret" not in response.text

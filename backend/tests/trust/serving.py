@@ -144,7 +144,7 @@ class Platform:
             raise AssertionError(f"serve ended: {self.log.read_text()[-2000:]}")
         try:
             return self.services()["pid"] == self.process.pid and (
-                httpx2.get(self.url + "/health/ready", trust_env=False).status_code == 200
+                httpx2.get(self.url + "/health/ready", trust_env=False, verify=False).status_code == 200
             )
         except (OSError, ValueError, httpx2.TransportError):
             return False
@@ -161,7 +161,9 @@ class Platform:
     def client(self) -> Iterator[httpx2.Client]:
         headers = {"Authorization": f"Bearer {KEY}"}
         base = self.url + "/api/v1"
-        with httpx2.Client(base_url=base, headers=headers, timeout=30, trust_env=False) as client:
+        with httpx2.Client(
+            base_url=base, headers=headers, timeout=30, trust_env=False, verify=False
+        ) as client:
             yield client
 
     def worker(self) -> psutil.Process | None:
