@@ -60,6 +60,12 @@ class Operation:
         if "application/json" in content:
             yield from _leaves(content["application/json"]["schema"], document, "")
 
+    def answered(self, document: dict[str, Any]) -> dict[str, Any]:
+        """The schema of the answer when all goes well."""
+        good = [answer for status, answer in self.description["responses"].items() if status.startswith("2")]
+        content = good[0].get("content", {}).get("application/json", {})
+        return _resolved(content.get("schema", {}), document)
+
     async def call(
         self, client: httpx2.AsyncClient, values: dict[str, str], **changes: Any
     ) -> httpx2.Response:

@@ -211,20 +211,26 @@ class TestForeignReferences:
         assert "/bindings/collections/kb" in {error["pointer"] for error in response.json()["errors"]}
 
 
-class TestLists:
-    @pytest.mark.parametrize("path", ["agents", "runs", "collections", "jobs"])
-    async def test_show_nothing_of_others(
-        self, stranger: httpx2.AsyncClient, treasure: Treasure, path: str
-    ) -> None:
-        async with stranger:
-            assert ok(await stranger.get(f"{API}/{path}")) == {"items": [], "next_cursor": None}
+LISTS = [
+    operation for operation in OURS if operation.method == "GET" and "cursor" in operation.names("query")
+]
 
-    async def test_of_keys_show_nothing_of_others(
-        self, stranger: httpx2.AsyncClient, treasure: Treasure
+
+class TestLists:
+    @pytest.mark.parametrize(
+        "operation", [each for each in LISTS if not each.parameters], ids=lambda operation: operation.id
+    )
+    async def test_show_nothing_of_others(
+        self, stranger: httpx2.AsyncClient, treasure: Treasure, operation: Operation
     ) -> None:
         async with stranger:
-            keys = ok(await stranger.get(f"{API}/auth/api-keys"))["items"]
-        assert treasure.ids["key_id"] not in {key["id"] for key in keys}
+            shown = ok(await operation.call(stranger, {}))["items"]
+        theirs = {*treasure.ids.values(), *treasure.slugs.values()}
+        assert not theirs & set(re.findall(r"[\w-]+", str(shown)))
+
+    async def test_are_all_of_them_held_against_strangers(self) -> None:
+        pages = {each.id for each in OURS if "next_cursor" in str(each.answered(DOCUMENT))}
+        assert pages == {each.id for each in LISTS}
 
     async def test_cannot_be_paged_into_others(
         self, client: httpx2.AsyncClient, server: Running, treasure: Treasure
