@@ -79,8 +79,8 @@ class Resources:
         return {name: await _outcome(answer) for name, answer in asked.items()}
 
     async def _ask_database(self) -> None:
-        async with self.database.engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+        async with self.database.no_ones_work() as session:
+            await session.execute(text("SELECT 1"))
 
     async def _ask_broker(self) -> None:
         async with Redis.from_url(self.redis_url, socket_timeout=_CHECK_S) as broker:

@@ -71,6 +71,12 @@ class Database:
                 yield session
             await self._wake_marked(session)
 
+    @asynccontextmanager
+    async def no_ones_work(self) -> AsyncIterator[AsyncSession]:
+        """One transaction that sees no rows at all: for the database's own functions, and to ask if it lives."""
+        async with self.sessions() as session, session.begin():
+            yield session
+
     async def _wake_marked(self, session: AsyncSession) -> None:
         for queue in sorted(session.info.pop(_QUEUES, ())):
             try:

@@ -19,7 +19,7 @@ _ENSURE = text("SELECT orrery_ensure_partitions(:ahead)")
 
 async def ensure_partitions(database: Database) -> None:
     """Makes this month's partitions and those of the next `MONTHS_AHEAD`; repeating it is free."""
-    async with database.sessions() as session, session.begin():
+    async with database.no_ones_work() as session:
         await session.execute(_ENSURE, {"ahead": MONTHS_AHEAD})
 
 
