@@ -73,7 +73,7 @@ class Database:
 
     @asynccontextmanager
     async def no_ones_work(self) -> AsyncIterator[AsyncSession]:
-        """One transaction that sees no rows at all: for the database's own functions, and to ask if it lives."""
+        """One transaction that sees no tenant's rows: for database functions, or to ask if it lives."""
         async with self.sessions() as session, session.begin():
             yield session
 
