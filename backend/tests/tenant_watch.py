@@ -85,7 +85,8 @@ def _callers() -> Iterator[FrameType]:
 
 
 def _ended(connection: Connection) -> None:
-    connection.info.pop(_SYSTEM, None)
+    if not connection.invalidated:  # what broke takes its notes with it
+        connection.info.pop(_SYSTEM, None)
 
 
 def check(statement: ClauseElement) -> None:
