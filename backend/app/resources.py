@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -18,6 +18,7 @@ from app.agent.factory import AgentFactory
 from app.agent.graph.compiler import AgentCompiler
 from app.core.blobs import Blobs, open_blobs
 from app.core.config import Settings
+from app.core.egress import Gate, Limits, Rules, open_egress
 from app.core.errors import Misconfigured
 from app.core.ids import new_id
 from app.core.security import derive_key, master_key
@@ -51,6 +52,7 @@ class Resources:
     database: Database
     redis_url: str
     blobs: Blobs
+    egress: Gate
     embedder: CachedQueries
     parse: Parse
     auth: AuthService
@@ -126,6 +128,7 @@ async def open_resources(
         )
         embedder = CachedQueries(local)
         parsers = await stack.enter_async_context(ParserPool(size=settings.parse_processes))
+        egress = await stack.enter_async_context(way_out(settings))
         watch = Watch()
         providers = {"local": local_models(Extractive(embedder))}
         factory = AgentFactory()
@@ -147,6 +150,7 @@ async def open_resources(
             database=database,
             redis_url=redis_url,
             blobs=open_blobs(settings.blob_url, settings.data_dir),
+            egress=egress,
             embedder=embedder,
             parse=partial(parsers.parse, limits=parse_limits(settings)),
             auth=AuthService(database, derive_key(master_key(settings), "api-keys")),
@@ -164,6 +168,26 @@ def parse_limits(settings: Settings) -> ParseLimits:
         max_pages=settings.parse_max_pages,
         max_text_bytes=settings.parse_max_text_bytes,
         max_archive_ratio=settings.parse_max_archive_ratio,
+    )
+
+
+def way_out(settings: Settings) -> AbstractAsyncContextManager[Gate]:
+    """The guarded way out, as the operator set it."""
+    return open_egress(
+        rules=Rules(settings.egress_allow, settings.egress_deny, settings.egress_ports),
+        limits=Limits(
+            connect_s=settings.egress_connect_timeout_s,
+            first_byte_s=settings.egress_first_byte_timeout_s,
+            idle_s=settings.egress_idle_timeout_s,
+            total_s=settings.egress_total_timeout_s,
+            max_bytes=settings.egress_max_bytes,
+            max_event_bytes=settings.egress_max_event_bytes,
+            max_redirects=settings.egress_max_redirects,
+        ),
+        max_connections=settings.egress_max_connections,
+        keepalive_s=settings.egress_keepalive_s,
+        resolver_threads=settings.egress_resolver_threads,
+        ca_file=settings.egress_ca_file,
     )
 
 

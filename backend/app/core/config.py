@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, FilePath, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.core.egress.rules import DEFAULT_PORTS, Ports, Rule, read_ports, read_rules
+
+RuleList = Annotated[tuple[Rule, ...], NoDecode, BeforeValidator(read_rules)]
+PortList = Annotated[tuple[Ports, ...], NoDecode, BeforeValidator(read_ports)]
 
 
 class Settings(BaseSettings):
@@ -61,6 +66,24 @@ class Settings(BaseSettings):
     parse_max_pages: int = Field(default=5000, ge=1)
     parse_max_text_bytes: int = Field(default=50 * 2**20, ge=1024)
     parse_max_archive_ratio: int = Field(default=200, ge=1)
+
+    # outgoing calls to addresses that users and documents supply
+    egress_allow: RuleList = Field(
+        default=(), description="internal hosts to open: name[:port], address, CIDR"
+    )
+    egress_deny: RuleList = Field(default=(), description="hosts to close, in the same forms")
+    egress_ports: PortList = Field(default=DEFAULT_PORTS, description="of public hosts")
+    egress_ca_file: FilePath | None = Field(default=None, description="PEM, trusted besides the system's")
+    egress_max_connections: int = Field(default=200, ge=1)
+    egress_keepalive_s: float = Field(default=15, ge=0)
+    egress_resolver_threads: int = Field(default=16, ge=1, le=256)
+    egress_connect_timeout_s: float = Field(default=10, gt=0)
+    egress_first_byte_timeout_s: float = Field(default=60, gt=0)
+    egress_idle_timeout_s: float = Field(default=30, gt=0)
+    egress_total_timeout_s: float = Field(default=120, gt=0)
+    egress_max_bytes: int = Field(default=32 * 2**20, ge=1024, description="of an answer, decompressed")
+    egress_max_event_bytes: int = Field(default=2**20, ge=1024, description="of one server-sent event")
+    egress_max_redirects: int = Field(default=5, ge=0, le=50)
 
     # embeddings
     embedding_batch_size: int = Field(default=32, ge=1, le=512)

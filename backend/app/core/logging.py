@@ -14,6 +14,7 @@ from app.core.config import Settings
 # Without local variables: they hold credentials and documents.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
 _QUIET = (
+    "httpcore2",  # would show headers
     "httpx2",
     "uvicorn.access",
     "alembic.runtime.migration",

@@ -1,0 +1,32 @@
+"""The one way out for addresses that users or documents supply (guarantee G12).
+
+`open_egress` gives an `Egress`: `fetch` for whole answers, `stream` for bodies, lines and server-sent
+events. A host is looked up once per connection, every one of its addresses is checked, and the connection
+goes to one of these; redirects pass the same check. Nothing of an HTTP library is loaded by importing this.
+"""
+
+from app.core.egress.calls import Call, Egress, Limits, Reply, ReplyStream, ServerEvent
+from app.core.egress.errors import EgressBusy, EgressDenied, EgressFailed, EgressTimeout, EgressTooLarge
+from app.core.egress.opening import Gate, open_egress
+from app.core.egress.resolving import Resolver
+from app.core.egress.rules import Ports, Rule, Rules
+
+__all__ = [
+    "Call",
+    "Egress",
+    "EgressBusy",
+    "EgressDenied",
+    "EgressFailed",
+    "EgressTimeout",
+    "EgressTooLarge",
+    "Gate",
+    "Limits",
+    "Ports",
+    "Reply",
+    "ReplyStream",
+    "Resolver",
+    "Rule",
+    "Rules",
+    "ServerEvent",
+    "open_egress",
+]

@@ -1,0 +1,55 @@
+"""Request headers: which a caller may give, and which survive a redirect to somebody else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from app.core.egress.errors import EgressDenied
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_OURS = frozenset(
+    (
+        "accept-encoding",  # we decompress
+        "connection",
+        "content-length",  # with the next one: where one request ends and the next begins
+        "transfer-encoding",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
+    )
+)
+_HARMLESS = ("accept", "accept-language", "content-type", "user-agent")
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` with trimmed values. Raises `EgressDenied`, which names the header, never its value."""
+    return {name: _checked(name, value) for name, value in headers.items()}
+
+
+def _checked(name: str, value: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise EgressDenied(f"{name!r} is not the name of an HTTP header.")
+    if name.lower() in _OURS:
+        raise EgressDenied(f"The header {name!r} is set by the platform; leave it out.")
+    if not _VALUE.fullmatch(value):
+        raise EgressDenied(
+            f"The value of the header {name!r} holds control characters, or others than Latin-1."
+        )
+    return value.strip(" \t")
+
+
+def for_strangers(headers: Mapping[str, str]) -> dict[str, str]:
+    """What a redirect to another origin takes along. Any other header may hold a credential."""
+    return {name: value for name, value in headers.items() if name.lower() in _HARMLESS}
+
+
+def without_body(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if not name.lower().startswith("content-")}
