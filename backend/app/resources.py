@@ -18,7 +18,7 @@ from app.agent.factory import AgentFactory
 from app.agent.graph.compiler import AgentCompiler
 from app.core.blobs import Blobs, open_blobs
 from app.core.config import Settings
-from app.core.egress import Gate, Limits, Rules, open_egress
+from app.core.egress import Gate, Limits, Rules, open_egress, system_trust
 from app.core.errors import Misconfigured
 from app.core.ids import new_id
 from app.core.security import derive_key, master_key
@@ -187,7 +187,7 @@ def way_out(settings: Settings) -> AbstractAsyncContextManager[Gate]:
         max_connections=settings.egress_max_connections,
         keepalive_s=settings.egress_keepalive_s,
         resolver_threads=settings.egress_resolver_threads,
-        ca_file=settings.egress_ca_file,
+        trust=partial(system_trust, settings.egress_ca_file),
     )
 
 

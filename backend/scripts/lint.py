@@ -25,7 +25,43 @@ FREE_ROOMS = ("tests", "benchmarks")
 """Where code may commit, speak raw HTTP and touch LangGraph: it checks the product, it is not it."""
 
 LANGGRAPH = ("app.agent.langgraph_adapter", "app.services.runs.checkpoints")
-HTTP_CLIENTS = ("aiohttp", "http.client", "httpx", "httpx2", "requests", "urllib.request", "urllib3")
+WAYS_OUT: dict[str, tuple[str, ...]] = {
+    "httpx2": ("app.core.egress", "app.cli.client"),  # the command line speaks to our own API
+    "httpcore2": ("app.core.egress",),
+    "asyncio.open_connection": ("app.embedded.redis",),  # asks the Redis it started, on loopback
+    "asyncio.open_unix_connection": ("app.rag.components.parsers.pool",),  # half of a pair, to its child
+    "socket.socket": (
+        "app.cli.serve",  # listens
+        "app.embedded.ports",  # finds a free port
+        "app.rag.components.parsers.child",  # half of that pair, to its parent
+    ),
+} | dict.fromkeys(
+    (
+        *("aiohttp", "http.client", "httpcore", "httpx", "requests", "urllib.request", "urllib3"),
+        *("curl_cffi", "httplib2", "niquests", "primp", "pycurl", "tornado", "treq", "twisted"),
+        *("aiosmtplib", "ftplib", "imaplib", "nntplib", "poplib", "smtplib", "telnetlib", "xmlrpc.client"),
+        *("asyncssh", "dns", "grpc", "paramiko", "websocket", "websockets", "webbrowser"),
+        *("socket.SocketType", "socket.create_connection", "socket.fromfd", "_socket"),
+        *("asyncio.streams", "multiprocessing.connection"),
+        *("anyio.connect_tcp", "anyio.connect_unix", "anyio.create_connected_udp_socket", "trio"),
+        *("urllib.robotparser", "ssl.get_server_certificate", "logging.handlers.HTTPHandler"),
+    ),
+    (),
+)
+"""What reaches the network → the only modules that may use it. Clients of the operator's own services
+(PostgreSQL, Redis, the broker, S3) are not here: no user names their addresses. SDKs come with an entry."""
+CONNECTING = (
+    *("connect_ex", "create_connection", "create_datagram_endpoint", "create_unix_connection"),
+    *("sock_connect", "sock_sendto", "connect_tcp"),
+)
+"""Methods that connect, whatever the loop or socket is called."""
+DOWNLOADERS = frozenset(
+    {"aria2c", "curl", "ftp", "lynx", "nc", "ncat", "netcat", "rsync", "scp", "sftp", "socat", "ssh"}
+    | {"telnet", "wget"}
+)
+STARTERS = re.compile(
+    r"(?:\w*exec\w*|\w*spawn\w*|create_subprocess_\w+|call|check_\w+|popen|run|system|get\w*output)$", re.I
+)
 SERIALIZERS = ("_pickle", "cloudpickle", "dill", "jsonpickle", "marshal", "pickle", "shelve")
 VAGUE_NAMES = re.compile(r"(?:^|_)(?:utils?|helpers?|misc|data)$")
 
@@ -83,6 +119,49 @@ def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
+def used(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Like `imported`, and each attribute of what was imported: `s.socket` after `import socket as s`."""
+    known: dict[str, str] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                roots = {name.name.partition(".")[0] for name in names if not name.asname}
+                known |= dict(zip(roots, roots, strict=True))
+                known |= {name.asname: name.name for name in names if name.asname}
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                known |= {name.asname or name.name: f"{module}.{name.name}" for name in names}
+    yield from imported(tree)
+    for node in ast.walk(tree):
+        root, *rest = dotted(node)
+        if rest and root in known:
+            yield node.lineno, ".".join((known[root], *rest))
+
+
+def dotted(node: ast.AST) -> list[str]:
+    """`["a", "b", "c"]` for `a.b.c`; begins with an empty name for any other expression."""
+    match node:
+        case ast.Name(id=name):
+            return [name]
+        case ast.Attribute(value=value, attr=name):
+            return [*dotted(value), name]
+    return [""]
+
+
+def started(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and name of programs that are run: the first word of a command, as a text or in a list."""
+    for node in ast.walk(tree):
+        commands: list[ast.expr] = []
+        match node:
+            case ast.List(elts=[first, *_]) | ast.Tuple(elts=[first, *_]):
+                commands = [first]
+            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)) if STARTERS.match(name):
+                commands = node.args
+        for command in commands:
+            texts = (n.value for n in ast.walk(command) if isinstance(n, ast.Constant))
+            if isinstance(text := next(texts, None), str) and (words := text.split()):
+                yield command.lineno, words[0].rpartition("/")[2]
+
+
 def comments(text: str) -> Iterator[tuple[int, str]]:
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
@@ -118,12 +197,24 @@ def check_commit(source: Source) -> Iterator[Finding]:
                 yield source.finding(node.lineno, "commit", "only app/db/session.py ends a transaction")
 
 
-def check_http(source: Source) -> Iterator[Finding]:
-    if source.inside("app.core.egress", "app.cli", *FREE_ROOMS):
+def check_ways_out(source: Source) -> Iterator[Finding]:
+    if source.inside(*FREE_ROOMS):
         return
-    for line, name in imported(source.tree):
-        if within(name, HTTP_CLIENTS):
-            yield source.finding(line, "http-client", f"{name!r}: only app/core/egress.py goes out")
+    found = {
+        (line, way)
+        for line, name in used(source.tree)
+        for way, allowed in WAYS_OUT.items()
+        if within(name, (way,)) and not source.inside(*allowed)
+    }
+    found |= {(line, program) for line, program in started(source.tree) if program in DOWNLOADERS}
+    if not source.inside("app.core.egress"):
+        found |= {
+            (node.lineno, f".{node.attr}")
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.Attribute) and node.attr in CONNECTING
+        }
+    for line, way in dict(sorted(found, reverse=True)).items():
+        yield source.finding(line, "way-out", f"{way!r}: outgoing calls go through app/core/egress")
 
 
 def check_langgraph(source: Source) -> Iterator[Finding]:
@@ -161,7 +252,7 @@ CHECKS = (
     check_sizes,
     check_name,
     check_commit,
-    check_http,
+    check_ways_out,
     check_langgraph,
     check_execution,
     check_comments,

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from app.core.addresses import Address
-from app.core.egress import Gate, Limits, Rule, Rules, open_egress
-from app.core.egress.rules import Ports
+from app.core.egress import Gate, Limits, Ports, Resolver, Rule, Rules, open_egress
 
 NAME = "public.example"
 
@@ -62,6 +61,16 @@ def repeats(start: bytes, piece: bytes, *, every_s: float = 0) -> Script:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(every_s)
+
+    return script
+
+
+def in_turn(*scripts: Script) -> Script:
+    """One script for each request; the last one stays."""
+    left = list(scripts)
+
+    async def script(request: Request, writer: asyncio.StreamWriter) -> None:
+        await (left.pop(0) if len(left) > 1 else left[0])(request, writer)
 
     return script
 
@@ -172,6 +181,7 @@ def names(*answers: Sequence[str] | OSError | None) -> Names:
     return Names(**{NAME.replace(".", "_"): answers})
 
 
+_TRUST_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 QUICK = Limits(connect_s=5, first_byte_s=5, idle_s=5, total_s=10, max_bytes=2**20)
 
 
@@ -180,18 +190,19 @@ async def way_out(
     *allow: str,
     deny: Sequence[str] = (),
     ports: Sequence[str] = ("1-65535",),
-    resolver: Names | None = None,
+    resolver: Resolver | None = None,
+    system: bool = False,
     limits: Limits = QUICK,
-    **options: object,
+    trust: ssl.SSLContext = _TRUST_NOBODY,
+    max_connections: int = 10,
 ) -> AsyncIterator[Gate]:
-    """An egress whose names are `resolver`'s; nothing internal is open but `allow`."""
-    rules = Rules(
-        tuple(map(Rule.parse, allow)), tuple(map(Rule.parse, deny)), tuple(map(Ports.parse, ports))
-    )
+    """An egress whose names are `resolver`'s, or the system's; nothing internal is open but `allow`."""
+    rules = Rules(tuple(map(Rule.parse, allow)), tuple(map(Rule.parse, deny)), tuple(map(Ports.parse, ports)))
     async with open_egress(
         rules=rules,
         limits=limits,
-        resolver=resolver or names(["127.0.0.1"]),
-        **options,  # type: ignore[arg-type]
+        resolver=None if system else resolver or names(["127.0.0.1"]),
+        trust=lambda: trust,
+        max_connections=max_connections,
     ) as gate:
         yield gate

@@ -29,7 +29,13 @@ PLANTED = {
         "app/db/wrong.py": "import celery",
         "app/agent/wrong_voice.py": "import livekit.api",
     },
-    "http": {"app/services/llm/wrong.py": "import httpx2"},
+    "http": {
+        "app/services/llm/wrong.py": "import httpx2",
+        "app/agent/wrong_web.py": "import httpcore2",
+        "app/rag/wrong_web.py": "from urllib3 import PoolManager",
+        "app/api/routers/wrong_socket.py": "import websockets",
+        "app/workers/wrong_mail.py": "import smtplib",
+    },
     "sql": {
         "app/agent/wrong_sql.py": "from sqlalchemy import select",
         "app/rag/components/wrong.py": "import asyncpg",
@@ -42,7 +48,7 @@ ALLOWED = {
     "app/rag/providers/vector_store/pgvector.py": "import pgvector.sqlalchemy",
     "app/services/agent_service.py": "import app.services.runs, app.agent",
     "app/services/tool_service.py": "import app.api.schemas, app.core.egress",
-    "app/core/egress.py": "import httpx2",
+    "app/core/egress/client.py": "import httpx2",
     "app/api/routers/agents.py": "import fastapi, app.api.dependencies",
 }
 

@@ -67,29 +67,6 @@ class TestChokePoints:
 
     @pytest.mark.parametrize(
         "statement",
-        [
-            "import httpx2",
-            "import httpx",
-            "from httpx2 import AsyncClient",
-            "import requests.adapters",
-            "import urllib.request",
-            "from urllib import request",
-            "import aiohttp",
-            "importlib.import_module('httpx2')",
-        ],
-    )
-    def test_a_raw_http_client_is_reported(self, statement: str) -> None:
-        assert rules(statement) == ["http-client"]
-
-    @pytest.mark.parametrize("path", ["app/core/egress.py", "app/core/egress/transport.py", "app/cli/ask.py"])
-    def test_egress_and_the_command_line_may_use_one(self, path: str) -> None:
-        assert rules("import httpx2", path=path) == []
-
-    def test_parsing_addresses_is_no_client(self) -> None:
-        assert rules("from urllib.parse import urlsplit") == []
-
-    @pytest.mark.parametrize(
-        "statement",
         ["import langgraph", "from langgraph.graph import StateGraph", "import_module('langgraph.types')"],
     )
     def test_langgraph_is_reported(self, statement: str) -> None:
@@ -104,6 +81,96 @@ class TestChokePoints:
 
     def test_tests_go_where_the_product_may_not(self) -> None:
         assert rules("import httpx2, langgraph\nconnection.commit()", path="tests/api/test_thing.py") == []
+
+
+WAYS_OUT = [
+    "import httpx2",
+    "import httpx",
+    "from httpx2 import AsyncClient",
+    "import httpcore2",
+    "import httpcore",
+    "import requests.adapters",
+    "import urllib.request",
+    "from urllib import request",
+    "import urllib3",
+    "import aiohttp",
+    "import http.client",
+    "from http import client",
+    "importlib.import_module('httpx2')",
+    "__import__('requests')",
+    "import ftplib",
+    "import smtplib",
+    "from smtplib import SMTP",
+    "import telnetlib",
+    "import imaplib",
+    "import xmlrpc.client",
+    "import websockets",
+    "from websockets.asyncio.client import connect",
+    "import grpc",
+    "import paramiko",
+    "from socket import create_connection",
+    "from socket import socket as plug",
+    "import socket\nsocket.socket()",
+    "import socket as s\ns.create_connection(('a', 1))",
+    "import asyncio\nasyncio.open_connection('a', 1)",
+    "from asyncio import open_connection",
+    "from asyncio.streams import open_connection",
+    "import asyncio as a\na.open_unix_connection('/run/docker.sock')",
+    "import anyio\nanyio.connect_tcp('a', 1)",
+    "loop.create_connection(make, 'a', 1)",
+    "asyncio.get_running_loop().create_datagram_endpoint(make)",
+    "loop.sock_connect(plug, ('a', 1))",
+    "plug.connect_ex(('a', 1))",
+    "subprocess.run(['curl', url])",
+    "command = ['/usr/bin/wget', '-q', url]",
+    "os.system('curl -s ' + url)",
+    "subprocess.check_output('wget -q x', shell=True)",
+    "asyncio.create_subprocess_exec('curl', url)",
+    "os.execvp('ssh', arguments)",
+    "Popen(('nc', host))",
+]
+
+
+class TestWaysOut:
+    @pytest.mark.parametrize("path", [PLAIN, "app/core/blobs.py", "app/cli/ask.py", "scripts/fetch.py"])
+    @pytest.mark.parametrize("statement", WAYS_OUT)
+    def test_are_reported(self, statement: str, path: str) -> None:
+        assert rules(statement, path=path) == ["way-out"]
+
+    @pytest.mark.parametrize("statement", WAYS_OUT)
+    def test_are_the_tests_business(self, statement: str) -> None:
+        assert rules(statement, path="tests/api/test_thing.py") == []
+
+    @pytest.mark.parametrize(
+        ("way", "module"), [(way, module) for way, allowed in lint.WAYS_OUT.items() for module in allowed]
+    )
+    def test_are_open_to_those_listed(self, way: str, module: str) -> None:
+        module_of_way, _, name = way.rpartition(".")
+        statement = f"from {module_of_way} import {name}" if module_of_way else f"import {way}"
+        assert rules(statement, path=f"{module.replace('.', '/')}.py") == []
+
+    @pytest.mark.parametrize(
+        "module", sorted({module for allowed in lint.WAYS_OUT.values() for module in allowed})
+    )
+    def test_are_open_to_nothing_that_is_gone(self, module: str) -> None:
+        place = Path(lint.__file__).parents[1] / module.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file()
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "from urllib.parse import urlsplit",
+            "import socket\nsocket.gethostname()\nsocket.socketpair()",
+            "from http import HTTPStatus",
+            "import asyncio\nasyncio.start_server(serve)",
+            "engine.connect()",
+            "asyncio.run(main())",
+            "subprocess.run(['psql', 'curl'])",
+            "import httpx2_of_ours",
+        ],
+    )
+    def test_are_not_seen_where_there_are_none(self, statement: str) -> None:
+        assert rules(statement) == []
 
 
 class TestExecution:

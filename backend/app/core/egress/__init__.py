@@ -7,7 +7,7 @@ goes to one of these; redirects pass the same check. Nothing of an HTTP library 
 
 from app.core.egress.calls import Call, Egress, Limits, Reply, ReplyStream, ServerEvent
 from app.core.egress.errors import EgressBusy, EgressDenied, EgressFailed, EgressTimeout, EgressTooLarge
-from app.core.egress.opening import Gate, open_egress
+from app.core.egress.opening import Gate, open_egress, system_trust
 from app.core.egress.resolving import Resolver
 from app.core.egress.rules import Ports, Rule, Rules
 
@@ -29,4 +29,5 @@ __all__ = [
     "Rules",
     "ServerEvent",
     "open_egress",
+    "system_trust",
 ]

@@ -59,12 +59,12 @@ async def open_egress(
     max_connections: int = 200,
     keepalive_s: float = 15,
     resolver_threads: int = 16,
-    ca_file: Path | None = None,
+    trust: Callable[[], ssl.SSLContext] | None = None,
     resolver: Resolver | None = None,
 ) -> AsyncIterator[Gate]:
     """The way out until the context ends, which closes every connection.
 
-    `ca_file`: certificates (PEM) trusted besides the system's. `resolver`: the system's if None.
+    `trust` says which certificates are believed. For it and `resolver`, None means the system's.
     """
     system = SystemResolver(resolver_threads)
 
@@ -75,7 +75,7 @@ async def open_egress(
         transport = GuardedTransport(
             rules=rules,
             resolver=resolver or system,
-            tls=_trust(ca_file),
+            tls=(trust or system_trust)(),
             limits=limits,
             max_connections=max_connections,
             keepalive_s=keepalive_s,
@@ -90,7 +90,8 @@ async def open_egress(
         system.close()
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
+def system_trust(ca_file: Path | None = None) -> ssl.SSLContext:
+    """The system's certificates, and those of `ca_file` (PEM)."""
     import httpcore2  # noqa: PLC0415
 
     context = httpcore2.default_ssl_context()

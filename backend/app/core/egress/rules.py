@@ -162,13 +162,15 @@ def read_ports(value: object) -> tuple[object, ...]:
 
 
 def _entries(value: object) -> list[object]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = value.split(",")
-    if isinstance(value, int):
-        value = [value]
-    if not isinstance(value, list | tuple):
+    found = _of_text(value) if isinstance(value, str) else value
+    if not isinstance(found, list | tuple):
         raise ValueError("write entries separated by commas, or a JSON list")
-    return [entry for entry in value if not isinstance(entry, str) or entry.strip()]
+    return [entry for entry in found if not isinstance(entry, str) or entry.strip()]
+
+
+def _of_text(text: str) -> list[object]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, list) else [*text.split(",")]
