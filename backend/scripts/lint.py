@@ -132,12 +132,13 @@ def used(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 known |= {name.asname or name.name: f"{module}.{name.name}" for name in names}
     yield from imported(tree)
     for node in ast.walk(tree):
-        root, *rest = dotted(node)
-        if rest and root in known:
-            yield node.lineno, ".".join((known[root], *rest))
+        if isinstance(node, ast.Attribute):
+            root, *rest = dotted(node)
+            if root in known:
+                yield node.lineno, ".".join((known[root], *rest))
 
 
-def dotted(node: ast.AST) -> list[str]:
+def dotted(node: ast.expr) -> list[str]:
     """`["a", "b", "c"]` for `a.b.c`; begins with an empty name for any other expression."""
     match node:
         case ast.Name(id=name):
