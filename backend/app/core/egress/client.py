@@ -113,9 +113,8 @@ class _Stream:
     async def events(self) -> AsyncIterator[ServerEvent]:
         self._response.encoding = "utf-8"
         source = httpx2.EventSource(self._response, self._limits.max_event_bytes)
-        if (kind := self.headers.get("content-type", "")).partition(";")[
-            0
-        ].strip().lower() != "text/event-stream":
+        kind = self.headers.get("content-type", "").partition(";")[0].strip()
+        if kind.lower() != "text/event-stream":
             raise EgressFailed(f"Server-sent events were expected, not {kind[:100]!r}.")
         try:
             async for found in source:

@@ -14,7 +14,6 @@ _RULE_FORMS = (
     "a host name (`wiki.internal`), an address (`10.0.0.5`, `fd00::5`), either with a port "
     "(`wiki.internal:8443`, `[fd00::5]:443`), or a network (`10.0.0.0/8`)"
 )
-
 _REMEDY = "The operator can open an internal host with ORRERY_EGRESS_ALLOW."
 
 
@@ -72,15 +71,12 @@ class Rule:
         where = read_host(host)
         return cls(where if isinstance(where, str) else ip_network(where), port)
 
-    def names(self, host: str | Address) -> bool:
-        return self.where == host
-
     def covers(self, host: str | Address, address: Address, port: int) -> bool:
         """Whether a call of `host`, which is at `address`, is meant."""
         if self.port not in (None, port):
             return False
         if isinstance(self.where, str):
-            return self.names(host)
+            return self.where == host
         return address.version == self.where.version and address in self.where
 
     def is_exactly(self, address: Address) -> bool:
