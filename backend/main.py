@@ -9,16 +9,18 @@ from contextlib import asynccontextmanager
 import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import __version__
 from app.api.application import NATIVE_RESPONSES, Api
 from app.api.dependencies import NATIVE
 from app.api.errors import install_error_handlers
 from app.api.guard import check_permissions
-from app.api.routers import agents, auth, collections, documents, health, jobs, runs, search
+from app.api.routers import agents, auth, collections, documents, health, jobs, runs, search, sessions
 from app.core.config import Settings, get_settings
 from app.core.constants import API_PREFIX
 from app.core.logging import configure_logging
+from app.core.security import jwt_key
 from app.core.tasks import end
 from app.db.session import Database
 from app.embedded import read_services_file
@@ -48,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     api = APIRouter(prefix=API_PREFIX, dependencies=[NATIVE], responses=NATIVE_RESPONSES)
-    for module in (auth, agents, runs, collections, documents, search, jobs):
+    for module in (auth, sessions, agents, runs, collections, documents, search, jobs):
         api.include_router(module.router)
     api.include_router(documents.intake_router, max_body_size=settings.max_upload_request_bytes)
     app.include_router(api)
@@ -62,6 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=_EXPOSED,
         )
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     check_permissions(app)
     return app
 
@@ -89,6 +93,7 @@ async def serving(settings: Settings) -> AsyncIterator[Resources]:
             redis_url=redis_url,
             wake=celery_app.wake,
             owner=process_name(settings),
+            session_secret=jwt_key(settings),
         ) as resources,
         resources.executor.running(),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -21,7 +22,10 @@ from app.core.config import Settings
 from app.core.egress import Gate, Limits, Rules, open_egress, system_trust
 from app.core.errors import Misconfigured
 from app.core.ids import new_id
+from app.core.passwords import Passwords
 from app.core.security import derive_key, master_key
+from app.core.session_tokens import SessionTokens
+from app.core.timed_cache import TimedCache
 from app.db.connection import open_engine
 from app.db.migrate import check_runtime_role
 from app.db.session import Database, Tenant, Wake, make_database
@@ -40,6 +44,7 @@ from app.services.runs.executor import Executor
 from app.services.runs.leases import LOCAL
 from app.services.runs.streams import RunStreams
 from app.services.runs.watch import Watch
+from app.services.session_service import SessionService
 
 _CHECK_S = 2
 
@@ -56,6 +61,7 @@ class Resources:
     embedder: CachedQueries
     parse: Parse
     auth: AuthService
+    sessions: SessionService
     executor: Executor
     streams: RunStreams
     compiler: AgentCompiler
@@ -106,9 +112,18 @@ def process_name(settings: Settings) -> str:
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings, *, database_url: str, redis_url: str, wake: Wake, owner: str
+    settings: Settings,
+    *,
+    database_url: str,
+    redis_url: str,
+    wake: Wake,
+    owner: str,
+    session_secret: bytes | None = None,
 ) -> AsyncIterator[Resources]:
-    """Opens everything; closes it in reverse. The executor is opened by `serving`, where runs execute."""
+    """Opens everything; closes it in reverse. The executor is opened by `serving`, where runs execute.
+
+    `session_secret` keys people's sessions. A worker, to which nobody logs in, is not given it.
+    """
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(
             open_engine(
@@ -145,6 +160,7 @@ async def open_resources(
             sweep_interval_s=settings.sweep_interval_s,
             grace_s=settings.shutdown_grace_s,
         )
+        auth = make_auth(settings, database, session_secret)
         yield Resources(
             settings=settings,
             database=database,
@@ -153,12 +169,24 @@ async def open_resources(
             egress=egress,
             embedder=embedder,
             parse=partial(parsers.parse, limits=parse_limits(settings)),
-            auth=AuthService(database, derive_key(master_key(settings), "api-keys")),
+            auth=auth,
+            sessions=SessionService(database, auth.tokens, auth.passwords, settings, auth.forget_sessions),
             executor=executor,
             streams=RunStreams(database, watch),
             compiler=AgentCompiler(),
             providers=providers,
         )
+
+
+def make_auth(settings: Settings, database: Database, session_secret: bytes | None) -> AuthService:
+    secret = session_secret or secrets.token_bytes(32)
+    return AuthService(
+        database,
+        derive_key(master_key(settings), "api-keys"),
+        tokens=SessionTokens(secret, access_s=settings.access_token_s),
+        passwords=Passwords(concurrency=settings.password_concurrency, queue=settings.password_queue),
+        cache=TimedCache(ttl_s=settings.auth_cache_s, size=settings.auth_cache_size),
+    )
 
 
 def parse_limits(settings: Settings) -> ParseLimits:

@@ -29,6 +29,7 @@ from tests.factories import Factory, Member
 from tests.tenant_watch import watched
 
 MASTER_KEY = "tests-only-master-key-of-enough-length"
+JWT_KEY = "tests-only-jwt-key-of-enough-length-too"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,6 +64,7 @@ def settings_for(services: Services, services_dir: Path, *, blobs: Path) -> Sett
         database_url=SecretStr(services.database_url),
         redis_url=SecretStr(services.redis_url),
         master_key=SecretStr(MASTER_KEY),
+        jwt_key=SecretStr(JWT_KEY),
         lease_s=5,
         sweep_interval_s=0.5,
         shutdown_grace_s=1,
@@ -90,7 +92,14 @@ class Running:
 @asynccontextmanager
 async def running_server(settings: Settings) -> AsyncIterator[Running]:
     app = create_app(settings)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=0,
+        log_config=None,
+        timeout_graceful_shutdown=1,
+        proxy_headers=False,  # as `orrery serve` does
+    )
     server = uvicorn.Server(config)
     server.capture_signals = _no_signals  # type: ignore[method-assign]
     task = asyncio.create_task(server.serve())

@@ -16,10 +16,13 @@ from fastapi.params import ParamTypes
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import HTTPConnection
 
+from app.api.cookies import SessionCookies
+from app.api.credentials import Credential, Standing
 from app.api.errors import pointer
 from app.core.constants import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from app.core.errors import FieldError, Invalid
+from app.core.errors import FieldError, Invalid, Unauthenticated
 from app.core.paging import PageRequest, decode_cursor
 from app.core.permissions import Permission
 from app.resources import Resources
@@ -30,12 +33,15 @@ from app.services.document_service import DocumentService
 from app.services.intake_service import IntakeService
 from app.services.job_service import JobService
 from app.services.rag_service import RagService
+from app.services.session_service import Client, SessionService
 
-_bearer = HTTPBearer(auto_error=False, description="An API key, `orr_…`")
+_bearer = HTTPBearer(auto_error=False, description="An API key, `orr_…`, or the access token of a login")
+BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+_SEND = "send `Authorization: Bearer <API key or access token>`"
 
 
-async def get_resources(request: Request) -> Resources:
-    resources: Resources = request.app.state.resources
+async def get_resources(connection: HTTPConnection) -> Resources:
+    resources: Resources = connection.app.state.resources
     return resources
 
 
@@ -49,15 +55,59 @@ async def get_auth_service(resources: ResourcesDep) -> AuthService:
 AuthDep = Annotated[AuthService, Depends(get_auth_service)]
 
 
-async def get_auth_context(
-    auth: AuthDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+async def get_sessions(resources: ResourcesDep) -> SessionService:
+    return resources.sessions
+
+
+SessionsDep = Annotated[SessionService, Depends(get_sessions)]
+
+
+async def get_cookies(resources: ResourcesDep) -> SessionCookies:
+    return SessionCookies(resources.settings.public_url)
+
+
+CookiesDep = Annotated[SessionCookies, Depends(get_cookies)]
+
+
+async def get_client(connection: HTTPConnection) -> Client:
+    address = connection.client.host if connection.client else None
+    return Client(address, connection.headers.get("user-agent", ""))
+
+
+ClientDep = Annotated[Client, Depends(get_client)]
+
+
+async def get_credential(
+    connection: HTTPConnection,
+    cookies: CookiesDep,
+    bearer: BearerDep,
     project: Annotated[
         str | None, Header(alias="X-Project-Id", description="Id or slug; by default the key's project")
     ] = None,
+) -> Credential:
+    """What the request presents; a header comes before a cookie."""
+    if bearer is not None:
+        return Credential(bearer.credentials, by_cookie=False, project=project)
+    if "authorization" in connection.headers:
+        raise Unauthenticated(f"The Authorization header is malformed: {_SEND}.")
+    token = connection.cookies.get(cookies.access)
+    if not token:
+        raise Unauthenticated(f"The request has no Authorization header: {_SEND}.")
+    return Credential(token, by_cookie=True, project=project)
+
+
+CredentialDep = Annotated[Credential, Depends(get_credential)]
+
+
+async def get_auth_context(
+    connection: HTTPConnection, auth: AuthDep, cookies: CookiesDep, credential: CredentialDep
 ) -> AuthContext:
     """Who calls. Every route but the public ones takes this."""
-    context = await auth.authenticate(credentials.credentials if credentials else None, project=project)
+    context = await auth.authenticate(credential.token, project=credential.project)
+    if credential.by_cookie:
+        if context.session_id is None:
+            raise Unauthenticated(f"An API key in a cookie is not taken: {_SEND}.")
+        cookies.check_use(connection, csrf=auth.tokens.csrf_token(context.session_id))
     structlog.contextvars.bind_contextvars(
         org_id=str(context.tenant.org_id), principal=str(context.principal)
     )
@@ -73,8 +123,34 @@ class Demand:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    async def __call__(self, caller: CallerDep) -> None:
+    async def __call__(self, caller: CallerDep, connection: HTTPConnection) -> None:
         caller.demand(self.permission)
+        _demanded(connection).append(self.permission)
+
+
+def _demanded(connection: HTTPConnection) -> list[Permission]:
+    """What the route has demanded so far."""
+    found: list[Permission] = connection.scope.setdefault("orrery.demanded", [])
+    return found
+
+
+async def get_standing(
+    connection: HTTPConnection, resources: ResourcesDep, credential: CredentialDep, caller: CallerDep
+) -> Standing:
+    """For streams: they end when the credential of `caller` does."""
+    every_s = resources.settings.stream_recheck_s
+    return Standing(resources.auth, credential, _demanded(connection), every_s)
+
+
+StandingDep = Annotated[Standing, Depends(get_standing)]
+
+
+async def get_fresh_caller(standing: StandingDep) -> AuthContext:
+    """Who calls, asked again now: for what would outlive a credential that has just ended."""
+    return await standing.renewed(max_age_s=0)
+
+
+FreshCallerDep = Annotated[AuthContext, Depends(get_fresh_caller)]
 
 
 class Public:

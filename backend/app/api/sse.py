@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
+from app.api.credentials import Standing
 from app.api.schemas.agents import EventRead
 from app.services.runs.streams import LoggedEvent
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def event_stream(events: AsyncIterator[LoggedEvent], *, heartbeat_s: float) -> StreamingResponse:
-    """`id` is the event's `seq`, for `Last-Event-ID`; a comment follows every quiet `heartbeat_s`."""
-    return StreamingResponse(_frames(events, heartbeat_s), media_type="text/event-stream", headers=_HEADERS)
+def event_stream(
+    events: AsyncIterator[LoggedEvent], *, heartbeat_s: float, standing: Standing
+) -> StreamingResponse:
+    """`id` is the event's `seq`, for `Last-Event-ID`; a comment follows every quiet `heartbeat_s`.
+
+    The stream ends, with a comment, when the caller's `standing` holds no more.
+    """
+    frames = _frames(events, heartbeat_s, standing)
+    return StreamingResponse(frames, media_type="text/event-stream", headers=_HEADERS)
 
 
-async def _frames(events: AsyncIterator[LoggedEvent], heartbeat_s: float) -> AsyncIterator[bytes]:
+async def _frames(
+    events: AsyncIterator[LoggedEvent], heartbeat_s: float, standing: Standing
+) -> AsyncIterator[bytes]:
     upcoming: asyncio.Task[LoggedEvent] | None = None
+    spoken = monotonic()
     try:
         while True:
             upcoming = upcoming or asyncio.ensure_future(anext(events))
-            done, _ = await asyncio.wait({upcoming}, timeout=heartbeat_s)
+            done, _ = await asyncio.wait({upcoming}, timeout=min(heartbeat_s, standing.every_s))
+            if not await standing.holds():
+                yield format_sse_event(comment="ended: the credential holds no more")
+                return
             if not done:
-                yield format_sse_event(comment="heartbeat")
+                if monotonic() - spoken >= heartbeat_s:
+                    yield format_sse_event(comment="heartbeat")
+                    spoken = monotonic()
                 continue
             try:
                 event = upcoming.result()
@@ -34,6 +50,7 @@ async def _frames(events: AsyncIterator[LoggedEvent], heartbeat_s: float) -> Asy
                 return
             upcoming = None
             yield _frame(event)
+            spoken = monotonic()
     finally:
         if upcoming is not None:
             upcoming.cancel()

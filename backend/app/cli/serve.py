@@ -16,7 +16,7 @@ from app.cli.credentials import load_api_key, save_credentials
 from app.cli.worker_process import supervised_worker
 from app.core.config import Settings
 from app.core.errors import Misconfigured
-from app.core.security import derive_key, master_key
+from app.core.security import derive_key, jwt_key, master_key
 from app.db.connection import open_engine
 from app.db.migrate import check_runtime_role, migrate
 from app.db.session import make_database
@@ -58,6 +58,7 @@ async def serve(settings: Settings, *, worker: bool, started: Started) -> None:
 
 async def prepare(settings: Settings, services: Services) -> Bootstrapped:
     """Migrates, makes the first owner, project and key, and frees what dead local processes held."""
+    jwt_key(settings)  # says what is wrong with it before anything has started
     await migrate(services.migration_url)
     prepared = settings.database_prepared_statements
     async with open_engine(services.database_url, pool_size=2, prepared=prepared) as engine:
@@ -86,6 +87,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # `create_app` believes those that the settings trust
         timeout_graceful_shutdown=_STREAMS_MAY_TAKE_S,
     )
     server = _Server(config)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, FilePath, SecretStr
+from pydantic import BeforeValidator, Field, FilePath, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.egress.rules import DEFAULT_PORTS, Ports, Rule, read_ports, read_rules
@@ -37,6 +39,7 @@ class Settings(BaseSettings):
 
     # generated only with embedded services
     master_key: SecretStr | None = None
+    jwt_key: SecretStr | None = None
 
     # first start
     bootstrap_email: str | None = None
@@ -47,7 +50,25 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    # people and credentials
+    access_token_s: int = Field(default=900, ge=10, le=3600)
+    session_idle_s: int = Field(default=14 * 86400, ge=60, description="without a refresh")
+    session_max_s: int = Field(default=90 * 86400, ge=60)
+    sessions_per_user: int = Field(default=50, ge=1, description="more end the oldest")
+    refresh_tolerance_s: float = Field(default=10, ge=0, le=60, description="for a refresh that is repeated")
+    password_min_length: int = Field(default=8, ge=8, le=128)
+    password_concurrency: int = Field(default=2, ge=1, le=64, description="Argon2 takes 64 MiB each")
+    password_queue: int = Field(default=32, ge=0, description="logins that wait for it")
+    login_window_s: float = Field(default=900, gt=0)
+    login_attempts: int = Field(default=5, ge=1, description="per window, email and address")
+    login_attempts_per_address: int = Field(default=100, ge=1, description="per window")
+    auth_cache_s: float = Field(default=2, ge=0, le=5)
+    auth_cache_size: int = Field(default=10_000, ge=1)
+    stream_recheck_s: float = Field(default=2, gt=0, le=3)
+
     # API
+    public_url: str | None = Field(default=None, description="as browsers see it; https makes cookies secure")
+    trusted_proxies: list[str] = Field(default_factory=list, description="whose X-Forwarded-For is believed")
     cors_origins: list[str] = Field(default_factory=list)
     docs_enabled: bool = True
     max_request_bytes: int = Field(default=4 * 2**20, ge=1024)
@@ -97,6 +118,23 @@ class Settings(BaseSettings):
     run_timeout_s: float = Field(default=600, gt=0)
     run_wait_timeout_s: float = Field(default=60, gt=0)
     shutdown_grace_s: float = Field(default=20, ge=0)
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_origin(cls, url: str | None) -> str | None:
+        if not url:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{url!r} is not a URL such as 'https://orrery.example'")
+        return url.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            ip_network(proxy)  # its ValueError quotes what is none
+        return proxies
 
     @property
     def run_dir(self) -> Path:

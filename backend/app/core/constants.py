@@ -10,3 +10,4 @@ MAX_TOP_K = 200
 DEFAULT_PROJECT = "default"
 DEFAULT_CHAT_MODEL = "default-chat"
 INGEST_QUEUE = "ingest"
+REVOCATION_BITES_S = 5.0

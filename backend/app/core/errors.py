@@ -27,13 +27,22 @@ class AppError(Exception):
     title: ClassVar[str] = "Internal error"
     retry_after_s: float | None = None
 
-    def __init__(self, detail: str, *, code: str | None = None, errors: Iterable[FieldError] = ()) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        errors: Iterable[FieldError] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = tuple(errors)
         self.retriable = self.status >= 500
         if code:
             self.code = code
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
 
 class BadRequest(AppError):

@@ -22,6 +22,7 @@ class Permission(StrEnum):
     PROJECTS_READ = "projects:read"
     PROJECTS_WRITE = "projects:write"
     USERS_READ = "users:read"
+    ACCOUNT = "account"  # one's own sessions and password
 
 
 READ = frozenset(p for p in Permission if p.value.endswith(":read") and p is not Permission.KEYS_READ)
@@ -32,6 +33,7 @@ MEMBER = READ | {
     Permission.DOCUMENTS_WRITE,
     Permission.JOBS_WRITE,
     Permission.SEARCH,
+    Permission.ACCOUNT,
 }
 ALL = frozenset(Permission)
 
@@ -39,7 +41,7 @@ BY_ROLE: dict[str, frozenset[Permission]] = {
     "owner": ALL,
     "admin": ALL,
     "member": frozenset(MEMBER),
-    "viewer": frozenset(READ | {Permission.SEARCH}),
+    "viewer": frozenset(READ | {Permission.SEARCH, Permission.ACCOUNT}),
 }
 
 

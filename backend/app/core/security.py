@@ -1,8 +1,7 @@
-"""API keys, passwords and the keys derived from the master key."""
+"""API keys, and the keys that everything else is derived from."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import os
 import secrets
@@ -13,14 +12,12 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pwdlib import PasswordHash
+from pydantic import SecretStr
 
 from app.core.config import Settings
 from app.core.errors import Misconfigured
 
 MIN_KEY_LENGTH = 32
-_passwords = PasswordHash.recommended()
-_hashing = asyncio.Semaphore(2)  # Argon2 takes 64 MiB each
 
 
 def derive_key(master: bytes, purpose: str) -> bytes:
@@ -43,31 +40,39 @@ def api_key_hint(key: str) -> str:
     return f"{key[:8]}…{key[-4:]}"
 
 
-async def hash_password(password: str) -> str:
-    """Argon2id, off the event loop and bounded."""
-    async with _hashing:
-        return await asyncio.to_thread(_passwords.hash, password)
-
-
 def master_key(settings: Settings) -> bytes:
-    """`ORRERY_MASTER_KEY`, or with embedded services a key generated once (0600) in the data folder.
+    """`ORRERY_MASTER_KEY`, from which the keys of secrets and of API keys are derived.
 
-    Raises `Misconfigured` where real services are used without a key: losing it would lose every secret.
+    With embedded services one is generated once (0600) in the data folder. Raises `Misconfigured` where
+    real services are used without a key: losing it would lose every secret.
     """
-    if settings.master_key is not None:
-        key = settings.master_key.get_secret_value()
+    return _key(settings, settings.master_key, "master")
+
+
+def jwt_key(settings: Settings) -> bytes:
+    """`ORRERY_JWT_KEY`, from which the keys of people's sessions are derived; found like `master_key`.
+
+    Another key ends every session.
+    """
+    return _key(settings, settings.jwt_key, "jwt")
+
+
+def _key(settings: Settings, given: SecretStr | None, name: str) -> bytes:
+    variable = f"ORRERY_{name.upper()}_KEY"
+    if given is not None:
+        key = given.get_secret_value()
         if len(key) < MIN_KEY_LENGTH:
             raise Misconfigured(
-                f"ORRERY_MASTER_KEY has {len(key)} characters; it needs at least {MIN_KEY_LENGTH}: "
+                f"{variable} has {len(key)} characters; it needs at least {MIN_KEY_LENGTH}: "
                 "try `openssl rand -hex 32`."
             )
         return key.encode()
     if not settings.embedded:
         raise Misconfigured(
-            "ORRERY_MASTER_KEY is not set. With ORRERY_DATABASE_URL and ORRERY_REDIS_URL it must be given, "
+            f"{variable} is not set. With ORRERY_DATABASE_URL and ORRERY_REDIS_URL it must be given, "
             "so that every replica has the same: try `openssl rand -hex 32`."
         )
-    return generated_secret(settings.data_dir / "secrets" / "master.key").encode()
+    return generated_secret(settings.data_dir / "secrets" / f"{name}.key").encode()
 
 
 def generated_secret(path: Path) -> str:

@@ -1,9 +1,13 @@
-"""Who is calling: the first start, API keys, and the context that every route works in."""
+"""Who is calling: credentials, API keys, the first start, and the context that every route works in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from math import inf
 from uuid import UUID
 
 from app.core.config import Settings
@@ -11,29 +15,38 @@ from app.core.constants import DEFAULT_PROJECT
 from app.core.errors import Forbidden, Invalid, Misconfigured, NotFound, Unauthenticated
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
+from app.core.passwords import Passwords
 from app.core.permissions import Permission, granted
-from app.core.security import (
-    MIN_KEY_LENGTH,
-    api_key_digest,
-    api_key_hint,
-    hash_password,
-    new_api_key,
-)
+from app.core.security import MIN_KEY_LENGTH, api_key_digest, api_key_hint, new_api_key
+from app.core.session_tokens import SessionTokens
+from app.core.slugs import as_uuid
+from app.core.timed_cache import TimedCache
 from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, Role, User
-from app.db.postgres.repositories.identity import ApiKeys, Identities, KeyHolder, Projects
+from app.db.postgres.repositories.identity import ApiKeys, Holder, Identities, Person, Projects
 from app.db.session import Database, Tenant
 
 _USED_EVERY = timedelta(minutes=1)
 _DEFAULT_EMAIL = "owner@orrery.local"
+_UNKNOWN = "The API key or access token is unknown, revoked or expired."
+
+CacheKey = tuple[bytes, UUID | str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class AuthContext:
-    """Who calls, for which organization and project, and what they may do."""
+    """Who calls, for which organization and project, and what they may do.
+
+    Called by an API key or in a session, whose id it has. `expires_at` is when the key or the access
+    token ends by itself.
+    """
 
     principal: UUID
     tenant: Tenant
     permissions: frozenset[Permission]
+    role: str = ""
+    key_id: UUID | None = None
+    session_id: UUID | None = None
+    expires_at: datetime | None = None
 
     def demand(self, permission: Permission) -> None:
         if permission not in self.permissions:
@@ -55,37 +68,80 @@ class Owner:
     tenant: Tenant
 
 
+def _no_cache() -> TimedCache[CacheKey, AuthContext]:
+    return TimedCache(ttl_s=0, size=1)
+
+
+def _own_tokens() -> SessionTokens:
+    return SessionTokens(secrets.token_bytes(32))
+
+
 @dataclass(slots=True)
 class AuthService:
-    """`pepper` keys the digests of API keys."""
+    """`pepper` keys the digests of API keys. Without `tokens`, no session is known here.
+
+    What a credential may do is kept in `cache` for a moment, by the credential's digest. Whatever ends
+    one in this process drops it there at once; what other processes end is seen when the moment is over.
+    """
 
     database: Database
     pepper: bytes
+    tokens: SessionTokens = field(default_factory=_own_tokens)
+    passwords: Passwords = field(default_factory=Passwords)
+    cache: TimedCache[CacheKey, AuthContext] = field(default_factory=_no_cache)
 
-    async def authenticate(self, token: str | None, *, project: str | None = None) -> AuthContext:
-        """The context of a bearer token; else `Unauthenticated`, or `NotFound` for a foreign project."""
-        if not token or len(token) < MIN_KEY_LENGTH:
-            raise Unauthenticated("Send `Authorization: Bearer <API key>`.")
+    async def authenticate(
+        self, token: str | None, *, project: str | None = None, max_age_s: float = inf
+    ) -> AuthContext:
+        """The context of an API key or access token; what is known of it is younger than `max_age_s`.
+
+        Raises `Unauthenticated`, and `NotFound` for a project that is not the credential's.
+        """
+        if not token:
+            raise Unauthenticated("Send `Authorization: Bearer <API key or access token>`.")
+        if len(token) < MIN_KEY_LENGTH:
+            raise Unauthenticated(_UNKNOWN)
+        digest = api_key_digest(token, self.pepper)
+        named = None if project is None else as_uuid(project) or project
+        load = partial(self._look_up, token, digest, project)
+        context = await self.cache.get((digest, named), load, max_age_s=max_age_s)
+        if context.expires_at is not None and context.expires_at <= datetime.now(UTC):
+            raise Unauthenticated(_UNKNOWN)
+        return context
+
+    async def _look_up(self, token: str, digest: bytes, project: str | None) -> AuthContext:
+        claims = self.tokens.read_access_token(token)
         async with self.database.system_work() as session:
             identities = Identities(session)
-            holder = await identities.holder(api_key_digest(token, self.pepper))
+            if claims is None:
+                holder = await identities.key_holder(digest, project=project)
+            else:
+                holder = await identities.session_holder(
+                    claims.session_id, claims.user_id, claims.org_id, project=project
+                )
             if holder is None:
-                raise Unauthenticated("The API key is unknown, revoked or expired.")
+                raise Unauthenticated(_UNKNOWN)
             if not holder.last_used_at or holder.last_used_at < datetime.now(UTC) - _USED_EVERY:
-                await identities.mark_used(holder)
-        project_id = await self._project(holder, project)
+                await identities.mark_used(holder, _USED_EVERY)
         return AuthContext(
-            holder.user_id, Tenant(holder.org_id, project_id), granted(holder.role, holder.scopes)
+            holder.user_id,
+            Tenant(holder.org_id, _project(holder, project)),
+            granted(holder.role, holder.scopes),
+            role=holder.role,
+            key_id=holder.key_id,
+            session_id=holder.session_id,
+            expires_at=claims.expires_at if claims else holder.expires_at,
         )
 
-    async def _project(self, holder: KeyHolder, named: str | None) -> UUID | None:
-        if named is None or named == str(holder.project_id):
-            return holder.project_id
-        async with self.database.unit_of_work(Tenant(holder.org_id)) as session:
-            project = await Projects(session, Tenant(holder.org_id)).find(named)
-        if holder.project_id not in (None, project.id):
-            raise NotFound(f"There is no project {named!r} here.")
-        return project.id
+    def forget_sessions(self, ended: Collection[UUID]) -> None:
+        """To be called when sessions were ended here."""
+        self.cache.drop(lambda context: context.session_id in ended)
+
+    async def person(self, context: AuthContext) -> Person:
+        """Names for what the context says in ids."""
+        async with self.database.system_work() as session:
+            tenant = context.tenant
+            return await Identities(session).person(context.principal, tenant.org_id, tenant.project_id)
 
     async def bootstrap(self, settings: Settings) -> Bootstrapped:
         """Creates owner, organization, project and key where there are none yet; may be repeated.
@@ -125,7 +181,7 @@ class AuthService:
         user = User(
             id=new_id(),
             email=settings.bootstrap_email or _DEFAULT_EMAIL,
-            password_hash=await hash_password(password.get_secret_value()) if password else None,
+            password_hash=await self.passwords.hash(password.get_secret_value()) if password else None,
         )
         organization = Organization(id=new_id(), slug="default", name="Default")
         membership = Membership(org_id=organization.id, id=new_id(), user_id=user.id, role=Role.OWNER)
@@ -148,7 +204,10 @@ class AuthService:
         project: str | None = None,
         expires_at: datetime | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key of the caller and its secret, shown this once. Permissions can only be narrowed."""
+        """A new key of the caller and its secret, shown this once.
+
+        Permissions can only be narrowed, and a key does not outlive the key that made it.
+        """
         unknown = sorted(set(permissions or ()) - set(context.permissions))
         if unknown:
             raise Invalid(
@@ -167,6 +226,9 @@ class AuthService:
             row = self._row(key, key_id, tenant=Tenant(org_id, bound), user_id=context.principal, name=name)
             row.permissions = sorted(permissions if permissions is not None else context.permissions)
             row.expires_at = expires_at
+            if context.key_id is not None:
+                row.made_by = context.key_id
+                row.expires_at = min(filter(None, (expires_at, context.expires_at)), default=None)
             return await ApiKeys(session, context.tenant).add(row), key
 
     async def keys(self, context: AuthContext, request: PageRequest) -> Page[ApiKey]:
@@ -175,13 +237,15 @@ class AuthService:
             keys = ApiKeys(session, context.tenant)
             return await keys.page(request, keys.live())
 
-    async def revoke_key(self, context: AuthContext, key_id: UUID) -> None:
+    async def revoke_key(self, context: AuthContext, key_id: UUID, *, descendants: bool = False) -> None:
+        """Ends a key at once; with `descendants` also the keys that were made with it, at any remove."""
         async with self.database.unit_of_work(context.tenant) as session:
             keys = ApiKeys(session, context.tenant)
             row = await keys.one_or_none(keys.live().where(ApiKey.id == key_id))
             if row is None:
                 raise keys.missing(key_id)
-            row.revoked_at = datetime.now(UTC)
+            await keys.revoke(row, descendants=descendants)
+        self.cache.drop(lambda known: known.key_id is not None and known.tenant.org_id == row.org_id)
 
     def _row(self, key: str, key_id: UUID, *, tenant: Tenant, user_id: UUID, name: str) -> ApiKey:
         return ApiKey(
@@ -193,3 +257,12 @@ class AuthService:
             hint=api_key_hint(key),
             digest=api_key_digest(key, self.pepper),
         )
+
+
+def _project(holder: Holder, named: str | None) -> UUID | None:
+    """The project to work in: the one that is named, if the credential may work there, else its own."""
+    if named is None:
+        return holder.project_id
+    if holder.named_project_id is None or holder.project_id not in (None, holder.named_project_id):
+        raise NotFound(f"There is no project {named!r} here.")
+    return holder.named_project_id

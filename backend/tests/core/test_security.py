@@ -17,7 +17,6 @@ from app.core.security import (
     api_key_hint,
     derive_key,
     generated_secret,
-    hash_password,
     master_key,
     new_api_key,
 )
@@ -90,10 +89,3 @@ class TestApiKeys:
         key = new_api_key(new_id())
         assert key.startswith(api_key_hint(key).split("…")[0])
         assert len(api_key_hint(key)) == 13
-
-
-class TestPasswords:
-    async def test_are_hashed_with_argon2id_and_salt(self) -> None:
-        one, two = await hash_password("secret"), await hash_password("secret")
-        assert one.startswith("$argon2id$")
-        assert one != two

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Response
 
-from app.api.dependencies import AgentsDep, PageDep, ResourcesDep, allow
+from app.api.dependencies import AgentsDep, PageDep, ResourcesDep, StandingDep, allow
 from app.api.schemas.agents import (
     AgentCreate,
     AgentRead,
@@ -108,7 +108,12 @@ async def versions(agent: str, page: PageDep, agents: AgentsDep) -> PageRead[Ver
     },
 )
 async def run(
-    agent: str, body: RunCreate, agents: AgentsDep, resources: ResourcesDep, response: Response
+    agent: str,
+    body: RunCreate,
+    agents: AgentsDep,
+    resources: ResourcesDep,
+    standing: StandingDep,
+    response: Response,
 ) -> Any:
     """Starts a run. It goes on whatever becomes of this request."""
     mode = RunMode(body.mode)
@@ -116,7 +121,8 @@ async def run(
     started = await agents.start_run(agent, request)
     if mode is RunMode.STREAM:
         events = await agents.events(started.id, after=0)
-        stream = event_stream(events, heartbeat_s=resources.settings.sse_heartbeat_s)
+        heartbeat_s = resources.settings.sse_heartbeat_s
+        stream = event_stream(events, heartbeat_s=heartbeat_s, standing=standing)
         stream.headers["Location"] = _location(started.id)
         return stream
     timeout_s = body.wait_timeout_s or resources.settings.run_wait_timeout_s

@@ -2,81 +2,44 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Response
-from pydantic import AfterValidator, AwareDatetime, Field
-from pydantic_core import PydanticCustomError
+from fastapi import APIRouter, Query, Response
 
-from app.api.dependencies import AuthDep, CallerDep, PageDep, allow
-from app.api.schemas.common import Body, Name, PageRead, Read
+from app.api.dependencies import AuthDep, CallerDep, FreshCallerDep, PageDep, allow
+from app.api.schemas.auth import AuthenticatedBy, KeyCreate, KeyCreated, KeyRead, Me, Named
+from app.api.schemas.common import PageRead
 from app.core.permissions import Permission
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
 
-class Me(Read):
-    """Whom the credential stands for."""
-
-    user_id: UUID
-    org_id: UUID
-    project_id: UUID | None
-    permissions: list[str]
-
-
-_LAST_YEAR = 9998  # of which every UTC offset is still a date
-
-
-def _to_come(moment: datetime) -> datetime:
-    if moment <= datetime.now(UTC) or moment.year > _LAST_YEAR:
-        raise PydanticCustomError(
-            "not_to_come", "must lie in the future, at the latest in {last}", {"last": _LAST_YEAR}
-        )
-    return moment
-
-
-class KeyCreate(Body):
-    """`permissions` can only narrow the caller's; without them the key has the caller's."""
-
-    name: Name
-    permissions: Annotated[list[Permission], Field(max_length=100)] | None = None
-    project: str | None = None
-    expires_at: Annotated[AwareDatetime, AfterValidator(_to_come)] | None = None
-
-
-class KeyRead(Read):
-    id: UUID
-    name: str
-    hint: str
-    project_id: UUID | None
-    permissions: list[str] | None
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    created_at: datetime
-
-
-class KeyCreated(KeyRead):
-    """`key` is shown this once."""
-
-    key: str
-
-
 @router.get("/me", operation_id="auth_me", dependencies=[allow(Permission.USERS_READ)])
-async def me(caller: CallerDep) -> Me:
+async def me(caller: CallerDep, auth: AuthDep) -> Me:
+    person = await auth.person(caller)
     return Me(
         user_id=caller.principal,
+        email=person.user.email,
+        name=person.user.name,
         org_id=caller.tenant.org_id,
+        organization=Named.model_validate(person.organization),
         project_id=caller.tenant.project_id,
+        project=Named.model_validate(person.project) if person.project else None,
+        role=caller.role,
         permissions=sorted(caller.permissions),
+        authenticated_by=AuthenticatedBy(
+            kind="session" if caller.session_id else "api_key",
+            id=caller.session_id or caller.key_id,
+            expires_at=caller.expires_at,
+        ),
     )
 
 
 @router.post(
     "/api-keys", status_code=201, operation_id="api_keys_create", dependencies=[allow(Permission.KEYS_WRITE)]
 )
-async def create_key(body: KeyCreate, caller: CallerDep, auth: AuthDep) -> KeyCreated:
+async def create_key(body: KeyCreate, caller: FreshCallerDep, auth: AuthDep) -> KeyCreated:
     row, key = await auth.create_key(
         caller,
         name=body.name,
@@ -100,7 +63,12 @@ async def list_keys(page: PageDep, caller: CallerDep, auth: AuthDep) -> PageRead
     operation_id="api_keys_revoke",
     dependencies=[allow(Permission.KEYS_WRITE)],
 )
-async def revoke_key(key_id: UUID, caller: CallerDep, auth: AuthDep) -> Response:
-    """Takes effect with the next request."""
-    await auth.revoke_key(caller, key_id)
+async def revoke_key(
+    key_id: UUID,
+    caller: CallerDep,
+    auth: AuthDep,
+    descendants: Annotated[bool, Query(description="Also the keys made with it, and with those")] = False,
+) -> Response:
+    """Takes effect at once on this server, within 5 s everywhere, also on open streams."""
+    await auth.revoke_key(caller, key_id, descendants=descendants)
     return Response(status_code=204)

@@ -14,6 +14,7 @@ from app.db.postgres.models.rag import (
     RAGPipelineVersion,
 )
 from app.db.postgres.models.registry import ModelRegistry, ToolRegistry
+from app.db.postgres.models.sessions import LoginAttempts, RefreshToken, UserSession
 
 __all__ = [
     "Agent",
@@ -29,13 +30,16 @@ __all__ = [
     "File",
     "IndexVersion",
     "Job",
+    "LoginAttempts",
     "Membership",
     "ModelRegistry",
     "Organization",
     "Project",
     "RAGPipeline",
     "RAGPipelineVersion",
+    "RefreshToken",
     "ToolRegistry",
     "User",
+    "UserSession",
     "WorkItem",
 ]

@@ -67,11 +67,15 @@ class Project(TenantRow):
 
 
 class ApiKey(TenantRow):
-    """A key as its keyed hash; the secret itself is shown once and never stored."""
+    """A key as its keyed hash; the secret itself is shown once and never stored.
+
+    `made_by` is the key that asked for this one, where it was a key.
+    """
 
     __tablename__ = "api_keys"
     __table_args__ = (
         tenant_key("project_id", "projects"),
+        tenant_key("made_by", "api_keys"),
         UniqueConstraint("digest"),
     )
 
@@ -82,6 +86,7 @@ class ApiKey(TenantRow):
     hint: Mapped[str]
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     permissions: Mapped[list[str] | None]
+    made_by: Mapped[UUID | None]
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import CTE, ColumnElement, Select, and_, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
+from app.core.slugs import as_uuid
 from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, Role, User
+from app.db.postgres.models.sessions import UserSession
 from app.db.postgres.repositories.base import Repository
 
 _BOOTSTRAP_LOCK = 0x6F727266
 
 
 @dataclass(frozen=True, slots=True)
-class KeyHolder:
-    """Whom an API key stands for."""
+class Holder:
+    """Whom a credential stands for: one API key, or one session.
 
-    key_id: UUID
-    org_id: UUID
-    project_id: UUID | None
+    `project_id` is the key's own; `named_project_id` the one that the request names, if it is there.
+    """
+
     user_id: UUID
+    org_id: UUID
     role: Role
-    scopes: list[str] | None
+    named_project_id: UUID | None
     last_used_at: datetime | None
+    key_id: UUID | None = None
+    session_id: UUID | None = None
+    project_id: UUID | None = None
+    scopes: list[str] | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user in an organization, and in the project that a request is about."""
+
+    user: User
+    organization: Organization
+    project: Project | None
 
 
 class Identities:
@@ -34,12 +52,13 @@ class Identities:
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
 
-    async def holder(self, digest: bytes) -> KeyHolder | None:
+    async def key_holder(self, digest: bytes, *, project: str | None = None) -> Holder | None:
         """Who holds the live key with this digest: not revoked, not expired, its owner not suspended."""
         statement = (
-            select(ApiKey, Membership.role)
+            select(ApiKey, Membership.role, Project.id)
             .join(Membership, (Membership.org_id == ApiKey.org_id) & (Membership.user_id == ApiKey.user_id))
             .join(User, User.id == ApiKey.user_id)
+            .outerjoin(Project, _is_named(project, ApiKey.org_id))
             .where(
                 ApiKey.digest == digest,
                 ApiKey.revoked_at.is_(None),
@@ -50,21 +69,63 @@ class Identities:
         row = (await self.session.execute(statement)).one_or_none()
         if row is None:
             return None
-        key, role = row
-        return KeyHolder(
-            key.id, key.org_id, key.project_id, key.user_id, role, key.permissions, key.last_used_at
+        key, role, named = row
+        return Holder(
+            user_id=key.user_id,
+            org_id=key.org_id,
+            role=role,
+            named_project_id=named,
+            last_used_at=key.last_used_at,
+            key_id=key.id,
+            project_id=key.project_id,
+            scopes=key.permissions,
+            expires_at=key.expires_at,
         )
+
+    async def session_holder(
+        self, session_id: UUID, user_id: UUID, org_id: UUID, *, project: str | None = None
+    ) -> Holder | None:
+        """Whose open session this is, if it is that user's, who is a member there and not suspended."""
+        statement = (
+            select(UserSession.last_used_at, Membership.role, Project.id)
+            .join(
+                Membership,
+                (Membership.org_id == UserSession.organization_id)
+                & (Membership.user_id == UserSession.user_id),
+            )
+            .join(User, User.id == UserSession.user_id)
+            .outerjoin(Project, _is_named(project, UserSession.organization_id))
+            .where(
+                UserSession.id == session_id,
+                UserSession.user_id == user_id,
+                UserSession.organization_id == org_id,
+                UserSession.ended_at.is_(None),
+                UserSession.expires_at > func.now(),
+                User.suspended_at.is_(None),
+            )
+        )
+        row = (await self.session.execute(statement)).one_or_none()
+        if row is None:
+            return None
+        used, role, named = row
+        return Holder(user_id, org_id, role, named, used, session_id=session_id)
 
     async def has_key(self, digest: bytes) -> bool:
         """Whether there is such a key, valid or not: a revoked one is not made again."""
         statement = select(ApiKey.id).where(ApiKey.digest == digest)
         return (await self.session.execute(statement)).first() is not None
 
-    async def mark_used(self, holder: KeyHolder) -> None:
+    async def mark_used(self, holder: Holder, every: timedelta) -> None:
+        """Notes that the credential is used, unless somebody did within `every`."""
+        row: type[ApiKey | UserSession] = UserSession
+        which = UserSession.id == holder.session_id
+        if holder.key_id is not None:
+            row, which = ApiKey, and_(ApiKey.org_id == holder.org_id, ApiKey.id == holder.key_id)
         await self.session.execute(
-            update(ApiKey)
-            .where(ApiKey.org_id == holder.org_id, ApiKey.id == holder.key_id)
+            update(row)
+            .where(which, or_(row.last_used_at.is_(None), row.last_used_at < func.now() - every))
             .values(last_used_at=func.now())
+            .execution_options(synchronize_session=False)
         )
 
     async def first_organization(self) -> Organization | None:
@@ -74,6 +135,41 @@ class Identities:
     async def user_by_email(self, email: str) -> User | None:
         statement = select(User).where(func.lower(User.email) == email.lower())
         return (await self.session.execute(statement)).scalar_one_or_none()
+
+    async def email_of(self, user_id: UUID) -> str:
+        return (await self.session.execute(select(User.email).where(User.id == user_id))).scalar_one()
+
+    async def locked_user(self, user_id: UUID, *, verified: str | None) -> User | None:
+        """The user, whom nobody else changes until the end of the transaction.
+
+        None where they have been suspended, or have another password hash than was `verified`.
+        """
+        statement = (
+            select(User)
+            .where(User.id == user_id, User.password_hash == verified, User.suspended_at.is_(None))
+            .with_for_update(key_share=True)
+        )
+        return (await self.session.execute(statement)).scalar_one_or_none()
+
+    async def organizations_of(self, user_id: UUID) -> list[Organization]:
+        """Where the user is a member, by slug."""
+        statement = (
+            select(Organization)
+            .join(Membership, Membership.org_id == Organization.id)
+            .where(Membership.user_id == user_id)
+            .order_by(Organization.slug)
+        )
+        return list((await self.session.execute(statement)).scalars())
+
+    async def person(self, user_id: UUID, org_id: UUID, project_id: UUID | None) -> Person:
+        """Names for what a credential stands for."""
+        statement = (
+            select(User, Organization, Project)
+            .join(Organization, Organization.id == org_id)
+            .outerjoin(Project, (Project.org_id == org_id) & (Project.id == project_id))
+            .where(User.id == user_id)
+        )
+        return Person(*(await self.session.execute(statement)).one())
 
     async def owner_of(self, org_id: UUID) -> UUID:
         statement = (
@@ -99,6 +195,15 @@ class Identities:
             await self.session.flush()
 
 
+def _is_named(project: str | None, org_id: InstrumentedAttribute[UUID]) -> ColumnElement[bool]:
+    """Whether a row of projects is the one that an id or a slug names; never, where none is named."""
+    if project is None:
+        return false()
+    project_id = as_uuid(project)
+    named = Project.slug == project if project_id is None else Project.id == project_id
+    return and_(Project.org_id == org_id, named)
+
+
 class Projects(Repository[Project]):
     """Projects of one organization."""
 
@@ -120,3 +225,21 @@ class ApiKeys(Repository[ApiKey]):
         if self.tenant.project_id is not None:
             statement = statement.where(ApiKey.project_id == self.tenant.project_id)
         return statement
+
+    async def revoke(self, row: ApiKey, *, descendants: bool = False) -> None:
+        """Ends the key, and with `descendants` every key that it made, and those made, and so on."""
+        ids = [row.id]
+        if descendants:
+            family = self._made_by(row.id)
+            ids += (await self.session.execute(select(family.c.id))).scalars()
+        await self.session.execute(
+            update(ApiKey)
+            .where(ApiKey.org_id == self.tenant.org_id, ApiKey.id.in_(ids), ApiKey.revoked_at.is_(None))
+            .values(revoked_at=func.now())
+            .execution_options(synchronize_session=False)
+        )
+
+    def _made_by(self, key_id: UUID) -> CTE:
+        mine = ApiKey.org_id == self.tenant.org_id
+        family = select(ApiKey.id).where(mine, ApiKey.made_by == key_id).cte(recursive=True)
+        return family.union(select(ApiKey.id).where(mine, ApiKey.made_by == family.c.id))

@@ -1,0 +1,72 @@
+"""Passwords: Argon2id (RFC 9106) off the event loop, bounded in memory and in how many wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from pwdlib import PasswordHash
+from pwdlib.exceptions import UnknownHashError
+
+from app.core.errors import Unavailable
+
+T = TypeVar("T")
+_BUSY_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a password fits. `fresh_hash` is set where the stored one was made with older parameters."""
+
+    fits: bool
+    fresh_hash: str | None = None
+
+
+class Passwords:
+    """`concurrency` hashes at a time, 64 MiB each; `queue` more callers may hold a `place`.
+
+    The threads are its own, so that a caller who goes away does not free a place for another hash.
+    """
+
+    def __init__(self, *, concurrency: int = 2, queue: int = 32) -> None:
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="argon2")
+        self._free = concurrency + queue
+        self._argon2 = PasswordHash.recommended()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Held by whoever is going to verify a password; `Unavailable` where too many do."""
+        if self._free <= 0:
+            raise Unavailable("Too many logins at this moment; try again.", retry_after_s=_BUSY_S)
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+    async def hash(self, password: str) -> str:
+        return await self._run(lambda: self._argon2.hash(password))
+
+    async def verify(self, password: str, stored: str | None) -> Verdict:
+        """Whether `password` is that of the hash `stored`; the same work where there is none."""
+        return await self._run(lambda: self._verify(password, stored))
+
+    def _verify(self, password: str, stored: str | None) -> Verdict:
+        nobodys = self._nobodys_hash  # made by the first login, whoever that is
+        try:
+            fits, fresh = self._argon2.verify_and_update(password, stored or nobodys)
+        except UnknownHashError:
+            fits, fresh = self._argon2.verify(password, nobodys), None
+        return Verdict(fits and stored is not None, fresh if stored is not None else None)
+
+    @cached_property
+    def _nobodys_hash(self) -> str:
+        return self._argon2.hash("nobody")
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

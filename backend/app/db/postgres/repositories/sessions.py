@@ -1,0 +1,154 @@
+"""People's sessions and their refresh tokens; takes a session of `system_work`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.paging import Page, PageRequest, encode_cursor
+from app.db.postgres.models.identity import Membership, User
+from app.db.postgres.models.sessions import RefreshToken, SessionEnd, UserSession
+
+_KEPT_AFTER_END = timedelta(days=7)
+"""How long an ended session is kept, to see afterwards why it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A session with one of its refresh tokens, locked; `alive` as of now, by the database's clock."""
+
+    session: UserSession
+    token: RefreshToken
+    alive: bool
+    now: datetime
+
+
+class UserSessions:
+    """The only door to the tables of sessions."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    async def now(self) -> datetime:
+        return (await self.session.execute(select(func.clock_timestamp()))).scalar_one()
+
+    async def add(self, session: UserSession, token: RefreshToken) -> None:
+        """Inserts both in this order."""
+        for row in (session, token):
+            self.session.add(row)
+            await self.session.flush()
+
+    async def family(self, session_id: UUID, digest: bytes) -> Family | None:
+        """Locks the session, so that its refreshes happen one after another, then reads its token."""
+        lock = select(UserSession).where(UserSession.id == session_id).with_for_update()
+        session = (await self.session.execute(lock)).scalar_one_or_none()
+        if session is None:
+            return None
+        now = func.clock_timestamp()
+        alive = and_(_open(now), User.suspended_at.is_(None), Membership.id.is_not(None))
+        statement = (
+            select(RefreshToken, alive, now)
+            .join(UserSession, UserSession.id == RefreshToken.session_id)
+            .join(User, User.id == UserSession.user_id)
+            .outerjoin(
+                Membership,
+                and_(Membership.org_id == UserSession.organization_id, Membership.user_id == User.id),
+            )
+            .where(RefreshToken.session_id == session_id, RefreshToken.digest == digest)
+        )
+        row = (await self.session.execute(statement)).one_or_none()
+        return Family(session, *row) if row else None
+
+    async def is_unused(self, digest: bytes) -> bool:
+        statement = select(RefreshToken.digest).where(
+            RefreshToken.digest == digest, RefreshToken.used_at.is_(None)
+        )
+        return (await self.session.execute(statement)).first() is not None
+
+    async def rotate(
+        self, used: RefreshToken, successor: bytes, *, now: datetime, kept_since: datetime
+    ) -> None:
+        """Marks one as used, adds the next, and removes what was used before `kept_since`."""
+        used.used_at = now
+        self.session.add(RefreshToken(digest=successor, session_id=used.session_id))
+        await self.session.flush()
+        await self.session.execute(
+            delete(RefreshToken).where(
+                RefreshToken.session_id == used.session_id, RefreshToken.used_at < kept_since
+            )
+        )
+
+    async def page(self, user_id: UUID, org_id: UUID | None, request: PageRequest) -> Page[UserSession]:
+        """The user's open sessions, newest first; of one organization where it is given."""
+        statement = select(UserSession).where(_of(user_id, org_id), _open(func.now()))
+        if request.after is not None:
+            statement = statement.where(UserSession.id < request.after)
+        statement = statement.order_by(UserSession.id.desc()).limit(request.limit + 1)
+        rows = list((await self.session.execute(statement)).scalars())
+        items = rows[: request.limit]
+        return Page(items, encode_cursor(items[-1].id) if len(rows) > request.limit else None)
+
+    async def of_token(self, digest: bytes) -> UUID | None:
+        """The session of a refresh token, whatever has become of both."""
+        statement = select(RefreshToken.session_id).where(RefreshToken.digest == digest)
+        return (await self.session.execute(statement)).scalar_one_or_none()
+
+    async def end_one(self, session_id: UUID, reason: SessionEnd) -> None:
+        """Ends the session, if it is open."""
+        await self._end(UserSession.id == session_id, reason)
+
+    async def end(
+        self,
+        user_id: UUID,
+        reason: SessionEnd,
+        *,
+        org_id: UUID | None = None,
+        only: UUID | None = None,
+        but: UUID | None = None,
+    ) -> list[UUID]:
+        """Ends open sessions of the user: all, `only` one, or all `but` one. Answers which they were."""
+        which = _of(user_id, org_id)
+        if only is not None:
+            which &= UserSession.id == only
+        if but is not None:
+            which &= UserSession.id != but
+        return await self._end(which, reason)
+
+    async def end_surplus(self, user_id: UUID, allowed: int) -> list[UUID]:
+        """Ends the oldest open sessions, beyond the `allowed` newest ones. Answers which they were."""
+        mine = _of(user_id, None) & _open(func.now())
+        surplus = select(UserSession.id).where(mine).order_by(UserSession.id.desc()).offset(allowed)
+        return await self._end(UserSession.id.in_(surplus), SessionEnd.SURPLUS)
+
+    async def _end(self, which: ColumnElement[bool], reason: SessionEnd) -> list[UUID]:
+        statement = (
+            update(UserSession)
+            .where(which, _open(func.now()))
+            .values(ended_at=func.now(), end_reason=reason)
+            .returning(UserSession.id)
+            .execution_options(synchronize_session=False)
+        )
+        return list((await self.session.execute(statement)).scalars())
+
+    async def sweep(self, user_id: UUID) -> None:
+        """Removes the user's sessions that ended or expired a while ago."""
+        long_ago = func.now() - _KEPT_AFTER_END
+        await self.session.execute(
+            delete(UserSession).where(
+                UserSession.user_id == user_id,
+                or_(UserSession.ended_at < long_ago, UserSession.expires_at < long_ago),
+            )
+        )
+
+
+def _open(now: ColumnElement[datetime]) -> ColumnElement[bool]:
+    return and_(UserSession.ended_at.is_(None), UserSession.expires_at > now)
+
+
+def _of(user_id: UUID, org_id: UUID | None) -> ColumnElement[bool]:
+    mine = UserSession.user_id == user_id
+    return mine if org_id is None else and_(mine, UserSession.organization_id == org_id)
