@@ -125,16 +125,7 @@ async def open_resources(
     `session_secret` keys people's sessions. A worker, to which nobody logs in, is not given it.
     """
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(
-            open_engine(
-                database_url,
-                pool_size=settings.database_pool_size,
-                timeout_s=settings.database_timeout_s,
-                prepared=settings.database_prepared_statements,
-            )
-        )
-        await check_runtime_role(engine)
-        database = make_database(engine, wake)
+        database = await stack.enter_async_context(_open_database(settings, database_url, wake))
         local = MiniLM(
             settings.data_dir.resolve() / "models",
             threads=settings.embedding_threads,
@@ -176,6 +167,18 @@ async def open_resources(
             compiler=AgentCompiler(),
             providers=providers,
         )
+
+
+@asynccontextmanager
+async def _open_database(settings: Settings, url: str, wake: Wake) -> AsyncIterator[Database]:
+    async with open_engine(
+        url,
+        pool_size=settings.database_pool_size,
+        timeout_s=settings.database_timeout_s,
+        prepared=settings.database_prepared_statements,
+    ) as engine:
+        await check_runtime_role(engine)
+        yield make_database(engine, wake)
 
 
 def make_auth(settings: Settings, database: Database, session_secret: bytes | None) -> AuthService:

@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
+
+from pwdlib import PasswordHash
 
 from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, TextDelta
 from app.core.ids import new_id
@@ -19,6 +22,8 @@ from app.db.postgres.repositories.identity import Identities, Projects
 from app.db.postgres.repositories.registry import Models
 from app.db.session import Tenant
 from app.resources import Resources
+
+PASSWORD = "correct horse battery staple"
 
 HELLO_GRAPH: dict[str, Any] = {
     "schema_version": "1",
@@ -69,6 +74,24 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """A user with a password, member of `tenant`."""
+
+    user_id: UUID
+    tenant: Tenant
+    email: str
+
+    @property
+    def login(self) -> dict[str, Any]:
+        return {"email": self.email, "password": PASSWORD}
+
+
+@cache
+def _password_hash() -> str:
+    return PasswordHash.recommended().hash(PASSWORD)
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """A chat model that says one word and waits until it is `opened` for the rest."""
 
@@ -105,6 +128,22 @@ class Factory:
         async with self.resources.database.system_work() as session:
             await Identities(session).add(*rows)
         return await self.key(Member(user.id, of, ""), permissions=permissions)
+
+    async def person(self, *, role: Role = Role.OWNER, of: Tenant | None = None) -> Person:
+        """Somebody who can log in: a member of a fresh organization, or of the one given."""
+        member = await self.member(role=role, of=of)
+        async with self.resources.database.system_work() as session:
+            user = await session.get_one(User, member.user_id)
+            user.password_hash = _password_hash()
+        return Person(member.user_id, member.tenant, user.email)
+
+    async def join(self, person: Person, role: Role = Role.MEMBER) -> Tenant:
+        """Makes the person a member of another, fresh organization too."""
+        other = (await self.member()).tenant
+        membership = Membership(org_id=other.org_id, id=new_id(), user_id=person.user_id, role=role)
+        async with self.resources.database.system_work() as session:
+            await Identities(session).add(membership)
+        return other
 
     async def key(
         self,

@@ -59,10 +59,10 @@ class Passwords:
     def _verify(self, password: str, stored: str | None) -> Verdict:
         nobodys = self._nobodys_hash  # made by the first login, whoever that is
         try:
-            fits, fresh = self._argon2.verify_and_update(password, stored or nobodys)
+            verdict = Verdict(*self._argon2.verify_and_update(password, stored or nobodys))
         except UnknownHashError:
-            fits, fresh = self._argon2.verify(password, nobodys), None
-        return Verdict(fits and stored is not None, fresh if stored is not None else None)
+            return self._verify(password, None)
+        return verdict if stored else Verdict(fits=False)
 
     @cached_property
     def _nobodys_hash(self) -> str:

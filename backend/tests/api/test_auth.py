@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx2
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from app.core.ids import new_id
 from app.core.permissions import MEMBER, Permission
@@ -52,6 +54,24 @@ class TestCredential:
         problem(response, 401, "unauthenticated")
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
+    @pytest.mark.parametrize(
+        ("header", "said"),
+        [
+            (None, "has no Authorization header"),
+            ("Bearer", "malformed"),
+            ("Basic dXNlcjpwYXNz", "malformed"),
+            ("Bearer short", "unknown, revoked or expired"),
+            (f"Bearer {'x' * 64}", "unknown, revoked or expired"),
+            ("Bearer eyJhbGciOiJIUzI1NiJ9.e30.bm90LXNpZ25lZC1ieS11cw", "unknown, revoked or expired"),
+        ],
+    )
+    async def test_that_is_refused_hears_what_is_wrong(
+        self, anyone: httpx2.AsyncClient, header: str | None, said: str
+    ) -> None:
+        headers = {"Authorization": header} if header else {}
+        response = await anyone.get(f"{API}/agents", headers=headers)
+        assert said in problem(response, 401, "unauthenticated")["detail"]
+
     async def test_is_asked_for_before_the_body_is_judged(self, anyone: httpx2.AsyncClient) -> None:
         problem(await anyone.post(f"{API}/agents", json={"nonsense": 1}), 401, "unauthenticated")
 
@@ -86,6 +106,24 @@ class TestMe:
         assert (me["user_id"], me["org_id"]) == (str(member.user_id), str(member.tenant.org_id))
         assert me["project_id"] == str(member.tenant.project_id)
         assert me["permissions"] == sorted(Permission)
+
+    async def test_names_what_the_ids_stand_for(self, client: httpx2.AsyncClient, member: Member) -> None:
+        me = ok(await client.get(f"{API}/auth/me"))
+        assert me["email"].endswith("@example.test")
+        assert me["organization"]["id"] == str(member.tenant.org_id)
+        assert me["organization"]["name"] == "Test"
+        assert me["project"] == {
+            "id": str(member.tenant.project_id),
+            "slug": "default",
+            "name": "Default",
+        }
+        assert me["role"] == "owner"
+
+    async def test_says_by_which_key(self, client: httpx2.AsyncClient, server: Running) -> None:
+        made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Second"}), 201)
+        async with http_client(server, made["key"]) as second:
+            by = ok(await second.get(f"{API}/auth/me"))["authenticated_by"]
+        assert by == {"kind": "api_key", "id": made["id"], "expires_at": None}
 
 
 class TestPermissions:
@@ -197,6 +235,65 @@ class TestCreateKey:
         assert made["project_id"] == str(member.tenant.project_id)
         body = {"name": "Key", "project": "second"}
         problem(await client.post(f"{API}/auth/api-keys", json=body), 404, "not_found")
+
+
+class TestKeyOfAKey:
+    """A key that is made with a key does not outlive it."""
+
+    @pytest.mark.parametrize(
+        ("wanted", "given"), [(None, 10), (20, 10), (5, 5)], ids=["none", "later", "earlier"]
+    )
+    async def test_expires_with_it_at_the_latest(
+        self, server: Running, make: Factory, member: Member, wanted: int | None, given: int
+    ) -> None:
+        now = datetime.now(UTC)
+        maker = await make.key(member, expires_at=now + timedelta(hours=10))
+        body = {"name": "Child"}
+        if wanted is not None:
+            body["expires_at"] = (now + timedelta(hours=wanted)).isoformat()
+        async with http_client(server, maker.key) as caller:
+            made = ok(await caller.post(f"{API}/auth/api-keys", json=body), 201)
+        assert datetime.fromisoformat(made["expires_at"]) == now + timedelta(hours=given)
+
+    async def test_says_with_which(self, client: httpx2.AsyncClient) -> None:
+        me = ok(await client.get(f"{API}/auth/me"))["authenticated_by"]["id"]
+        made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Child"}), 201)
+        assert made["made_by"] == me
+
+    async def test_outlives_its_revocation(self, client: httpx2.AsyncClient, server: Running) -> None:
+        first, second, _ = await lineage(client, server)
+        await client.delete(f"{API}/auth/api-keys/{first['id']}")
+        async with http_client(server, second["key"]) as caller:
+            ok(await caller.get(f"{API}/agents"))
+
+    async def test_ends_with_it_where_that_is_wanted(
+        self, client: httpx2.AsyncClient, server: Running
+    ) -> None:
+        made = await lineage(client, server)
+        response = await client.delete(f"{API}/auth/api-keys/{made[0]['id']}?descendants=true")
+        assert response.status_code == 204
+        for key in made:
+            async with http_client(server, key["key"]) as caller:
+                problem(await caller.get(f"{API}/agents"), 401, "unauthenticated")
+        ok(await client.get(f"{API}/agents"))
+
+    async def test_is_demoted_with_its_owner(
+        self, client: httpx2.AsyncClient, server: Running, member: Member
+    ) -> None:
+        made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Child"}), 201)
+        async with server.resources.database.unit_of_work(member.tenant) as session:
+            await session.execute(text("UPDATE memberships SET role = 'viewer'"))
+        async with http_client(server, made["key"]) as caller:
+            problem(await caller.post(f"{API}/agents", json={"name": "Agent"}), 403, "forbidden")
+
+
+async def lineage(client: httpx2.AsyncClient, server: Running) -> list[dict[str, Any]]:
+    """A key, one made with it, and one made with that."""
+    made = [ok(await client.post(f"{API}/auth/api-keys", json={"name": "First"}), 201)]
+    for name in ("Second", "Third"):
+        async with http_client(server, made[-1]["key"]) as caller:
+            made.append(ok(await caller.post(f"{API}/auth/api-keys", json={"name": name}), 201))
+    return made
 
 
 class TestRevokeKey:

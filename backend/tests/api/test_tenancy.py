@@ -64,7 +64,10 @@ async def treasure(server: Running) -> Treasure:
         taken = await add_texts(client, collection, {"title": "Map", "text": "The gold is on the island."})
         await work(server)
         key = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Spare"}), 201)
+        colleague = await Factory(server.resources).person(of=owner.tenant)
+        session = ok(await client.post(f"{API}/auth/login", json=colleague.login), 200)
         ids = {
+            "session_id": session["session_id"],
             "agent": run["agent_id"],
             "run_id": run["id"],
             "collection": ok(await client.get(f"{API}/collections/{collection}"))["id"],

@@ -17,6 +17,7 @@ from app.core.security import api_key_hint
 from app.db.connection import open_engine
 from app.db.postgres.models.identity import ApiKey, Organization, Role
 from app.embedded import Services
+from app.resources import make_auth
 from app.services.auth_service import AuthContext, AuthService
 from tests.factories import Factory, Member
 from tests.workers.world import World
@@ -26,7 +27,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest.fixture
 def auth(world: World) -> AuthService:
-    return world.resources.auth
+    """Looks every credential up each time."""
+    uncached = world.resources.settings.model_copy(update={"auth_cache_s": 0})
+    return make_auth(uncached, world.resources.database, session_secret=b"s" * 32)
 
 
 @pytest.fixture

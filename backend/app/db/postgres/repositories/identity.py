@@ -56,6 +56,7 @@ class Identities:
         """Who holds the live key with this digest: not revoked, not expired, its owner not suspended."""
         statement = (
             select(ApiKey, Membership.role, Project.id)
+            .select_from(ApiKey)
             .join(Membership, (Membership.org_id == ApiKey.org_id) & (Membership.user_id == ApiKey.user_id))
             .join(User, User.id == ApiKey.user_id)
             .outerjoin(Project, _is_named(project, ApiKey.org_id))
@@ -88,6 +89,7 @@ class Identities:
         """Whose open session this is, if it is that user's, who is a member there and not suspended."""
         statement = (
             select(UserSession.last_used_at, Membership.role, Project.id)
+            .select_from(UserSession)
             .join(
                 Membership,
                 (Membership.org_id == UserSession.organization_id)
@@ -165,6 +167,7 @@ class Identities:
         """Names for what a credential stands for."""
         statement = (
             select(User, Organization, Project)
+            .select_from(User)
             .join(Organization, Organization.id == org_id)
             .outerjoin(Project, (Project.org_id == org_id) & (Project.id == project_id))
             .where(User.id == user_id)

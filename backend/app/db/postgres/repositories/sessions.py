@@ -34,7 +34,8 @@ class UserSessions:
         self.session = session
 
     async def now(self) -> datetime:
-        return (await self.session.execute(select(func.clock_timestamp()))).scalar_one()
+        found: datetime = (await self.session.execute(select(func.clock_timestamp()))).scalar_one()
+        return found
 
     async def add(self, session: UserSession, token: RefreshToken) -> None:
         """Inserts both in this order."""
@@ -52,6 +53,7 @@ class UserSessions:
         alive = and_(_open(now), User.suspended_at.is_(None), Membership.id.is_not(None))
         statement = (
             select(RefreshToken, alive, now)
+            .select_from(RefreshToken)
             .join(UserSession, UserSession.id == RefreshToken.session_id)
             .join(User, User.id == UserSession.user_id)
             .outerjoin(

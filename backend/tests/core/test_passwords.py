@@ -1,0 +1,95 @@
+"""Passwords: hashed, verified, and bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+
+from app.core.errors import Unavailable
+from app.core.passwords import Passwords
+
+
+class TestHash:
+    async def test_is_argon2id_with_a_salt(self) -> None:
+        passwords = Passwords()
+        one, two = await passwords.hash("secret"), await passwords.hash("secret")
+        assert one.startswith("$argon2id$")
+        assert one != two
+
+
+class TestVerify:
+    @pytest.mark.parametrize(("given", "fits"), [("secret", True), ("Secret", False), ("", False)])
+    async def test_tells_the_password_from_others(self, given: str, fits: bool) -> None:
+        passwords = Passwords()
+        assert (await passwords.verify(given, await passwords.hash("secret"))).fits is fits
+
+    @pytest.mark.parametrize("given", ["", "nobody", "anything"])
+    async def test_lets_nobody_in_where_there_is_no_hash(self, given: str) -> None:
+        verdict = await Passwords().verify(given, None)
+        assert (verdict.fits, verdict.fresh_hash) == (False, None)
+
+    async def test_lets_nobody_in_by_a_hash_of_another_kind(self) -> None:
+        assert not (await Passwords().verify("nobody", "$2b$12$unknown")).fits
+
+    async def test_does_the_same_work_for_a_missing_hash(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        passwords = Passwords()
+        stored = await passwords.hash("secret")
+        await passwords.verify("first", None)  # from now on nobody's hash is there
+        verified = Argon2Hasher.verify
+        seen: list[str] = []
+
+        def counting(self: Argon2Hasher, password: str, hash: str) -> bool:
+            seen.append(hash.rpartition("$")[0].rpartition("$")[0])
+            return verified(self, password, hash)
+
+        monkeypatch.setattr(Argon2Hasher, "verify", counting)
+        await passwords.verify("wrong", stored)
+        await passwords.verify("wrong", None)
+        assert len(seen) == 2
+        assert seen[0] == seen[1]  # algorithm and parameters
+
+    async def test_offers_a_fresh_hash_where_the_parameters_are_old(self) -> None:
+        old = PasswordHash([Argon2Hasher(time_cost=1)]).hash("secret")
+        verdict = await Passwords().verify("secret", old)
+        assert verdict.fits
+        assert verdict.fresh_hash
+        assert verdict.fresh_hash != old
+
+
+class TestPlaces:
+    def test_are_limited(self) -> None:
+        passwords = Passwords(concurrency=1, queue=1)
+        with passwords.place(), passwords.place():
+            with pytest.raises(Unavailable) as raised, passwords.place():
+                pass
+            assert raised.value.retry_after_s
+        with passwords.place():
+            pass
+
+    async def test_run_no_more_hashes_at_once_than_allowed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        passwords, lock = Passwords(concurrency=2, queue=100), threading.Lock()
+        running, most = 0, 0
+        hashed = Argon2Hasher.hash
+
+        def watched(self: Argon2Hasher, password: str, *, salt: bytes | None = None) -> str:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            try:
+                return hashed(self, password, salt=salt)
+            finally:
+                with lock:
+                    running -= 1
+
+        monkeypatch.setattr(Argon2Hasher, "hash", watched)
+        tasks = [asyncio.create_task(passwords.hash("secret")) for _ in range(8)]
+        await asyncio.sleep(0)
+        for task in tasks[:4]:
+            task.cancel()  # whoever goes away leaves the bound as it is
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert 1 <= most <= 2
