@@ -25,7 +25,7 @@ from app.resources import Resources
 from app.services.job_service import Drain
 from app.workers.job_manager import make_drain
 from main import create_app
-from tests.factories import Factory, Member
+from tests.factories import CHEAP_ARGON2, Factory, Member
 from tests.tenant_watch import watched
 
 MASTER_KEY = "tests-only-master-key-of-enough-length"
@@ -110,6 +110,7 @@ async def running_server(settings: Settings) -> AsyncIterator[Running]:
                 task.result()
                 raise RuntimeError("the server did not start")
             await asyncio.sleep(0.01)
+        app.state.resources.auth.passwords.argon2 = CHEAP_ARGON2  # as the hashes that the factory stores
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Running(f"http://127.0.0.1:{port}", app.state.resources)
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -39,7 +39,11 @@ class Standing:
     credential: Credential
     demanded: Sequence[Permission]
     every_s: float
-    _proven: float = field(default_factory=monotonic)
+    clock: Callable[[], float] = monotonic
+    _proven: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._proven = self.clock()
 
     async def renewed(self, *, max_age_s: float) -> AuthContext:
         """The caller's context, younger than `max_age_s`; raises where the credential holds no more."""
@@ -51,9 +55,9 @@ class Standing:
         return context
 
     async def holds(self) -> bool:
-        if monotonic() - self._proven < self.every_s:
+        asked = self.clock()
+        if asked - self._proven < self.every_s:
             return True
-        asked = monotonic()
         try:
             await self.renewed(max_age_s=REVOCATION_BITES_S - _LOOK_UP_S - self.every_s)
         except AppError as error:

@@ -36,7 +36,7 @@ class Passwords:
     def __init__(self, *, concurrency: int = 2, queue: int = 32) -> None:
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="argon2")
         self._free = concurrency + queue
-        self._argon2 = PasswordHash.recommended()
+        self.argon2 = PasswordHash.recommended()
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -50,7 +50,7 @@ class Passwords:
             self._free += 1
 
     async def hash(self, password: str) -> str:
-        return await self._run(lambda: self._argon2.hash(password))
+        return await self._run(lambda: self.argon2.hash(password))
 
     async def verify(self, password: str, stored: str | None) -> Verdict:
         """Whether `password` is that of the hash `stored`; the same work where there is none."""
@@ -59,14 +59,14 @@ class Passwords:
     def _verify(self, password: str, stored: str | None) -> Verdict:
         nobodys = self._nobodys_hash  # made by the first login, whoever that is
         try:
-            verdict = Verdict(*self._argon2.verify_and_update(password, stored or nobodys))
+            verdict = Verdict(*self.argon2.verify_and_update(password, stored or nobodys))
         except UnknownHashError:
             return self._verify(password, None)
         return verdict if stored else Verdict(fits=False)
 
     @cached_property
     def _nobodys_hash(self) -> str:
-        return self._argon2.hash("nobody")
+        return self.argon2.hash("nobody")
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -20,7 +20,19 @@ class TestSettings:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("PORT", "70000"), ("LEASE_S", "1"), ("INGEST_CONCURRENCY", "0"), ("RUN_TIMEOUT_S", "soon")],
+        [
+            ("PORT", "70000"),
+            ("LEASE_S", "1"),
+            ("INGEST_CONCURRENCY", "0"),
+            ("RUN_TIMEOUT_S", "soon"),
+            ("AUTH_CACHE_S", "5.1"),  # as soon must a revocation bite
+            ("STREAM_RECHECK_S", "3.1"),
+            ("PASSWORD_MIN_LENGTH", "7"),
+            ("PUBLIC_URL", "orrery.example"),
+            ("PUBLIC_URL", "ftp://orrery.example"),
+            ("TRUSTED_PROXIES", '["proxy.example"]'),
+            ("TRUSTED_PROXIES", '["10.0.0.1/8"]'),
+        ],
     )
     def test_that_make_no_sense_are_refused(
         self, monkeypatch: pytest.MonkeyPatch, name: str, value: str

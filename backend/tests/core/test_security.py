@@ -1,6 +1,7 @@
 """Keys and secrets."""
 
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -17,10 +18,12 @@ from app.core.security import (
     api_key_hint,
     derive_key,
     generated_secret,
+    jwt_key,
     master_key,
     new_api_key,
 )
 
+Read = Callable[[Settings], bytes]
 REAL = {"database_url": SecretStr("postgresql://x"), "redis_url": SecretStr("redis://x")}
 
 
@@ -54,22 +57,34 @@ class TestGeneratedSecret:
         assert len(bytes.fromhex(generated_secret(tmp_path / "key"))) == 32
 
 
-class TestMasterKey:
-    def test_is_generated_with_embedded_services(self, tmp_path: Path) -> None:
-        assert len(master_key(settings(tmp_path))) == 64
+@pytest.mark.parametrize(("read", "name"), [(master_key, "master"), (jwt_key, "jwt")])
+class TestKeys:
+    """`master_key` and `jwt_key`."""
 
-    def test_is_demanded_with_real_services(self, tmp_path: Path) -> None:
-        with pytest.raises(Misconfigured, match="ORRERY_MASTER_KEY is not set"):
-            master_key(settings(tmp_path, **REAL))
+    def test_are_generated_with_embedded_services(self, tmp_path: Path, read: Read, name: str) -> None:
+        key = read(settings(tmp_path))
+        assert len(key) == 64
+        assert (tmp_path / "secrets" / f"{name}.key").read_bytes() == key
+
+    def test_are_demanded_with_real_services(self, tmp_path: Path, read: Read, name: str) -> None:
+        with pytest.raises(Misconfigured, match=f"ORRERY_{name.upper()}_KEY is not set"):
+            read(settings(tmp_path, **REAL))
         assert list(tmp_path.iterdir()) == []
 
-    def test_that_is_short_is_refused_without_being_quoted(self, tmp_path: Path) -> None:
+    def test_that_are_short_are_refused_without_being_quoted(
+        self, tmp_path: Path, read: Read, name: str
+    ) -> None:
         with pytest.raises(Misconfigured) as raised:
-            master_key(settings(tmp_path, master_key=SecretStr("tooshortsecret")))
+            read(settings(tmp_path, **{f"{name}_key": SecretStr("tooshortsecret")}))
         assert "14 characters" in raised.value.detail
         assert "tooshortsecret" not in raised.value.detail
 
-    def test_gives_another_key_for_each_purpose(self) -> None:
+    def test_that_are_given_are_taken(self, tmp_path: Path, read: Read, name: str) -> None:
+        assert read(settings(tmp_path, **{f"{name}_key": SecretStr("k" * 32)}, **REAL)) == b"k" * 32
+
+
+class TestDerivedKeys:
+    def test_differ_by_purpose(self) -> None:
         keys = {derive_key(b"m" * 32, purpose) for purpose in ("api-keys", "jwt", "")}
         assert len(keys) == 3
         assert {len(key) for key in keys} == {32}

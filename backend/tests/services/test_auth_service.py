@@ -1,12 +1,15 @@
 """Who is calling: keys, what narrows them, what ends them, and the first start."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 
 from app.core.config import Settings
 from app.core.errors import Invalid, Misconfigured, NotFound, Unauthenticated
@@ -14,12 +17,15 @@ from app.core.ids import new_id
 from app.core.paging import PageRequest
 from app.core.permissions import ALL, Permission, granted
 from app.core.security import api_key_hint
+from app.core.timed_cache import TimedCache
 from app.db.connection import open_engine
 from app.db.postgres.models.identity import ApiKey, Organization, Role
+from app.db.session import Tenant
 from app.embedded import Services
 from app.resources import make_auth
 from app.services.auth_service import AuthContext, AuthService
-from tests.factories import Factory, Member
+from app.services.session_service import Client, Grant, Login, SessionService
+from tests.factories import CHEAP_ARGON2, PASSWORD, Factory, Member, Person
 from tests.workers.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -30,6 +36,13 @@ def auth(world: World) -> AuthService:
     """Looks every credential up each time."""
     uncached = world.resources.settings.model_copy(update={"auth_cache_s": 0})
     return make_auth(uncached, world.resources.database, session_secret=b"s" * 32)
+
+
+@pytest.fixture
+def sessions(auth: AuthService, world: World) -> SessionService:
+    auth.passwords.argon2 = CHEAP_ARGON2
+    settings = world.resources.settings
+    return SessionService(auth.database, auth.tokens, auth.passwords, settings, auth.forget_sessions)
 
 
 @pytest.fixture
@@ -109,6 +122,184 @@ class TestAuthenticate:
         assert context.tenant.org_id == member.tenant.org_id
         with pytest.raises(NotFound):
             await auth.authenticate(unbound.key, project=str(stranger.tenant.project_id))
+
+
+class TestAccessTokens:
+    """The session's row decides, whatever the token says."""
+
+    async def test_answer_who_and_what(
+        self, auth: AuthService, sessions: SessionService, make: Factory
+    ) -> None:
+        person = await make.person(role=Role.VIEWER)
+        grant = await log_in(sessions, person)
+        context = await auth.authenticate(grant.access_token, project="default")
+        assert (context.principal, context.tenant) == (person.user_id, person.tenant)
+        assert context.permissions == granted("viewer", None)
+        assert (context.session_id, context.key_id) == (grant.session.id, None)
+
+    @pytest.mark.parametrize("wrong", ["user_id", "session_id", "org_id"])
+    async def test_of_a_session_that_is_anothers_are_refused(
+        self, auth: AuthService, sessions: SessionService, make: Factory, wrong: str
+    ) -> None:
+        mine = (await log_in(sessions, await make.person())).session
+        theirs = (await log_in(sessions, await make.person())).session
+        row = {name: mine for name in ("user_id", "session_id", "org_id")} | {wrong: theirs}
+        token = auth.tokens.access_token(
+            user_id=row["user_id"].user_id,
+            session_id=row["session_id"].id,
+            org_id=row["org_id"].organization_id,
+        )
+        with pytest.raises(Unauthenticated):
+            await auth.authenticate(token)
+
+    @pytest.mark.parametrize(
+        "ending",
+        [
+            "UPDATE user_sessions SET ended_at = now() WHERE user_id = :user",
+            "UPDATE user_sessions SET expires_at = now() WHERE user_id = :user",
+            "DELETE FROM user_sessions WHERE user_id = :user",
+            "UPDATE users SET suspended_at = now() WHERE id = :user",
+            "DELETE FROM memberships WHERE user_id = :user",
+        ],
+    )
+    async def test_end_with_what_they_rest_on(
+        self,
+        auth: AuthService,
+        sessions: SessionService,
+        make: Factory,
+        services: Services,
+        ending: str,
+    ) -> None:
+        person = await make.person()
+        token = (await log_in(sessions, person)).access_token
+        await auth.authenticate(token)
+        async with open_engine(services.migration_url) as engine, engine.begin() as connection:
+            await connection.execute(text(ending), {"user": person.user_id})
+        with pytest.raises(Unauthenticated):
+            await auth.authenticate(token)
+
+    async def test_reach_projects_of_their_organization_only(
+        self, auth: AuthService, sessions: SessionService, make: Factory
+    ) -> None:
+        person, stranger = await make.person(), await make.member()
+        token = (await log_in(sessions, person)).access_token
+        second = await make.project(Member(person.user_id, person.tenant, ""))
+        for named in (str(second.project_id), "second"):
+            assert (await auth.authenticate(token, project=named)).tenant == second
+        with pytest.raises(NotFound):
+            await auth.authenticate(token, project=str(stranger.tenant.project_id))
+
+
+class TestCache:
+    """What is known of a credential is kept for a moment."""
+
+    @pytest.fixture
+    def caching(self, auth: AuthService) -> AuthService:
+        """On a clock that stands still."""
+        auth.cache = TimedCache(ttl_s=2, size=3, clock=lambda: 0.0)
+        return auth
+
+    async def test_lets_a_hot_credential_ask_nothing(
+        self, caching: AuthService, make: Factory, world: World
+    ) -> None:
+        member = await make.member()
+        first = await caching.authenticate(member.key, project="default")
+        with statements(world) as asked:
+            for _ in range(5):
+                assert await caching.authenticate(member.key, project="default") == first
+        assert asked == []
+
+    async def test_takes_one_transaction_to_fill(
+        self, caching: AuthService, make: Factory, world: World
+    ) -> None:
+        member = await make.member()
+        await caching.authenticate(member.key)
+        with statements(world) as asked:
+            await asyncio.gather(*(caching.authenticate(member.key, project="default") for _ in range(20)))
+        assert len([one for one in asked if one.startswith("SELECT")]) == 1
+
+    async def test_tells_projects_apart(self, caching: AuthService, make: Factory) -> None:
+        member = await make.member()
+        second = await make.project(member)
+        everywhere = await make.key(member, unbound=True)
+        tenants = [
+            (await caching.authenticate(everywhere.key, project=p)).tenant
+            for p in ("default", "second", None)
+        ]
+        assert tenants == [member.tenant, second, Tenant(member.tenant.org_id)]
+
+    async def test_holds_no_secret(self, caching: AuthService, make: Factory) -> None:
+        member = await make.member()
+        await caching.authenticate(member.key)
+        assert member.key not in repr(caching.cache._kept)
+        assert member.key.encode() not in {key[0] for key in caching.cache._kept}
+
+    async def test_has_a_limit(self, caching: AuthService, make: Factory) -> None:
+        for _ in range(5):
+            await caching.authenticate((await make.member()).key)
+        assert len(caching.cache) == 3
+
+    async def test_keeps_no_refusal(self, caching: AuthService, make: Factory) -> None:
+        member = await make.member()
+        caller = await caching.authenticate(member.key)
+        for token in ("x" * 64, "orr_" + "0" * 32 + "_" + "a" * 43):
+            with pytest.raises(Unauthenticated):
+                await caching.authenticate(token)
+        assert list(caching.cache._kept.values()) == [(0.0, caller)]
+
+    async def test_forgets_at_once_what_is_revoked_here(self, caching: AuthService, make: Factory) -> None:
+        caller = await caching.authenticate((await make.member()).key)
+        row, key = await caching.create_key(caller, name="ci")
+        await caching.authenticate(key)
+        await caching.revoke_key(caller, row.id)
+        with pytest.raises(Unauthenticated):
+            await caching.authenticate(key)
+
+    async def test_does_not_prolong_a_key(self, caching: AuthService, make: Factory) -> None:
+        member = await make.member()
+        short = await make.key(member, expires_at=datetime.now(UTC) + timedelta(seconds=1))
+        await caching.authenticate(short.key)
+        while True:
+            try:
+                await caching.authenticate(short.key)
+            except Unauthenticated:
+                break
+            await asyncio.sleep(0.05)
+        assert len(caching.cache) == 1  # it would still be there
+
+    async def test_notes_use_at_most_once_a_minute(
+        self, auth: AuthService, make: Factory, world: World
+    ) -> None:
+        member = await make.member()
+        with statements(world) as asked:
+            for _ in range(3):
+                await auth.authenticate(member.key)
+        assert len([one for one in asked if one.startswith("UPDATE api_keys")]) == 1
+        async with world.resources.database.unit_of_work(member.tenant) as session:
+            await session.execute(text("UPDATE api_keys SET last_used_at = now() - interval '61 seconds'"))
+        with statements(world) as asked:
+            await auth.authenticate(member.key)
+        assert len([one for one in asked if one.startswith("UPDATE api_keys")]) == 1
+
+
+@contextmanager
+def statements(world: World) -> Iterator[list[str]]:
+    """What the database is asked in the block."""
+    asked: list[str] = []
+
+    def note(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    engine = world.resources.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def log_in(sessions: SessionService, person: Person) -> Grant:
+    return await sessions.login(Login(person.email, PASSWORD), Client(None, "tests"))
 
 
 class TestKeys:
