@@ -15,7 +15,7 @@ import pytest_asyncio
 from app.core.config import Settings
 from app.embedded import Services
 from tests.conftest import Running, http_client, running_server, settings_for
-from tests.factories import Factory, Member
+from tests.factories import Factory, Member, Person
 
 
 @pytest.fixture(scope="session")
@@ -46,4 +46,17 @@ async def member(make: Factory) -> Member:
 async def client(server: Running, member: Member) -> AsyncIterator[httpx2.AsyncClient]:
     """Calls the server as `member`."""
     async with http_client(server, member.key) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def person(make: Factory) -> Person:
+    """An owner of a fresh organization, who can log in."""
+    return await make.person()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def anyone(server: Running) -> AsyncIterator[httpx2.AsyncClient]:
+    """Calls without a credential; keeps cookies."""
+    async with http_client(server, None) as opened:
         yield opened

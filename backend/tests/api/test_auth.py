@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
-import pytest_asyncio
 from sqlalchemy import text
 
 from app.core.ids import new_id
@@ -19,13 +17,6 @@ from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def anyone(server: Running) -> AsyncIterator[httpx2.AsyncClient]:
-    """Calls without a credential."""
-    async with http_client(server, None) as opened:
-        yield opened
 
 
 def bearer(key: str) -> dict[str, str]:

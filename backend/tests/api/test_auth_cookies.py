@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from http.cookies import Morsel, SimpleCookie
 from typing import Any
 
 import httpx2
 import pytest
-import pytest_asyncio
 from starlette.requests import HTTPConnection
 
 from app.api.cookies import SessionCookies
@@ -17,7 +15,7 @@ from app.core.config import Settings
 from app.core.errors import Forbidden
 from app.core.ids import new_id
 from tests.api.calls import API, ok, problem
-from tests.conftest import Running, http_client, running_server
+from tests.conftest import http_client, running_server
 from tests.factories import Factory, Member, Person
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,16 +23,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 ELSEWHERE = {"Origin": "https://evil.example"}
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def person(make: Factory) -> Person:
-    return await make.person()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def browser(server: Running) -> AsyncIterator[httpx2.AsyncClient]:
+@pytest.fixture
+def browser(anyone: httpx2.AsyncClient) -> httpx2.AsyncClient:
     """Keeps cookies."""
-    async with http_client(server, None) as opened:
-        yield opened
+    return anyone
 
 
 async def login(browser: httpx2.AsyncClient, person: Person) -> dict[str, str]:

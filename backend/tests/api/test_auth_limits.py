@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx2
 import pytest
-import pytest_asyncio
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import text
 
@@ -21,17 +20,6 @@ from tests.conftest import Running, http_client, running_server
 from tests.factories import Factory, Person
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def person(make: Factory) -> Person:
-    return await make.person()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def anyone(server: Running) -> AsyncIterator[httpx2.AsyncClient]:
-    async with http_client(server, None) as opened:
-        yield opened
 
 
 @asynccontextmanager

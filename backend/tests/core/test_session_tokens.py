@@ -126,6 +126,7 @@ class TestAccessToken:
         st.recursive(
             st.none() | st.booleans() | st.text(),
             lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=8,
         )
     )
     def test_with_any_header_is_refused(self, header: Any) -> None:
