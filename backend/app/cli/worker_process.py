@@ -44,7 +44,8 @@ def worker_arguments(name: str) -> list[str]:
 
 
 def worker_environment(settings: Settings, services: Services, worker_id: str) -> dict[str, str]:
-    return os.environ | {
+    inherited = {name: value for name, value in os.environ.items() if name != "ORRERY_JWT_KEY"}
+    return inherited | {
         "ORRERY_DATA_DIR": str(settings.data_dir.resolve()),
         "ORRERY_DATABASE_URL": services.database_url,
         "ORRERY_REDIS_URL": services.redis_url,

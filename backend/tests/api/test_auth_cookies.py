@@ -13,7 +13,6 @@ from starlette.requests import HTTPConnection
 from app.api.cookies import SessionCookies
 from app.core.config import Settings
 from app.core.errors import Forbidden
-from app.core.ids import new_id
 from tests.api.calls import API, ok, problem
 from tests.conftest import http_client, running_server
 from tests.factories import Factory, Member, Person
@@ -107,7 +106,7 @@ class TestUse:
     )
     @pytest.mark.parametrize(
         ("method", "path"),
-        [("POST", "agents"), ("DELETE", f"agents/{new_id()}"), ("PATCH", f"agents/{new_id()}")],
+        [("POST", "agents"), ("DELETE", "agents/mine"), ("PATCH", "agents/mine")],
     )
     async def test_writes_nothing_without(
         self,

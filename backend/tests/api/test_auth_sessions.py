@@ -187,4 +187,4 @@ class TestPassword:
 
     async def test_is_not_changed_by_a_key(self, client: httpx2.AsyncClient) -> None:
         body = {"current_password": PASSWORD, "new_password": "a new password"}
-        problem(await client.post(f"{API}/auth/password", json=body), 403, "forbidden")
+        problem(await client.post(f"{API}/auth/password", json=body), 400, "session_required")

@@ -30,6 +30,8 @@ REFERENCES: dict[tuple[str, str], str] = {
 OPAQUE = re.compile(
     r"body/(name|slug|description|note|query|input|metadata)"
     r"|body/items/0/(title|text|external_id|metadata)"
+    r"|body/(email|password|current_password|new_password|refresh_token)"
+    r"|body/organization"  # of a login, which has tests of its own
     r"|body/graph(/.*)?"  # what its bindings name has a test of its own
     r"|query/cursor"
     r"|header/(X-Project-Id|if-match)"
@@ -179,7 +181,9 @@ class TestForeignReferences:
         assert answers[0] == answers[1]
         assert answers[0][0] == 404
 
-    @pytest.mark.parametrize("operation", OURS, ids=lambda operation: operation.id)
+    @pytest.mark.parametrize(
+        "operation", [o for o in OURS if o.permission], ids=lambda operation: operation.id
+    )
     async def test_to_a_project_answer_like_missing_ones(
         self, server: Running, make: Factory, treasure: Treasure, operation: Operation
     ) -> None:

@@ -27,7 +27,7 @@ from app.api.schemas.auth import (
     SessionsEnded,
 )
 from app.api.schemas.common import PageRead
-from app.core.errors import Forbidden, Unauthenticated
+from app.core.errors import BadRequest, Unauthenticated
 from app.core.permissions import Permission
 from app.core.session_tokens import session_of
 from app.services.auth_service import AuthContext
@@ -139,7 +139,9 @@ async def change_password(
 ) -> Response:
     """Needs the current password; ends one's other sessions. API keys stay as they are."""
     if caller.session_id is None:
-        raise Forbidden("A password is changed in a session: log in, and send its access token.")
+        raise BadRequest(
+            "A password is changed in a session: log in, and send its access token.", code="session_required"
+        )
     await sessions.change_password(
         caller.principal,
         caller.session_id,
