@@ -19,13 +19,14 @@ from app.api.guard import check_permissions
 from app.api.routers import agents, auth, collections, documents, health, jobs, runs, search, sessions
 from app.core.config import Settings, get_settings
 from app.core.constants import API_PREFIX
+from app.core.failpoints import failpoint
 from app.core.logging import configure_logging
 from app.core.security import jwt_key
 from app.core.tasks import end
 from app.db.session import Database
 from app.embedded import read_services_file
 from app.resources import Resources, demanded, open_resources, process_name
-from app.services.runs.leases import queues_due
+from app.services.runs.claims import queues_due
 from app.workers import celery_app
 
 logger = structlog.get_logger(__name__)
@@ -111,6 +112,7 @@ async def _wake_forever(database: Database, interval_s: float) -> None:
     while True:
         await asyncio.sleep(interval_s)
         try:
+            failpoint("queue.sweeping")
             async with database.system_work() as session:
                 due = await queues_due(session)
             for queue in due:

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from app.agent.factory import AgentFactory
 from app.agent.graph.compiler import AgentCompiler
+from app.core import failpoints
 from app.core.blobs import Blobs, open_blobs
 from app.core.config import Settings
 from app.core.egress import Gate, Limits, Rules, open_egress, system_trust
@@ -124,6 +125,7 @@ async def open_resources(
 
     `session_secret` keys people's sessions. A worker, to which nobody logs in, is not given it.
     """
+    failpoints.arm(settings.failpoints)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(_open_database(settings, database_url, wake))
         local = MiniLM(

@@ -230,8 +230,13 @@ async def get_documents(session: SessionDep, caller: CallerDep, resources: Resou
 
 
 async def get_intake(caller: CallerDep, resources: ResourcesDep) -> IntakeService:
+    settings = resources.settings
     return IntakeService(
-        resources.database, caller.tenant, resources.blobs, resources.settings.max_upload_bytes
+        resources.database,
+        caller.tenant,
+        resources.blobs,
+        max_document_bytes=settings.max_upload_bytes,
+        grace_s=settings.upload_grace_s,
     )
 
 

@@ -7,6 +7,7 @@ from socket import gaierror
 from typing import Any
 
 import structlog
+from asyncpg import PostgresError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -15,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.core.errors import AppError, FieldError
+from app.db.outage import is_lost_race, is_outage
 
 logger = structlog.get_logger(__name__)
 
@@ -114,7 +116,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, DBAPIError) and not error.connection_invalidated and not _unreachable(error):
+    if not is_outage(error) and not is_lost_race(error):
         return await _unexpected(request, error)
     logger.warning("database_unavailable", error=repr(error))
     return problem(
@@ -125,12 +127,6 @@ async def _database_error(request: Request, error: Exception) -> Response:
         detail="The database does not answer right now; try again.",
         headers={"Retry-After": "2"},
     )
-
-
-def _unreachable(error: DBAPIError) -> bool:
-    """SQLSTATE classes 08 (connection), 53 (resources), 57P (shutdown), and lost races for locks."""
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    return state.startswith(("08", "53", "57P")) or state in ("40001", "40P01")
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -154,6 +150,7 @@ def install_error_handlers(app: FastAPI) -> None:
         ConnectionError: _database_error,
         TimeoutError: _database_error,
         gaierror: _database_error,
+        PostgresError: _database_error,
         Exception: _unexpected,
     }
     for kind, handler in handlers.items():

@@ -16,6 +16,7 @@ from app.cli.credentials import load_api_key, save_credentials
 from app.cli.worker_process import supervised_worker
 from app.core.config import Settings
 from app.core.errors import Misconfigured
+from app.core.failpoints import failpoint
 from app.core.security import derive_key, jwt_key, master_key
 from app.db.connection import open_engine
 from app.db.migrate import check_runtime_role, migrate
@@ -78,6 +79,7 @@ async def _give_back(settings: Settings, services: Services, worker: str) -> Non
     prepared = settings.database_prepared_statements
     async with open_engine(services.database_url, pool_size=1, prepared=prepared) as engine:
         await put_back(make_database(engine, _nobody), worker)
+    failpoint("lease.given_back")
 
 
 async def _run(settings: Settings, listener: socket.socket) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -91,6 +92,28 @@ class Blobs:
         if await self.exists(key):
             raise Unavailable(f"The blob store still has {key!r} after its deletion.")
 
+    async def under(self, prefix: str) -> list[str]:
+        """Keys of the stored blobs below the folder `prefix`."""
+        try:
+            return [found["path"] async for page in obstore.list(self.store, prefix) for found in page]
+        except FileNotFoundError:
+            return []
+        except (StoreError, OSError) as error:
+            raise _translated(error) from error
+
+    async def drop_staged(self, prefix: str) -> None:
+        """Removes what a process that was killed in `put` left below `prefix`.
+
+        A folder keeps it as `<key>#<n>` beside the blob, and no listing shows it. A bucket drops unfinished
+        uploads by a lifecycle rule of its own.
+        """
+        if self.folder is None:
+            return
+        try:
+            await asyncio.to_thread(_clear, self.folder / prefix)
+        except OSError as error:
+            raise _translated(error) from error
+
     async def exists(self, key: str) -> bool:
         try:
             await obstore.head_async(self.store, key)
@@ -108,6 +131,16 @@ def open_blobs(url: str | None, data_dir: Path) -> Blobs:
     folder = Path(url) if url else data_dir / "blobs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Blobs(LocalStore(folder.resolve(), automatic_cleanup=True), folder.resolve())
+
+
+def _clear(folder: Path) -> None:
+    """Unlinks staged files below `folder`, then the folders that are empty."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            if "#" in name:
+                Path(parent, name).unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            os.rmdir(parent)
 
 
 def _translated(error: Exception) -> StorageFull | Unavailable:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, FilePath, SecretStr, field_validato
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.egress.rules import DEFAULT_PORTS, Ports, Rule, read_ports, read_rules
+from app.core.failpoints import read_traps
 
 RuleList = Annotated[tuple[Rule, ...], NoDecode, BeforeValidator(read_rules)]
 PortList = Annotated[tuple[Ports, ...], NoDecode, BeforeValidator(read_ports)]
@@ -76,11 +77,14 @@ class Settings(BaseSettings):
     max_upload_request_bytes: int = Field(default=2 * 2**30, ge=1024)
     max_upload_files: int = Field(default=200, ge=1)
     sse_heartbeat_s: float = Field(default=15, gt=0)
+    upload_grace_s: float = Field(default=3600, ge=1, description="after which a broken upload is erased")
 
     # ingestion
     ingest_concurrency: int = Field(default=4, ge=1, le=64)
     ingest_max_attempts: int = Field(default=3, ge=1)
     ingest_patience_s: float = Field(default=6 * 3600, ge=0, description="while a service is away")
+    ingest_large_bytes: int = Field(default=2**18, ge=1, description="beyond it, a document is a large one")
+    ingest_isolation_s: float = Field(default=60, ge=0, description="alone, once its worker has died")
     parse_processes: int = Field(default=2, ge=1, le=64)
     parse_timeout_s: float = Field(default=120, gt=0)
     parse_memory_bytes: int = Field(default=2 * 2**30, ge=256 * 2**20)
@@ -119,6 +123,9 @@ class Settings(BaseSettings):
     run_wait_timeout_s: float = Field(default=60, gt=0)
     shutdown_grace_s: float = Field(default=20, ge=0)
 
+    # tests
+    failpoints: str = Field(default="", description="see `core/failpoints.py`; empty everywhere but in tests")
+
     @field_validator("public_url")
     @classmethod
     def _is_origin(cls, url: str | None) -> str | None:
@@ -135,6 +142,12 @@ class Settings(BaseSettings):
         for proxy in proxies:
             ip_network(proxy)  # its ValueError quotes what is none
         return proxies
+
+    @field_validator("failpoints")
+    @classmethod
+    def _known_failpoints(cls, setting: str) -> str:
+        read_traps(setting)
+        return setting
 
     @property
     def run_dir(self) -> Path:

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.core.errors import BadRequest
+from app.core.failpoints import failpoint
 
 Wake = Callable[[str], Awaitable[None]]
 
@@ -80,7 +81,9 @@ class Database:
     async def _wake_marked(self, session: AsyncSession) -> None:
         for queue in sorted(session.info.pop(_QUEUES, ())):
             try:
+                failpoint("queue.waking")
                 await self.wake(queue)
+                failpoint("queue.woken")
             except Exception as error:  # the sweeper finds what a lost message would have woken
                 logger.warning("wake_failed", queue=queue, error=repr(error))
 

@@ -19,6 +19,7 @@ from app.agent.graph.issues import InvalidGraph
 from app.agent.graph.ports import InvalidInput
 from app.agent.graph.schema import AgentGraph
 from app.core.errors import Conflict, FieldError, NotFound, PreconditionFailed
+from app.core.failpoints import failpoint
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.report import Report
@@ -170,6 +171,8 @@ class AgentService:
                 started_at=func.now(),
             )
             await Runs(session, self.tenant).add(run)
+            failpoint("run.creating")
+        failpoint("run.created")
         self.executor.start(
             Execution(
                 tenant=self.tenant,

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.blobs import Blobs
 from app.core.constants import INGEST_QUEUE
+from app.core.failpoints import failpoint
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.db.postgres.models.files import File
@@ -88,4 +89,5 @@ class DocumentService:
             )
         )
         wake_after(self.session, INGEST_QUEUE)
+        failpoint("delete.marking")
         return job.id

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from app.core.blobs import Blobs
 from app.core.constants import INGEST_QUEUE
 from app.core.errors import Unavailable
+from app.core.failpoints import failpoint
 from app.core.ids import new_id
 from app.db.postgres.models.jobs import WorkItem, WorkKind, WorkState
 from app.db.postgres.models.rag import Document
@@ -20,7 +22,7 @@ _AT_ONCE = 100
 
 @dataclass(slots=True)
 class ErasureService:
-    """Handlers of `erase_document`, `erase_collection` and `erase_blob`. Each may be repeated."""
+    """Handlers of `erase_document`, `…_collection`, `…_blob` and `…_upload`. Each may be repeated."""
 
     database: Database
     blobs: Blobs
@@ -41,15 +43,20 @@ class ErasureService:
                         raise Unavailable(f"{left} vectors of document {document.id} are still stored.")
                 versions = await Versions(session, claim.tenant).of(document.id)
                 files = [await Files(session, claim.tenant).get(version.file_id) for version in versions]
+                failpoint("erase.hiding")
+        failpoint("erase.hidden")
         if document is not None:
             for file in files:
                 await self.blobs.delete(file.blob_key)
+        failpoint("erase.blobs_gone")
         async with self.database.unit_of_work(claim.tenant) as session:
             if document is not None:
                 await Documents(session, claim.tenant).erase(document.id)
                 for file in files:
                     await Files(session, claim.tenant).erase(file.id)
             await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
+            failpoint("erase.ending")
+        failpoint("erase.ended")
 
     async def erase_collection(self, claim: Claim) -> None:
         """Queues the erasure of each document, waits for the last, then erases the collection's own rows."""
@@ -65,9 +72,27 @@ class ErasureService:
                 return
             await items.pause(claim, delay_s=1)
             wake_after(session, INGEST_QUEUE)
+            failpoint("erase.collection")
 
     async def erase_blob(self, claim: Claim) -> None:
         await self.blobs.delete(claim.payload["blob_key"])
+        failpoint("erase.blob_gone")
+        async with self.database.unit_of_work(claim.tenant) as session:
+            await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
+
+    async def erase_upload(self, claim: Claim) -> None:
+        """Deletes the bytes of an upload that nobody registered: its request ended or died on the way."""
+        folder = claim.payload["folder"]
+        stored = {key: UUID(key.rsplit("/", 1)[-1]) for key in await self.blobs.under(folder)}
+        async with self.database.unit_of_work(claim.tenant) as session:
+            # Under our claim no request can register them any more.
+            await WorkItems(session, claim.tenant).guard(claim, stage="blobs")
+            registered = await Files(session, claim.tenant).known(list(stored.values()))
+        for key, file_id in stored.items():
+            if file_id not in registered:
+                await self.blobs.delete(key)
+        await self.blobs.drop_staged(folder)
+        failpoint("erase.upload_gone")
         async with self.database.unit_of_work(claim.tenant) as session:
             await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
 

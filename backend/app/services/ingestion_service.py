@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.blobs import Blobs
 from app.core.constants import INGEST_QUEUE
 from app.core.errors import NotFound
+from app.core.failpoints import failpoint
 from app.core.ids import new_id, stable_id
 from app.db.base import Json
 from app.db.postgres.models.jobs import WorkItem, WorkKind, WorkState
@@ -88,6 +89,7 @@ class IngestionService:
     async def ingest(self, claim: Claim) -> None:
         """Brings one version to `ready`. Raises what ends or postpones the item."""
         subject = await self._begin(claim)
+        failpoint("ingest.begun", subject.name)
         parsed = await self._parsed(claim, subject)
         chunks = await self._chunked(claim, subject, parsed)
         texts = await self._texts(subject, parsed, chunks)
@@ -106,6 +108,8 @@ class IngestionService:
                 await documents.set_status(
                     document.id, UUID(claim.payload["version_id"]), DocumentStatus.FAILED, error=error
                 )
+            failpoint("ingest.failing")
+        failpoint("ingest.failed")
 
     async def reweigh(self, claim: Claim) -> None:
         """Re-encodes the keyword weights of an index whose average length has drifted from its texts.
@@ -120,6 +124,7 @@ class IngestionService:
                 raise LeaseLost("The index is gone, and its weights with it.") from error
             average = max(1.0, index.term_total / max(1, index.chunk_count))
             index.average_length = average
+        failpoint("reweigh.begun")
         after: UUID | None = None
         while True:
             async with self.database.unit_of_work(claim.tenant) as session:
@@ -137,6 +142,7 @@ class IngestionService:
                 }
                 await store_in(session, claim.tenant, index.id).reweigh(weights)
                 after = rows[-1].chunk.id
+            failpoint("reweigh.stored")
 
     async def _begin(self, claim: Claim) -> Subject:
         version_id = UUID(claim.payload["version_id"])
@@ -147,6 +153,7 @@ class IngestionService:
             pipeline = await PipelineVersions(session, claim.tenant).get(version.pipeline_version_id)
             file = await Files(session, claim.tenant).get(version.file_id)
             index = (await Indexes(session, claim.tenant).live([document.collection_id]))[0]
+            failpoint("ingest.beginning", file.name)
             return Subject(document, version, index, pipeline.document, file.blob_key, file.name)
 
     async def _parsed(self, claim: Claim, subject: Subject) -> ParsedDocument:
@@ -173,6 +180,8 @@ class IngestionService:
                 if parsed.title and not claim.payload.get("title_given"):
                     document.title = parsed.title
                 subject.document.title = document.title
+            failpoint("ingest.parsing", subject.name)
+        failpoint("ingest.parsed", subject.name)
         return parsed
 
     async def _chunked(self, claim: Claim, subject: Subject, parsed: ParsedDocument) -> list[Chunk]:
@@ -199,6 +208,8 @@ class IngestionService:
         ]
         async with self._writing(claim, DocumentStatus.EMBEDDING) as (session, _):
             await Chunks(session, claim.tenant).store(rows)
+            failpoint("ingest.chunking", subject.name)
+        failpoint("ingest.chunked", subject.name)
         return chunks
 
     async def _texts(self, subject: Subject, parsed: ParsedDocument, chunks: list[Chunk]) -> list[Indexed]:
@@ -230,6 +241,8 @@ class IngestionService:
             stage = DocumentStatus.INDEXING if last else DocumentStatus.EMBEDDING
             async with self._writing(claim, stage) as (session, _):
                 await store_in(session, claim.tenant, subject.index.id).upsert(entries)
+                failpoint("ingest.embedding", subject.name)
+            failpoint("ingest.embedded", subject.name)
         # What an earlier attempt stored may be encoded with another average.
         return average if not stored else _UNKNOWN_AVERAGE
 
@@ -284,6 +297,8 @@ class IngestionService:
                 await items.add(_follow_up(claim, WorkKind.REWEIGH, index.id))
                 wake_after(session, INGEST_QUEUE)
             await self._drop_older(session, claim, version)
+            failpoint("ingest.publishing", subject.name)
+        failpoint("ingest.published", subject.name)
 
     async def _drop_older(self, session: AsyncSession, claim: Claim, version: DocumentVersion) -> None:
         """Deletes the rows of older versions; their blobs go through the outbox."""

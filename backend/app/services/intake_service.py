@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
 import structlog
+from sqlalchemy import func
 
 from app.core.blobs import Blobs, StoredBlob
 from app.core.constants import INGEST_QUEUE
-from app.core.errors import AppError, TooLarge
+from app.core.errors import AppError, TooLarge, Unavailable
+from app.core.failpoints import failpoint
 from app.core.ids import new_id
+from app.core.tasks import end
 from app.db.base import Json
 from app.db.postgres.models.files import File
 from app.db.postgres.models.jobs import Job, WorkItem, WorkKind
@@ -55,11 +61,16 @@ class Taken:
     """What became of one incoming document. `error` is `{code, message}` of a rejected one."""
 
     incoming: Incoming
+    folder: str
     status: Verdict = Verdict.ACCEPTED
     document_id: UUID | None = None
     error: Json | None = None
     blob: StoredBlob | None = None
     file_id: UUID = field(default_factory=new_id)
+
+    @property
+    def blob_key(self) -> str:
+        return f"{self.folder}/{self.file_id}"
 
     def reject(self, code: str, message: str) -> Taken:
         self.status, self.error = Verdict.REJECTED, {"code": code, "message": message}
@@ -83,56 +94,106 @@ class Accepted:
     items: Sequence[Taken]
 
 
-def blob_key(tenant: Tenant, file_id: UUID) -> str:
-    return f"{tenant.org_id}/{tenant.project}/files/{file_id}"
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One request: where its bytes lie, and the outbox item that erases those that get no row."""
+
+    tenant: Tenant
+    collection_id: UUID
+    id: UUID = field(default_factory=new_id)
+
+    @property
+    def folder(self) -> str:
+        return f"{self.tenant.org_id}/{self.tenant.project}/files/{self.id}"
+
+    def item(self, grace_s: float) -> WorkItem:
+        return WorkItem(
+            org_id=self.tenant.org_id,
+            id=self.id,
+            project_id=self.tenant.project,
+            queue=INGEST_QUEUE,
+            kind=WorkKind.ERASE_UPLOAD,
+            subject_id=self.id,
+            payload={"folder": self.folder},
+            due_at=func.now() + timedelta(seconds=grace_s),
+        )
 
 
 @dataclass(slots=True)
 class IntakeService:
-    """Opens its own transactions: bytes are stored before the rows that speak of them."""
+    """Opens its own transactions: bytes are stored before the rows that speak of them.
+
+    Before any byte, an outbox item is committed that erases the bytes without a row in `grace_s`; it is put
+    off while the request lives, and withdrawn by the transaction that registers all of them.
+    """
 
     database: Database
     tenant: Tenant
     blobs: Blobs
     max_document_bytes: int
+    grace_s: float = 3600
 
     async def accept(self, collection: str, incoming: AsyncIterable[Incoming]) -> Accepted:
         """Each comes back `accepted`, `unchanged` (this content is here or on its way) or `rejected`."""
         async with self.database.unit_of_work(self.tenant) as session:
             target = await Collections(session, self.tenant).find(collection)
+            upload = Upload(self.tenant, target.id)
+            await WorkItems(session, self.tenant).add_all([upload.item(self.grace_s)])
+        failpoint("intake.begun")
         taken: list[Taken] = []
-        try:
-            async for one in incoming:
-                taken.append(await self._store(one, {other.incoming.key for other in taken}))
-        except BaseException:
-            await self._discard(taken)
-            raise
-        try:
-            job_id = await self._register(target.id, taken)
-        except AppError:  # rolled back; of anything else it is not known, so the bytes stay
-            await self._discard(taken)
-            raise
+        async with self._kept(upload):
+            try:
+                async for one in incoming:
+                    taken.append(await self._store(upload, one, {other.incoming.key for other in taken}))
+            except BaseException:
+                await self._discard(taken)
+                raise
+            try:
+                job_id = await self._register(upload, taken)
+            except AppError:  # rolled back; of anything else it is not known, so the bytes stay
+                await self._discard(taken)
+                raise
+        failpoint("intake.registered")
         await self._discard([one for one in taken if one.status is not Verdict.ACCEPTED])
         return Accepted(job_id, taken)
 
-    async def _store(self, incoming: Incoming, seen: set[str]) -> Taken:
-        taken = Taken(incoming)
+    @asynccontextmanager
+    async def _kept(self, upload: Upload) -> AsyncIterator[None]:
+        """Keeps the bytes of `upload` for as long as the block lasts."""
+        task = asyncio.create_task(self._put_off(upload), name=f"upload-{upload.id}")
+        try:
+            yield
+        finally:
+            await end(task)
+
+    async def _put_off(self, upload: Upload) -> None:
+        while True:
+            await asyncio.sleep(self.grace_s / 4)
+            try:
+                async with self.database.unit_of_work(self.tenant) as session:
+                    await WorkItems(session, self.tenant).postpone(upload.id, delay_s=self.grace_s)
+            except Exception as error:  # registering will tell whether it was too late
+                logger.warning("upload_not_prolonged", upload=str(upload.id), error=repr(error))
+
+    async def _store(self, upload: Upload, incoming: Incoming, seen: set[str]) -> Taken:
+        taken = Taken(incoming, upload.folder)
         if incoming.key in seen:
             return taken.reject("duplicate", f"{incoming.key!r} occurs twice in this request.")
         try:
             content = _capped(incoming.content, self.max_document_bytes)
-            taken.blob = await self.blobs.put(blob_key(self.tenant, taken.file_id), content)
+            taken.blob = await self.blobs.put(taken.blob_key, content)
         except TooLarge as error:
             return taken.reject(error.code, f"{incoming.name!r}: {error.detail}")
         if taken.blob.size_bytes == 0:
             return taken.reject("empty", f"{incoming.name!r} is empty.")
+        failpoint("intake.blob_stored", incoming.name)
         return taken
 
-    async def _register(self, collection_id: UUID, taken: Sequence[Taken]) -> UUID:
+    async def _register(self, upload: Upload, taken: Sequence[Taken]) -> UUID:
         async with self.database.unit_of_work(self.tenant) as session:
             collections, documents = Collections(session, self.tenant), Documents(session, self.tenant)
             # Locked, so that it is not deleted, nor the same document added twice, meanwhile.
-            collection = await collections.get(collection_id, lock=True)
+            collection = await collections.get(upload.collection_id, lock=True)
             candidates = [one for one in taken if one.status is Verdict.ACCEPTED]
             known = await documents.by_external_ids(collection.id, [c.incoming.key for c in candidates])
             versions = Versions(session, self.tenant)
@@ -158,8 +219,17 @@ class IntakeService:
             await Versions(session, self.tenant).add_all(batch.versions)
             await WorkItems(session, self.tenant).add_all(batch.items)
             job.skipped = sum(one.status is Verdict.UNCHANGED for one in taken)
+            await self._settle(WorkItems(session, self.tenant), upload, taken)
             wake_after(session, INGEST_QUEUE)
+            failpoint("intake.registering")
             return job.id
+
+    async def _settle(self, items: WorkItems, upload: Upload, taken: Sequence[Taken]) -> None:
+        """Ends the outbox item, unless bytes are left that get no row."""
+        left = any(one.blob and one.status is not Verdict.ACCEPTED for one in taken)
+        ours = await (items.postpone(upload.id, delay_s=self.grace_s) if left else items.withdraw(upload.id))
+        if not ours:
+            raise Unavailable("The upload stood still for so long that it was given up: send it again.")
 
     def _register_one(
         self,
@@ -207,7 +277,7 @@ class IntakeService:
                 pipeline_version_id=collection.pipeline_version_id,
             )
         )
-        batch.items.append(self._item(taken.incoming, document.id, version_id))
+        batch.items.append(self._item(taken.incoming, document.id, version_id, blob.size_bytes))
 
     def _file(self, taken: Taken, blob: StoredBlob) -> File:
         return File(
@@ -218,10 +288,10 @@ class IntakeService:
             media_type=taken.incoming.media_type or "application/octet-stream",
             size_bytes=blob.size_bytes,
             sha256=blob.sha256,
-            blob_key=blob_key(self.tenant, taken.file_id),
+            blob_key=taken.blob_key,
         )
 
-    def _item(self, incoming: Incoming, document_id: UUID, version_id: UUID) -> WorkItem:
+    def _item(self, incoming: Incoming, document_id: UUID, version_id: UUID, size_bytes: int) -> WorkItem:
         payload: Json = {"version_id": str(version_id), "title_given": incoming.title is not None}
         if incoming.exactly_text:
             payload["media_type"] = "text/plain"
@@ -233,6 +303,7 @@ class IntakeService:
             kind=WorkKind.INGEST,
             subject_id=document_id,
             payload=payload,
+            size_bytes=size_bytes,
         )
 
     def _new_document(self, collection: Collection, incoming: Incoming, version_id: UUID) -> Document:
@@ -247,11 +318,12 @@ class IntakeService:
         )
 
     async def _discard(self, taken: Sequence[Taken]) -> None:
+        """Frees the space at once; what fails or is killed here is left to the outbox item."""
         for one in taken:
             if one.blob is None:
                 continue
             try:
-                await self.blobs.delete(blob_key(self.tenant, one.file_id))
+                await self.blobs.delete(one.blob_key)
             except AppError as error:
                 logger.warning("blob_left_over", file_id=str(one.file_id), error=error.detail)
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import AppError, StorageFull, Unavailable
+from app.core.failpoints import failpoint
 from app.core.paging import Page, PageRequest
 from app.db.base import Json
+from app.db.outage import is_outage
 from app.db.postgres.models.jobs import Job, WorkItem, WorkState
 from app.db.postgres.repositories.work import Claim, JobCounts, Jobs, LeaseLost, WorkItems
 from app.db.session import Database, Tenant
-from app.services.runs.leases import ITEMS, Lease, Leases, claim_items
+from app.services.runs.claims import ANY_SIZE, Claimer
+from app.services.runs.leases import ITEMS, Lease, Leases
 
 logger = structlog.get_logger(__name__)
 
@@ -25,6 +29,7 @@ Failed = Callable[[Claim, Json], Awaitable[None]]
 _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 300.0
 _LOOK_EVERY_S = 1.0
+_DEATHS_PER_ATTEMPT = 3  # in company, where another item may have been at fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,37 @@ class JobService:
 
 
 @dataclass(slots=True)
+class _Hand:
+    """What one drain has in work, and what it has room for beside it."""
+
+    concurrency: int
+    large_bytes: int
+    tasks: dict[asyncio.Task[None], Claim] = field(default_factory=dict)
+    alone_since: float = 0
+
+    @property
+    def alone(self) -> tuple[asyncio.Task[None], Claim] | None:
+        return next(((task, claim) for task, claim in self.tasks.items() if claim.alone), None)
+
+    def most_bytes(self, more: Sequence[Claim]) -> int | None:
+        """How large a further item may be, None where there is no room.
+
+        Large ones leave a place for a small one.
+        """
+        held = [*self.tasks.values(), *more]
+        large = sum(claim.size_bytes > self.large_bytes for claim in held)
+        if len(held) >= max(self.concurrency, large + 1):
+            return None
+        return ANY_SIZE if large < max(1, self.concurrency - 1) else self.large_bytes
+
+
+@dataclass(slots=True)
 class Drain:
     """Works a queue off: claims, runs the handler of each item's kind, retries, buries.
+
+    An item that was held by a worker that died is worked on alone for up to `isolation_s`, so that what kills
+    workers takes no other items with it and is the only one that is charged. Items beyond `large_bytes` leave
+    a place for a small one.
 
     `handlers` end their item themselves, in the transaction that writes its result. `failed` shows an
     item's final failure to people (the document's status). Items of the kinds in `endless` are promises
@@ -104,50 +138,80 @@ class Drain:
     concurrency: int = 4
     max_attempts: int = 3
     patience_s: float = 6 * 3600
+    isolation_s: float = 60
+    large_bytes: int = 2**18
     endless: frozenset[str] = frozenset()
 
     async def run(self, queue: str) -> int:
         """Works until nothing is due; answers how many items it took."""
         leases = Leases(self.database, ITEMS, self.owner, self.lease_s)
-        running: set[asyncio.Task[None]] = set()
+        hand = _Hand(self.concurrency, self.large_bytes)
         taken = 0
         async with leases.beating():
             try:
                 while True:
-                    claims = await self._claim(queue, self.concurrency - len(running), busy=bool(running))
+                    claims = await self._claim(queue, hand)
                     taken += len(claims)
                     for claim in claims:
                         task = asyncio.create_task(self._one(claim, leases), name=f"item-{claim.id}")
-                        running.add(task)
-                    if not running:
+                        hand.tasks[task] = claim
+                    if not hand.tasks:
                         return taken
                     # Not until one is done only: what comes meanwhile must not wait behind a long one.
-                    _, running = await asyncio.wait(
-                        running, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED
+                    done, _ = await asyncio.wait(
+                        hand.tasks, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED
                     )
+                    for task in done:
+                        del hand.tasks[task]
             finally:
-                for task in running:
+                for task in hand.tasks:
                     task.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
+                await asyncio.gather(*hand.tasks, return_exceptions=True)
 
-    async def _claim(self, queue: str, limit: int, *, busy: bool = False) -> list[Claim]:
-        if limit <= 0:
-            return []
+    async def _claim(self, queue: str, hand: _Hand) -> list[Claim]:
+        claimer = Claimer(queue, self.owner, self.lease_s, self.handlers.keys())
         try:
+            if not await self._may_have_company(hand):
+                return []
             async with self.database.system_work() as session:
-                return await claim_items(
-                    session,
-                    queue,
-                    owner=self.owner,
-                    lease_s=self.lease_s,
-                    limit=limit,
-                    kinds=self.handlers.keys(),
-                )
+                claims = await self._chosen(session, claimer, hand)
+                if claims:
+                    failpoint("drain.claiming")
         except Exception as error:
-            if not busy:
+            if not hand.tasks:
                 raise
             logger.warning("claim_failed", queue=queue, error=repr(error))  # what is in work goes on
             return []
+        if claims:
+            failpoint("drain.claimed")
+        return claims
+
+    async def _chosen(self, session: AsyncSession, claimer: Claimer, hand: _Hand) -> list[Claim]:
+        """One that is to be alone, or as many as there is room for."""
+        if not hand.tasks and (silent := await claimer.silent(session, alone=True)):
+            hand.alone_since = monotonic()
+            return [silent]
+        claims: list[Claim] = []
+        while (most_bytes := hand.most_bytes(claims)) is not None:
+            # In company only what nobody was idle for: a busy worker must not leave it lying for ever.
+            claim = await claimer.silent(session, alone=False, for_s=self.isolation_s) if hand.tasks else None
+            claim = claim or await claimer.waiting(session, most_bytes=most_bytes)
+            if claim is None:
+                break
+            claims.append(claim)
+        return claims
+
+    async def _may_have_company(self, hand: _Hand) -> bool:
+        """Whether other items may be taken beside those in hand; ends an isolation that took long enough."""
+        if hand.alone is None:
+            return True
+        task, claim = hand.alone
+        if monotonic() - hand.alone_since < self.isolation_s:
+            return False
+        async with self.database.unit_of_work(claim.tenant) as session:
+            await WorkItems(session, claim.tenant).trust(claim)
+        hand.tasks[task] = replace(claim, alone=False)
+        return True
 
     async def _one(self, claim: Claim, leases: Leases) -> None:
         task = asyncio.current_task()
@@ -157,11 +221,7 @@ class Drain:
         log = logger.bind(item=str(claim.id), kind=claim.kind, attempt=claim.attempts)
         async with leases.holding(lease, task.cancel):
             try:
-                if claim.attempts > self.max_attempts and claim.kind not in self.endless:
-                    raise AppError(
-                        f"The worker died {claim.attempts - 1} times while working on this.",
-                        code="worker_died",
-                    )
+                self._refuse_what_kills(claim)
                 await self.handlers[claim.kind](claim)
             except LeaseLost:
                 log.info("item_lost")
@@ -171,6 +231,12 @@ class Drain:
                 raise
             except Exception as error:
                 await self._settle(claim, error)
+
+    def _refuse_what_kills(self, claim: Claim) -> None:
+        fatal = claim.attempts > self.max_attempts or claim.deaths > self.max_attempts * _DEATHS_PER_ATTEMPT
+        if claim.deaths and fatal and claim.kind not in self.endless:
+            times = f"{claim.deaths} time{'s' if claim.deaths > 1 else ''}"
+            raise AppError(f"The worker died {times} while working on this.", code="worker_died")
 
     async def _end_or_leave(self, claim: Claim) -> None:
         """Cancels an item that is still ours but has lost its subject; one of somebody else is theirs."""
@@ -202,6 +268,7 @@ class Drain:
             "item_failed", item=str(claim.id), final=final, **reason, exc_info=None if known else error
         )
         try:
+            failpoint("drain.settling")
             if final:
                 await self.failed(claim, reason)
                 return
@@ -211,6 +278,7 @@ class Drain:
                 await WorkItems(session, claim.tenant).retry_later(
                     claim, delay_s=delay_s, error=reason, counted=not elsewhere
                 )
+            failpoint("drain.settled")
         except LeaseLost:
             logger.info("item_lost", item=str(claim.id))
         except Exception as unsettled:  # its lease runs out, and then it is taken up again
@@ -219,6 +287,4 @@ class Drain:
 
 def _is_elsewhere(error: Exception) -> bool:
     """Whether something that we depend on is away, rather than the item being at fault."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated
-    return isinstance(error, Unavailable | StorageFull | ConnectionError | TimeoutError)
+    return is_outage(error) or isinstance(error, Unavailable | StorageFull)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from app.core.config import Settings
+from app.core.failpoints import failpoint
 from app.db.postgres.models.jobs import WorkKind
 from app.db.session import Wake
 from app.resources import Resources, open_resources
@@ -31,6 +32,7 @@ def make_drain(resources: Resources, owner: str) -> Drain:
             WorkKind.ERASE_DOCUMENT: erasure.erase_document,
             WorkKind.ERASE_COLLECTION: erasure.erase_collection,
             WorkKind.ERASE_BLOB: erasure.erase_blob,
+            WorkKind.ERASE_UPLOAD: erasure.erase_upload,
         },
         failed=ingestion.failed,
         owner=owner,
@@ -38,9 +40,9 @@ def make_drain(resources: Resources, owner: str) -> Drain:
         concurrency=settings.ingest_concurrency,
         max_attempts=settings.ingest_max_attempts,
         patience_s=settings.ingest_patience_s,
-        endless=frozenset(
-            {WorkKind.REWEIGH, WorkKind.ERASE_DOCUMENT, WorkKind.ERASE_COLLECTION, WorkKind.ERASE_BLOB}
-        ),
+        isolation_s=settings.ingest_isolation_s,
+        large_bytes=settings.ingest_large_bytes,
+        endless=frozenset(set(WorkKind) - {WorkKind.INGEST}),
     )
 
 
@@ -55,4 +57,5 @@ async def open_drain(
         released = await release_owner(resources.database, ITEMS, owner)
         if released:
             logger.info("leases_taken_over", items=released)
+        failpoint("lease.released")
         yield make_drain(resources, owner)

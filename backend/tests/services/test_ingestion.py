@@ -100,14 +100,14 @@ class TestKilledWorker:
 
         before_each_write(monkeypatch, die)
         await world.put(poison=prose(1))
-        for _ in range(4):
+        for _ in range(5):
             await world.drain().run(INGEST_QUEUE)
             await world.hurry()
         document = await world.document("poison")
         assert document.status is S.FAILED
         assert document.error
         assert (document.error["code"], document.error["stage"]) == ("worker_died", "chunking")
-        assert "3 times" in document.error["message"]
+        assert "4 times" in document.error["message"]
         assert await world.drain().run(INGEST_QUEUE) == 0
 
 

@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event as sqlalchemy_event
 
-from app.core.errors import NotFound, StorageFull
+from app.core.blobs import Blobs
+from app.core.constants import INGEST_QUEUE
+from app.core.errors import NotFound, StorageFull, Unavailable
+from app.core.ids import new_id
 from app.db.postgres.models.jobs import WorkState
 from app.db.postgres.models.rag import DocumentStatus
 from app.services.intake_service import Incoming, IntakeService, Verdict
@@ -97,7 +100,7 @@ class TestBrokenOff:
         with pytest.raises(RuntimeError, match="gone"):
             await world.take(text_file("first"), cut)
         assert world.blobs() == []
-        assert await world.count("documents") == await world.count("work_items") == 0
+        assert await world.count("documents") == await world.count("work_items", "kind = 'ingest'") == 0
 
     async def test_by_a_full_disk_leaves_nothing_half_done(self, world: World) -> None:
         full = Incoming("full", bytes_of(b"x", fault=OSError(28, "No space left on device")))
@@ -136,6 +139,112 @@ class TestBrokenOff:
         await asyncio.gather(taking, return_exceptions=True)
         assert world.blobs() == []
         assert await world.count("documents") == 0
+
+
+class Killed(BaseException):
+    """The process ends here: nothing of ours runs any more."""
+
+
+class Forgetful(IntakeService):
+    """What is left of a request whose process is killed: nothing is cleaned up on the way out."""
+
+    async def _discard(self, taken: object) -> None:
+        """Killed processes do not."""
+
+
+def dying_intake(world: World, *, grace_s: float = 3600) -> IntakeService:
+    return Forgetful(world.resources.database, world.tenant, world.resources.blobs, 10 * 2**20, grace_s)
+
+
+class TestKilledProcess:
+    async def killed(self, world: World, *incoming: Incoming) -> None:
+        with pytest.raises(Killed):
+            await dying_intake(world).accept(world.collection, each(*incoming, dies()))
+
+    async def test_leaves_bytes_that_are_collected_when_they_are_due(self, world: World) -> None:
+        await self.killed(world, text_file("first"), text_file("second"))
+        assert len(world.blobs()) == 2
+        assert await world.drain().run(INGEST_QUEUE) == 0  # the request might still live
+        await world.work_off()
+        assert await world.count("work_items", "kind = 'erase_upload' AND state = 'queued'") == 1
+        await world.all_due()
+        await world.work_off()
+        assert world.blobs() == []
+
+    async def test_leaves_no_half_written_file(self, world: World) -> None:
+        await self.killed(world, text_file("first"))
+        (blob,) = world.blobs()
+        blob.with_name(f"{new_id()}#1").write_bytes(b"half")
+        await world.all_due()
+        await world.work_off()
+        assert [path for path in world.blob_folder.rglob("*") if "#" in path.name] == []
+
+    async def test_after_the_commit_loses_nothing_when_the_bytes_without_a_row_are_collected(
+        self, world: World
+    ) -> None:
+        intake = dying_intake(world)
+        await world.put(known="A falcon.")
+        same = text_file("known", b"A falcon.", title="known")
+        accepted = await intake.accept(world.collection, each(same, text_file("fresh")))
+        assert [one.status for one in accepted.items] == [Verdict.UNCHANGED, Verdict.ACCEPTED]
+        assert len(world.blobs()) == 3
+        await world.all_due()
+        await world.work_off()
+        assert len(world.blobs()) == await world.count("files") == 2
+        assert (await world.document("fresh")).status is DocumentStatus.READY
+
+    async def test_costs_a_request_that_ends_well_no_row(self, world: World) -> None:
+        await world.put(a="A lantern.")
+        assert await world.count("work_items", "kind = 'erase_upload'") == 0
+
+
+class TestLongUpload:
+    async def test_is_not_collected_while_its_request_lives(self, world: World) -> None:
+        async def slow() -> AsyncIterator[bytes]:
+            for _ in range(8):
+                yield b"A lantern. "
+                await asyncio.sleep(0.25)
+                await world.drain().run(INGEST_QUEUE)
+
+        intake = dying_intake(world, grace_s=1)
+        accepted = await intake.accept(world.collection, each(text_file("first"), Incoming("slow", slow())))
+        assert [one.status for one in accepted.items] == [Verdict.ACCEPTED] * 2
+        await world.work_off()
+        assert len(world.blobs()) == await world.count("files") == 2
+
+    async def test_that_was_given_up_is_refused_as_a_whole(self, world: World) -> None:
+        async def frozen() -> AsyncIterator[Incoming]:
+            yield text_file("first")
+            await world.all_due()  # as if it had stood still for longer than its bytes are kept
+            await world.work_off()
+
+        with pytest.raises(Unavailable, match="send it again"):
+            await dying_intake(world).accept(world.collection, frozen())
+        assert await world.count("documents") == 0
+        assert world.blobs() == []
+
+    async def test_whose_erasure_had_begun_is_refused_although_it_goes_on_later(self, world: World) -> None:
+        async def frozen() -> AsyncIterator[Incoming]:
+            yield text_file("first")
+            await world.all_due()
+            await world.drain(blobs=Stubborn(world.resources.blobs.store)).run(INGEST_QUEUE)
+
+        with pytest.raises(Unavailable, match="send it again"):
+            await dying_intake(world).accept(world.collection, frozen())
+        await world.all_due()
+        await world.work_off()
+        assert world.blobs() == []
+
+
+class Stubborn(Blobs):
+    """A blob store that deletes nothing."""
+
+    async def delete(self, key: str) -> None:
+        raise Unavailable("The blob storage does not answer.")
+
+
+def dies() -> Incoming:
+    return Incoming("dies", bytes_of(b"x", fault=Killed()))  # type: ignore[arg-type]
 
 
 class TestAtTheSameMoment:

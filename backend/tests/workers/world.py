@@ -128,6 +128,7 @@ class World:
             "erase_document": erasure.erase_document,
             "erase_collection": erasure.erase_collection,
             WorkKind.ERASE_BLOB: erasure.erase_blob,
+            WorkKind.ERASE_UPLOAD: erasure.erase_upload,
         }
         parts: dict[str, Any] = {
             "database": self.resources.database,
@@ -145,14 +146,16 @@ class World:
                 await self.hurry()
 
     async def hurry(self) -> None:
-        """Whatever waits, for a retry or for a dead worker's lease, is due now."""
+        """Whatever waits, for a retry or for a dead worker's lease, is due now; uploads keep their time."""
+        await self.all_due("kind <> 'erase_upload'")
+
+    async def all_due(self, which: str = "true") -> None:
+        statement = (
+            "UPDATE work_items SET due_at = now(), lease_until = least(lease_until, now()) "
+            f"WHERE state IN ('queued', 'running') AND {which}"
+        )
         async with self.work() as session:
-            await session.execute(
-                text(
-                    "UPDATE work_items SET due_at = now(), lease_until = least(lease_until, now()) "
-                    "WHERE state IN ('queued', 'running')"
-                )
-            )
+            await session.execute(text(statement))
 
     async def queue(self, kind: str, subject_id: UUID, **payload: Any) -> UUID:
         """Adds a work item."""

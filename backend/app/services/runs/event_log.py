@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import text
 
+from app.core.failpoints import failpoint
 from app.core.tasks import end
 from app.db.base import Json
 from app.db.session import Database
@@ -207,7 +208,10 @@ class EventLog:
             "event": [stored_json(body) for *_, body in rows],
         }
         async with self.database.system_work() as session:
-            return set((await session.execute(_APPEND, values)).scalars())
+            accepted = set((await session.execute(_APPEND, values)).scalars())
+            failpoint("events.storing")
+        failpoint("events.stored")
+        return accepted
 
     async def finish(self, run: RunLog, ending: Ending) -> bool:
         """Stores what is pending, then the state and the terminal event as one; False when fenced off."""

@@ -18,6 +18,7 @@ from app.agent.core.interfaces import Models, Retriever
 from app.agent.factory import AgentFactory
 from app.agent.graph.ports import Ports, RunFailed, RunResult
 from app.core.errors import AppError, Unavailable
+from app.core.failpoints import failpoint
 from app.db.base import Json
 from app.db.postgres.models.agents import RunStatus
 from app.db.session import Database, Tenant
@@ -136,6 +137,7 @@ class Executor:
     async def _execute(self, execution: Execution) -> None:
         lease = Lease(execution.tenant.org_id, execution.run_id, execution.fence)
         run = RunLog(self.log, lease)
+        failpoint("run.started")
         async with self.leases.holding(lease, lambda: self._lost(execution.run_id)):
             try:
                 ending = await self._outcome(execution, run)
@@ -151,7 +153,9 @@ class Executor:
         give_up = clock() + self.lease_s
         while not run.fenced_off:
             try:
+                failpoint("run.finishing")
                 if await self.log.finish(run, ending):
+                    failpoint("run.finished")
                     bound.info("run_ended")
                     return
                 run.fenced_off = True
@@ -169,7 +173,7 @@ class Executor:
                 models=self.models(execution.tenant),
                 retriever=self.retriever(execution.tenant),
                 sink=run,
-                journal=RunJournal(self.database, run),
+                journal=RunJournal(self.database, run, self.lease_s),
             )
             async with asyncio.timeout(self.timeout_s):
                 run_id = str(execution.run_id)
@@ -232,6 +236,8 @@ class Executor:
         }
         async with self.database.system_work() as session:
             swept = list((await session.execute(_SWEEP, values)).scalars())
+            if swept:
+                failpoint("run.sweeping")
         for run_id in swept:
             logger.warning("run_swept", run_id=str(run_id))
             self.log.watch.notify(run_id)

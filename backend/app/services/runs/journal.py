@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from sqlalchemy import text
 
 from app.agent.core.interfaces import StepRecord
+from app.core.failpoints import failpoint
+from app.db.outage import is_outage
 from app.db.session import Database, Tenant
 from app.services.runs.event_log import RunLog
 from app.services.runs.stored_json import stored_json
 
+logger = structlog.get_logger(__name__)
+
+_RETRY_S = 0.25
 _RECORD = text(
     """
     INSERT INTO agent_run_steps (org_id, run_id, node_path, visit, call, node_type, status, attempts,
@@ -28,10 +35,14 @@ _RECORD = text(
 
 @dataclass(frozen=True, slots=True)
 class RunJournal:
-    """One run's journal. Implements `Journal`."""
+    """One run's journal. Implements `Journal`.
+
+    A database that is away for less than `lease_s` fails no step; repeating a record stores nothing twice.
+    """
 
     database: Database
     run: RunLog
+    lease_s: float = 30
 
     async def finished(self, step: StepRecord) -> None:
         lease = self.run.lease
@@ -50,8 +61,22 @@ class RunJournal:
             "started_at": step.started_at_ms / 1000,
             "duration_ms": step.duration_ms,
         }
-        async with self.database.unit_of_work(Tenant(lease.org_id)) as session:
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self.lease_s
+        while not self.run.fenced_off:
+            try:
+                return await self._store(values)
+            except Exception as error:
+                if not is_outage(error) or clock() >= give_up:
+                    raise
+                logger.warning("step_not_stored", run_id=str(lease.id), error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _store(self, values: dict[str, Any]) -> None:
+        async with self.database.unit_of_work(Tenant(self.run.lease.org_id)) as session:
             await session.execute(_RECORD, values)
+            failpoint("journal.storing")
+        failpoint("journal.stored")
 
 
 def _json(value: Any) -> str | None:

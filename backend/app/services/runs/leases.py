@@ -7,19 +7,17 @@ prolongs; every write carries the fence; whoever comes too late writes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Float, Table, and_, func, or_, select, text, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import ColumnElement, Table, func, select, text, tuple_, update
 
 from app.core.tasks import end
 from app.db.postgres.models import AgentRun, WorkItem
 from app.db.postgres.models.jobs import WorkState
-from app.db.postgres.repositories.work import Claim
 from app.db.session import Database
 
 logger = structlog.get_logger(__name__)
@@ -101,80 +99,6 @@ class Leases:
                 held[lease]()
 
 
-async def claim_items(
-    session: AsyncSession,
-    queue: str,
-    *,
-    owner: str,
-    lease_s: float,
-    limit: int,
-    kinds: Collection[str],
-) -> list[Claim]:
-    """Claims due items of `queue`, oldest first, also those whose holder's lease ran out.
-
-    Only of `kinds` that the caller knows: what a newer version queued waits for its own workers.
-
-    `session` is one of `system_work`. SKIP LOCKED lets any number of workers claim side by side.
-    """
-    t = ITEMS
-    due = (
-        select(t.c.org_id, t.c.id)
-        .where(
-            t.c.queue == queue,
-            t.c.kind.in_(kinds),
-            t.c.due_at <= func.now(),
-            or_(
-                t.c.state == WorkState.QUEUED,
-                and_(t.c.state == WorkState.RUNNING, t.c.lease_until < func.now()),
-            ),
-        )
-        .order_by(t.c.due_at, t.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")  # computed once: as a subquery of a join it may be run again, past its limit
-    )
-    statement = (
-        update(t)
-        .where(t.c.org_id == due.c.org_id, t.c.id == due.c.id)
-        .values(
-            state=WorkState.RUNNING,
-            lease_owner=owner,
-            lease_until=func.now() + LEASE.bindparams(lease=lease_s),
-            fence=t.c.fence + 1,
-            attempts=t.c.attempts + 1,
-            started_at=func.coalesce(t.c.started_at, func.now()),
-        )
-        .returning(
-            t.c.org_id,
-            t.c.id,
-            t.c.project_id,
-            t.c.kind,
-            t.c.subject_id,
-            t.c.attempts,
-            t.c.fence,
-            t.c.job_id,
-            t.c.payload,
-            func.extract("epoch", func.now() - t.c.created_at).cast(Float),
-        )
-    )
-    return [replace(Claim(*row), lease_s=lease_s) for row in await session.execute(statement)]
-
-
-async def queues_due(session: AsyncSession) -> list[str]:
-    """Queues with work that waits: for the sweeper, which wakes workers that missed a message."""
-    t = ITEMS
-    statement = (
-        select(t.c.queue)
-        .where(
-            t.c.state.in_((WorkState.QUEUED, WorkState.RUNNING)),
-            t.c.due_at <= func.now(),
-            or_(t.c.lease_until.is_(None), t.c.lease_until < func.now()),
-        )
-        .distinct()
-    )
-    return list((await session.execute(statement)).scalars())
-
-
 async def release_owner(database: Database, table: Table, owner: str) -> int:
     """Ends every lease of a process that is known to be dead, so that nobody waits for it to run out."""
     return await _release(database, table, table.c.lease_owner == owner)
@@ -185,7 +109,8 @@ async def put_back(database: Database, owner: str) -> int:
     statement = (
         update(ITEMS)
         .where(ITEMS.c.lease_owner == owner, ITEMS.c.state == WorkState.RUNNING)
-        .values(state=WorkState.QUEUED, attempts=ITEMS.c.attempts - 1, lease_owner=None, lease_until=None)
+        .values(state=WorkState.QUEUED, attempts=ITEMS.c.attempts - 1, alone=False)
+        .values(lease_owner=None, lease_until=None)
         .returning(ITEMS.c.id)
     )
     async with database.system_work() as session:

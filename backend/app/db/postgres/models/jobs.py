@@ -20,6 +20,7 @@ class WorkKind(StrEnum):
     ERASE_DOCUMENT = "erase_document"
     ERASE_COLLECTION = "erase_collection"
     ERASE_BLOB = "erase_blob"
+    ERASE_UPLOAD = "erase_upload"
 
 
 class WorkState(StrEnum):
@@ -45,7 +46,11 @@ class Job(ProjectRow):
 
 
 class WorkItem(ProjectRow):
-    """One unit of work: claimed by `SKIP LOCKED`, held under a lease, written under its fence."""
+    """One unit of work: claimed by `SKIP LOCKED`, held under a lease, written under its fence.
+
+    `size_bytes` says how large it is (0: small), `deaths` how many holders fell silent with it, and `alone`
+    that its holder works on nothing beside it.
+    """
 
     __tablename__ = "work_items"
     __table_args__ = (
@@ -53,9 +58,16 @@ class WorkItem(ProjectRow):
         tenant_key("job_id", "jobs"),
         Index("ix_work_items_job", "org_id", "job_id", "state"),
         Index("ix_work_items_subject", "org_id", "subject_id"),
-        Index(
-            "ix_work_items_due", "queue", "due_at", postgresql_where=text("state IN ('queued', 'running')")
+        Index(  # by share, as `runs/claims.py` defines it
+            "ix_work_items_waiting",
+            "queue",
+            "org_id",
+            text("COALESCE(job_id, org_id)"),
+            "due_at",
+            "id",
+            postgresql_where=text("state = 'queued'"),
         ),
+        Index("ix_work_items_held", "queue", postgresql_where=text("state = 'running'")),
     )
 
     queue: Mapped[str]
@@ -67,6 +79,9 @@ class WorkItem(ProjectRow):
     stage: Mapped[str | None]
     error: Mapped[Json | None]
     attempts: Mapped[int] = mapped_column(default=0)
+    deaths: Mapped[int] = mapped_column(default=0)
+    alone: Mapped[bool] = mapped_column(default=False)
+    size_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     due_at: Mapped[CreatedAt]
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]

@@ -228,6 +228,11 @@ class Files(Repository[File]):
     model = File
     noun = "file"
 
+    async def known(self, file_ids: Sequence[UUID]) -> frozenset[UUID]:
+        """Those of `file_ids` that have a row."""
+        statement = self.visible().with_only_columns(File.id).where(File.id.in_(file_ids))
+        return frozenset((await self.session.execute(statement)).scalars())
+
     async def erase(self, file_id: UUID) -> None:
         await self.session.execute(delete(File).where(File.org_id == self.tenant.org_id, File.id == file_id))
 

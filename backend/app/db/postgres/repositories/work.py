@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TextClause, bindparam, func, select, text, update
+from sqlalchemy import ColumnElement, TextClause, bindparam, delete, func, select, text, update
 
 from app.core.errors import AppError
 from app.db.base import Json
@@ -30,7 +30,10 @@ def _seconds(seconds: float) -> TextClause:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A work item that this process holds under `fence`. `age_s` is how long ago it was queued."""
+    """A work item that this process holds under `fence`. `age_s` is how long ago it was queued.
+
+    `deaths` is how many holders fell silent with it; `alone` asks its holder for no other work beside it.
+    """
 
     org_id: UUID
     id: UUID
@@ -39,6 +42,9 @@ class Claim:
     subject_id: UUID
     attempts: int
     fence: int
+    deaths: int = 0
+    alone: bool = False
+    size_bytes: int = 0
     job_id: UUID | None = None
     payload: Json = field(default_factory=dict)
     age_s: float = 0
@@ -128,12 +134,29 @@ class WorkItems(Repository[WorkItem]):
             due_at=func.now() + _seconds(delay_s),
             lease_until=None,
             lease_owner=None,
+            alone=False,
+            deaths=0,  # its worker lives
         )
         await self.session.execute(statement)
 
     async def pause(self, claim: Claim, *, delay_s: float) -> None:
         """Puts the item back without counting the attempt: it waits for others."""
         await self.retry_later(claim, delay_s=delay_s, error=None, counted=False)
+
+    async def trust(self, claim: Claim) -> None:
+        """Others may be worked on beside the item: should the worker die now, it is not known of what."""
+        await self.session.execute(self._held(claim).values(alone=False))
+
+    async def postpone(self, item_id: UUID, *, delay_s: float) -> bool:
+        """Makes an item due in `delay_s`; False where somebody has claimed it already."""
+        due_at = func.now() + _seconds(delay_s)
+        statement = update(WorkItem).where(*self._unclaimed(item_id)).values(due_at=due_at)
+        return (await self.session.execute(statement.returning(WorkItem.id))).first() is not None
+
+    async def withdraw(self, item_id: UUID) -> bool:
+        """Deletes an item; False where somebody has claimed it already."""
+        statement = delete(WorkItem).where(*self._unclaimed(item_id)).returning(WorkItem.id)
+        return (await self.session.execute(statement)).first() is not None
 
     async def has_open(self, subject_id: UUID, kind: str) -> bool:
         statement = select(WorkItem.id).where(
@@ -153,7 +176,13 @@ class WorkItems(Repository[WorkItem]):
                 WorkItem.subject_id.in_(subject_ids),
                 WorkItem.state.in_(OPEN),
             )
-            .values(state=WorkState.CANCELLED, finished_at=func.now(), fence=WorkItem.fence + 1)
+            .values(
+                state=WorkState.CANCELLED,
+                finished_at=func.now(),
+                fence=WorkItem.fence + 1,
+                lease_until=None,
+                lease_owner=None,
+            )
         )
         await self.session.execute(statement)
 
@@ -162,6 +191,10 @@ class WorkItems(Repository[WorkItem]):
             WorkItem.org_id == self.tenant.org_id, WorkItem.job_id == job_id, WorkItem.state.in_(OPEN)
         )
         return (await self.session.execute(statement)).scalar_one()
+
+    def _unclaimed(self, item_id: UUID) -> tuple[ColumnElement[bool], ...]:
+        mine = (WorkItem.org_id == self.tenant.org_id, WorkItem.id == item_id)
+        return *mine, WorkItem.state == WorkState.QUEUED, WorkItem.fence == 0
 
     def _held(self, claim: Claim) -> Any:
         return (

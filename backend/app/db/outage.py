@@ -1,0 +1,32 @@
+"""What it looks like when the database is away, as opposed to a statement that is wrong."""
+
+from __future__ import annotations
+
+from socket import gaierror
+
+from asyncpg import PostgresError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+_STATES = ("08", "53", "57P")
+"""SQLSTATE classes: connection lost, out of resources, shutting down or not yet up."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the same statement may succeed once the database is back."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or _sqlstate(error.orig).startswith(_STATES)
+    if isinstance(error, PostgresError):  # from connecting, where nothing translates it
+        return _sqlstate(error).startswith(_STATES)
+    if type(error) is OSError:  # asyncio's, when a host has several addresses and none answers
+        return str(error).startswith("Multiple exceptions")
+    return isinstance(error, PoolTimeout | ConnectionError | TimeoutError | gaierror)
+
+
+def is_lost_race(error: BaseException) -> bool:
+    """Whether another transaction won: a deadlock, or what cannot be serialized."""
+    return isinstance(error, DBAPIError) and _sqlstate(error.orig) in ("40001", "40P01")
+
+
+def _sqlstate(error: object) -> str:
+    return str(getattr(error, "sqlstate", None) or "")
