@@ -3,9 +3,10 @@
     ORRERY_FAILPOINTS="ingest.embedded=kill:3;intake.registered=sleep:2;ingest.parsed@report=error"
 
 An entry is `point[@text]=action[:argument]`; with `@text` it counts only hits whose subject contains the
-text. Actions: `kill[:n]` SIGKILL to this process at the n-th hit · `error` raises `FailpointError` ·
-`sleep:seconds` and `hang` freeze the whole process, as SIGSTOP does · `pause:FILE` freezes it if somebody
-has put FILE there: FILE is renamed to `FILE.held`, holding our process id, and we go on once that is gone.
+text. Actions: `kill[:n]` SIGKILL to this process at the n-th hit · `error[:n]` raises `FailpointError`, the
+first n times · `sleep:seconds` and `hang` freeze the whole process, as SIGSTOP does · `pause:FILE` freezes
+it if somebody has put FILE there: FILE is renamed to `FILE.held`, holding our process id, and we go on once
+that is gone.
 Without the setting a point costs one look at an empty dictionary.
 """
 
@@ -78,6 +79,7 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
 ACTIONS: Final = ("kill", "error", "sleep", "hang", "pause")
 
 _ENTRY = re.compile(r"(?P<point>[^@=;]+)(?:@(?P<text>[^=;]+))?=(?P<action>[a-z]+)(?::(?P<argument>[^;]+))?")
+_COUNT = r"([1-9]\d{0,8})?"
 _FROZEN_AT_MOST_S = 300
 _POLL_S = 0.005
 
@@ -103,7 +105,7 @@ class Trap:
         match self.action:
             case "kill" if self.hits == int(self.argument or 1):
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "error":
+            case "error" if self.hits <= int(self.argument or self.hits):
                 raise FailpointError(f"failpoint {self.point}")
             case "sleep":
                 time.sleep(float(self.argument))
@@ -153,7 +155,7 @@ def _read(entry: str) -> Trap:
 
 _ARGUMENTS: Final = {
     "kill": "kill takes the number of the hit, from 1 (by default the first)",
-    "error": "error takes no argument",
+    "error": "error takes how many hits it fails, from 1 (by default all)",
     "sleep": "sleep takes seconds",
     "hang": "hang takes no argument",
     "pause": "pause takes the path of a file",
@@ -161,7 +163,7 @@ _ARGUMENTS: Final = {
 
 
 def _fits(action: str, argument: str) -> bool:
-    patterns = {"kill": r"([1-9]\d{0,8})?", "sleep": r"\d{1,6}(\.\d{1,6})?", "pause": ".+"}
+    patterns = {"kill": _COUNT, "error": _COUNT, "sleep": r"\d{1,6}(\.\d{1,6})?", "pause": ".+"}
     return re.fullmatch(patterns.get(action, ""), argument) is not None
 
 

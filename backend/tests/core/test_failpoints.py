@@ -57,7 +57,8 @@ class TestSetting:
             (f"{POINT}=kill:0", "from 1"),
             (f"{POINT}=kill:soon", "from 1"),
             (f"{POINT}=sleep", "takes seconds"),
-            (f"{POINT}=error:x", "no argument"),
+            (f"{POINT}=error:x", "how many hits"),
+            (f"{POINT}=hang:1", "no argument"),
             (f"{POINT}=pause", "path of a file"),
             (f"{POINT}=error;nowhere=kill", "there is no failpoint 'nowhere'"),
         ],
@@ -89,6 +90,12 @@ class TestActions:
         failpoint("intake.registered")
         with pytest.raises(FailpointError, match=POINT):
             failpoint(POINT)
+
+    def test_error_stops_after_the_given_number(self) -> None:
+        arm(f"{POINT}=error:1")
+        with pytest.raises(FailpointError):
+            failpoint(POINT)
+        failpoint(POINT)
 
     def test_concern_only_hits_about_the_given_text(self) -> None:
         arm("ingest.begun@report=error")
@@ -134,9 +141,10 @@ class TestActions:
         assert os.listdir(tmp_path) == []
 
 
+QUIET = "import structlog; structlog.configure(logger_factory=structlog.ReturnLoggerFactory())"
+
+
 def run(setting: str, code: str) -> subprocess.Popen[str]:
-    program = f"import structlog\nstructlog.configure(logger_factory=structlog.ReturnLoggerFactory())\nfrom app.core.failpoints import arm, failpoint\narm({setting!r})\n{code}"
+    program = f"{QUIET}\nfrom app.core.failpoints import arm, failpoint\narm({setting!r})\n{code}"
     command = [sys.executable, "-c", program]
-    return subprocess.Popen(
-        command, cwd=BACKEND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    return subprocess.Popen(command, cwd=BACKEND, stdout=subprocess.PIPE, stderr=None, text=True)

@@ -1,4 +1,4 @@
-"""What a drain takes beside what it has in work: poison stays by itself, and large work leaves room for small."""
+"""What a drain takes beside what it has in work: poison stays alone, large work leaves room for small."""
 
 from __future__ import annotations
 

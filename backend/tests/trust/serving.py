@@ -86,11 +86,15 @@ def processes_in(folder: Path) -> Iterator[str]:
     """Names of the processes that work in `folder` or were told to."""
     for process in psutil.process_iter():
         try:
-            places = (process.cwd(), process.environ().get("ORRERY_DATA_DIR", ""))
+            if works_in(process, folder):
+                yield process.name()
         except psutil.Error:
             continue
-        if any(Path(place).is_relative_to(folder) for place in places if place):
-            yield process.name()
+
+
+def works_in(process: psutil.Process, folder: Path) -> bool:
+    places = (process.cwd(), process.environ().get("ORRERY_DATA_DIR", ""))
+    return any(Path(place).is_relative_to(folder) for place in places if place)
 
 
 @contextmanager
@@ -126,19 +130,34 @@ class Platform:
     def log(self) -> Path:
         return self.data_dir.parent / "serve.log"
 
+    @property
+    def temporary(self) -> Path:
+        """Where its processes put their temporary files."""
+        return self.data_dir.parent / "tmp"
+
     def start(self) -> None:
+        self.launch()
+        eventually(self.ready, within_s=_START_S)
+
+    def launch(self) -> None:
+        """Starts without waiting until it is ready."""
+        self.temporary.mkdir(exist_ok=True)
+        self.temporary.chmod(0o1777)
+        places = {"TMPDIR": str(self.temporary)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
                 cwd=self.data_dir.parent,
-                env=environment(self.data_dir, **self.settings),
+                env=environment(self.data_dir, **self.settings) | places,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        eventually(self._ready, within_s=_START_S)
 
-    def _ready(self) -> bool:
+    def owns(self, process: psutil.Process) -> bool:
+        return works_in(process, self.data_dir.parent)
+
+    def ready(self) -> bool:
         assert self.process
         if self.process.poll() is not None:
             raise AssertionError(f"serve ended: {self.log.read_text()[-2000:]}")
@@ -180,6 +199,26 @@ class Platform:
     def kill_worker(self) -> None:
         worker = eventually(self.worker)
         kill_tree(worker.pid)
+
+    def working(self) -> psutil.Process:
+        """The process in which the worker's items are worked on."""
+
+        def pool() -> psutil.Process | None:
+            worker = self.worker()
+            children = worker.children() if worker else []
+            return next((child for child in children if "celery" in child.cmdline()), None)
+
+        return eventually(pool)
+
+    def service(self, name: str) -> psutil.Process:
+        """The first process of an embedded service, `postgres` or `redis-server`."""
+
+        def found() -> psutil.Process | None:
+            assert self.process
+            children = psutil.Process(self.process.pid).children()
+            return next((child for child in children if child.name() == name), None)
+
+        return eventually(found)
 
     def kill(self) -> None:
         assert self.process
