@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from signal import SIGKILL, SIGQUIT, SIGTERM
 
 import structlog
@@ -51,6 +53,7 @@ def worker_environment(settings: Settings, services: Services, worker_id: str) -
         "ORRERY_REDIS_URL": services.redis_url,
         "ORRERY_MASTER_KEY": master_key(settings).decode(),
         "ORRERY_WORKER_ID": worker_id,
+        "TMPDIR": str(_temporary(settings)),
         # Celery warns root of pickled messages; ours are JSON only.
         "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
     }
@@ -83,7 +86,14 @@ async def _keep_alive(settings: Settings, services: Services, worker_id: str) ->
         await asyncio.sleep(pause_s)
 
 
+def _temporary(settings: Settings) -> Path:
+    return settings.run_dir.resolve() / "worker-tmp"
+
+
 def _start(settings: Settings, services: Services, worker_id: str) -> subprocess.Popen[bytes]:
+    # What a killed worker left there goes before the next one starts.
+    shutil.rmtree(_temporary(settings), ignore_errors=True)
+    _temporary(settings).mkdir(mode=0o700, parents=True)
     return subprocess.Popen(
         worker_arguments(f"{worker_id.replace(':', '-')}@localhost"),
         env=worker_environment(settings, services, worker_id),

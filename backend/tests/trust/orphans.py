@@ -125,6 +125,8 @@ def _blobs(platform: Platform) -> Iterator[str]:
 
 def _files(platform: Platform) -> Iterator[str]:
     yield from (f"temporary file: {path}" for path in sorted(platform.temporary.rglob("*")))
+    staged = (path for path in (platform.data_dir / "blobs").rglob("*") if "#" in path.name)
+    yield from (f"half-written blob: {path}" for path in sorted(staged))
 
 
 def _processes(platform: Platform) -> Iterator[str]:

@@ -96,7 +96,7 @@ class Storm:
         assert answer.status_code in (201, 409), answer.text
 
     def upload(self, collection: str, files: Files) -> None:
-        """Hands `files` in as one request, again if its answer is lost: then all of them are there or none."""
+        """Hands `files` in as one request, again if its answer is lost: all are there then, or none."""
         parts = [("files", file) for file in files]
         names = {name for name, _ in files}
         deadline = time.monotonic() + _PATIENCE_S
@@ -190,8 +190,5 @@ class Storm:
     def missing(self) -> set[str]:
         """Documents that were accepted and not deleted, but are not there."""
         there = {str(found) for found in query(self.platform, "SELECT id FROM documents")}
-        gone = {
-            str(f)
-            for f in query(self.platform, "SELECT subject_id FROM work_items WHERE kind = 'erase_document'")
-        }
-        return self.accepted - there - gone
+        erased = "SELECT subject_id FROM work_items WHERE kind = 'erase_document'"
+        return self.accepted - there - {str(found) for found in query(self.platform, erased)}

@@ -67,7 +67,6 @@ def calm(stormy: Platform) -> Fingerprint:
 def storm(stormy: Platform, calm: Fingerprint) -> tuple[Storm, Fingerprint]:
     """Killed at the usual points and at three more, which the seed draws."""
     drawn = random.Random(SEED).sample(sorted(set(POINTS) - ALWAYS - AT_THE_END), 3)
-    print(f"ORRERY_SEED={SEED}: killed also at {drawn}")
     return weather(stormy, ALWAYS | set(drawn), "stormy", COUNT)
 
 

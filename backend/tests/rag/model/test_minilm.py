@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -95,3 +96,15 @@ class TestImport:
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BACKEND)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestTelemetry:
+    def test_of_the_runtime_is_off(self, tmp_path: Path, model_folder: Path) -> None:
+        """Where it is on, the runtime keeps its session in the folder for temporary files."""
+        program = (
+            "from pathlib import Path; from app.rag.providers.model.minilm import MiniLM; "
+            f"MiniLM(Path({str(model_folder)!r}))._load()"
+        )
+        environment = os.environ | {"TMPDIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", program], check=True, cwd=BACKEND, env=environment)
+        assert list(tmp_path.iterdir()) == []
