@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.trust.gates import Gates
 from tests.trust.serving import Platform, open_folder, orrery, processes_in
+from tests.trust.storm import gates_of, stormy_settings
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +36,21 @@ def first_demo(folder: Path) -> FirstDemo:
 
 @pytest.fixture(scope="session")
 def served(folder: Path, first_demo: FirstDemo) -> Iterator[Platform]:
-    platform = Platform(folder / "data")
+    platform = Platform(folder / "data", stormy_settings(folder))
     platform.start()
     try:
         yield platform
     finally:
+        gates_of(platform).open_all()
         if platform.running:
             platform.stop()
+
+
+@pytest.fixture
+def gates(platform: Platform) -> Iterator[Gates]:
+    gates = gates_of(platform)
+    yield gates
+    gates.open_all()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A TCP proxy that goes wrong when told to: cuts connections, swallows answers, adds latency."""
+"""A TCP proxy that goes wrong when told to: cuts, swallows answers, ends one direction, adds latency."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx2
 import psutil
+from celery import Celery
 
 BACKEND = Path(__file__).resolve().parents[2]
 KEY = "trust-tests-key-of-more-than-32-characters"
@@ -220,6 +221,12 @@ class Platform:
 
         return eventually(found)
 
+    def send_drain(self, queue: str, *, times: int) -> None:
+        """The message that wakes a worker, several times over."""
+        with Celery(broker=self.services()["redis_url"]) as app:
+            for _ in range(times):
+                app.send_task("drain", args=[queue], queue=queue, ignore_result=True)
+
     def kill(self) -> None:
         assert self.process
         self.process.kill()
@@ -242,3 +249,12 @@ class Platform:
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+
+@contextmanager
+def second_worker(platform: Platform) -> Iterator[subprocess.Popen[str]]:
+    """Another worker on the same services, as `orrery worker` starts it; its tree is killed afterwards."""
+    with platform.log.open("ab") as log:
+        changes = {"TMPDIR": str(platform.temporary)}
+        with started(["worker"], platform.data_dir, stdout=log, stderr=log, **changes) as process:
+            yield process

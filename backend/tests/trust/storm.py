@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -27,6 +28,19 @@ FLAKY = "ingest.begun@flaky=error:1"
 _PATIENCE_S = 120
 
 
+def stormy_settings(folder: Path) -> dict[str, str]:
+    """Gates at all points, and documents that may be tried as often as there are points to die at."""
+    return {
+        "ORRERY_FAILPOINTS": Gates(folder / "gates").setting(FLAKY),
+        "ORRERY_INGEST_MAX_ATTEMPTS": "100",
+        "ORRERY_UPLOAD_GRACE_S": "5",
+    }
+
+
+def gates_of(platform: Platform) -> Gates:
+    return Gates(platform.data_dir.parent / "gates")
+
+
 def corpus(count: int) -> Files:
     """Texts of one to three chunks; `flaky` among them, and one that no parser reads."""
     texts = [(f"note-{n:03}.txt", prose(n, sentences=10 + 20 * (n % 3)).encode()) for n in range(count)]
@@ -38,13 +52,17 @@ class Storm:
     """`lethal` are the points at which whoever comes first is killed; at all others he is let go."""
 
     platform: Platform
-    gates: Gates
-    lethal: frozenset[str]
+    lethal: frozenset[str] = frozenset()
     reached: set[str] = field(default_factory=set)
     killed: list[str] = field(default_factory=list)
     accepted: set[str] = field(default_factory=set)
     halves: list[str] = field(default_factory=list)
+    collection: str = ""
     over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def gates(self) -> Gates:
+        return gates_of(self.platform)
 
     @contextmanager
     def blowing(self) -> Iterator[None]:
@@ -142,6 +160,7 @@ class Storm:
 
     def day(self, slug: str, files: Files) -> None:
         """Everything that has a named point, in a collection and beside it."""
+        self.collection = slug
         self.make_collection(slug)
         half = len(files) // 2
         drafts = [(name, b"A draft. " + content[:200]) for name, content in files[:3]]
