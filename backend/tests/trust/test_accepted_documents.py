@@ -28,7 +28,7 @@ from tests.trust.corpus import (
 from tests.trust.orphans import orphans, query, settle
 from tests.trust.running import ended, events, long_agent, read_some
 from tests.trust.serving import Platform, eventually, second_worker
-from tests.trust.storm import Storm
+from tests.trust.storm import Files, Storm
 
 pytestmark = pytest.mark.timeout(300)
 COUNT = 20
@@ -84,7 +84,7 @@ def killed(undisturbed: Fingerprint, served: Platform) -> tuple[Upload, str, int
         served.start()
     taken = hand_in(served, "platform-killed")
     with served.client() as client:
-        run_id, seen = read_some(client, long_agent(client, "platform-killed"))
+        run_id, seen = read_some(client, long_agent(client, "platform-killed"), count=12)
     served.kill()
     served.start()
     return taken, run_id, seen
@@ -127,15 +127,13 @@ class TestKilledDatabase:
         check(platform, taken, undisturbed)
 
     def test_charges_no_document_for_it(self, platform: Platform) -> None:
-        charged = (
-            "SELECT max(attempts) FROM work_items WHERE error->>'code' = 'internal_error' AND kind = 'ingest'"
-        )
+        charged = "SELECT id FROM work_items WHERE error->>'code' = 'internal_error'"
         with platform.client() as client:
             make_collection(client, "not-charged")
             upload(client, "not-charged", texts(3))
             platform.service("postgres").kill()
         Storm(platform).ended("not-charged")
-        assert query(platform, charged) == [None]
+        assert query(platform, charged) == []
 
 
 class TestKilledBroker:
@@ -179,20 +177,22 @@ class TestFrozenWorker:
             assert query(platform, "SELECT xmin::text || ctid::text FROM chunks ORDER BY id") == before
 
 
+def many() -> Files:
+    return [*texts(130), *pdfs(65), *((f"broken-{n}.pdf", b"%PDF-1.7 cut") for n in range(5))]
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 class TestManyDocuments:
     """200 documents, while what is named is killed again and again at moments that the seed draws."""
-
-    FILES = [*texts(130), *pdfs(65), *((f"broken-{n}.pdf", b"%PDF-1.7 cut") for n in range(5))]
 
     @pytest.fixture(scope="class")
     def calm(self, served: Platform) -> Fingerprint:
         if not served.running:
             served.start()
         with served.client() as client:
-            taken = upload(client, make_collection(client, "calm"), self.FILES)
-            wait_for(client, taken, done=len(self.FILES), within_s=400)
+            taken = upload(client, make_collection(client, "calm"), many())
+            wait_for(client, taken, done=len(many()), within_s=400)
             return fingerprint(client, "calm")
 
     @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ class TestManyDocuments:
         slug, chance = f"storm-{victim.replace(' ', '-')}", random.Random(f"{SEED} {victim}")
         storm = Storm(platform)
         storm.make_collection(slug)
-        for start in range(0, len(self.FILES), 50):
-            storm.upload(slug, self.FILES[start : start + 50])
+        for start in range(0, len(many()), 50):
+            storm.upload(slug, many()[start : start + 50])
         for _ in range(3):
             time.sleep(chance.uniform(0.5, 5))
             VICTIMS[victim](platform)
@@ -222,9 +222,8 @@ class TestManyDocuments:
 
 def _kill_backend(platform: Platform) -> None:
     """One of the database's processes, upon which it restarts all of them."""
-    busy = (
-        "SELECT pid FROM pg_stat_activity WHERE usename = 'orrery_app' ORDER BY state = 'active' DESC LIMIT 1"
-    )
+    ours = "SELECT pid FROM pg_stat_activity WHERE usename = 'orrery_app'"
+    busy = f"{ours} ORDER BY state = 'active' DESC LIMIT 1"
     for pid in query(platform, busy):
         os.kill(pid, signal.SIGKILL)
 
