@@ -254,9 +254,11 @@ class Drain:
         What we depend on being away (`Unavailable`, `StorageFull`) is no failure of the item: it is tried
         for `patience_s`.
         """
+        if is_outage(error):
+            error = Unavailable("The database or another service does not answer right now.")
         known = error if isinstance(error, AppError) else None
         retriable = known is None or known.retriable
-        elsewhere = _is_elsewhere(error) and claim.age_s < self.patience_s
+        elsewhere = isinstance(error, Unavailable | StorageFull) and claim.age_s < self.patience_s
         worn_out = claim.attempts >= self.max_attempts and not elsewhere
         final = (not retriable or worn_out) and claim.kind not in self.endless
         reason: Json = {
@@ -283,8 +285,3 @@ class Drain:
             logger.info("item_lost", item=str(claim.id))
         except Exception as unsettled:  # its lease runs out, and then it is taken up again
             logger.warning("item_unsettled", item=str(claim.id), error=repr(unsettled))
-
-
-def _is_elsewhere(error: Exception) -> bool:
-    """Whether something that we depend on is away, rather than the item being at fault."""
-    return is_outage(error) or isinstance(error, Unavailable | StorageFull)

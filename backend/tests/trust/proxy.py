@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 _CHUNK = 2**16
@@ -24,16 +25,28 @@ class Proxy:
     latency_s: float = 0
     refusing: bool = False
     open: set[asyncio.StreamWriter] = field(default_factory=set)
+    near: set[asyncio.StreamWriter] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def cut(self) -> None:
         """Drops every connection and takes no new one until `restore`."""
         self.refusing = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Drops every connection; new ones are welcome."""
         for writer in list(self.open):
             writer.transport.abort()
 
+    def half_close(self) -> None:
+        """Ends what comes to the near side of every connection, which may still write."""
+        for writer in list(self.near):
+            with suppress(OSError, RuntimeError):
+                writer.write_eof()
+
     def restore(self) -> None:
         self.refusing = self.mute = False
+        self.latency_s = 0
 
     async def serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -51,11 +64,13 @@ class Proxy:
             return
         far_reader, far_writer = await asyncio.open_connection(self.host, self.far_port)
         self.open |= {writer, far_writer}
+        self.near.add(writer)
         answers = asyncio.create_task(self._copy(far_reader, writer, answering=True))
         try:
             await self._copy(reader, far_writer, answering=False)
         finally:
             self.open -= {writer, far_writer}
+            self.near.discard(writer)
             far_writer.transport.abort()
             answers.cancel()
             await asyncio.gather(answers, return_exceptions=True)
@@ -63,7 +78,7 @@ class Proxy:
     async def _copy(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answering: bool
     ) -> None:
-        with suppress(OSError):
+        with suppress(OSError, RuntimeError):  # RuntimeError: written to after its end
             while chunk := await reader.read(_CHUNK):
                 if answering and self.latency_s:
                     await asyncio.sleep(self.latency_s)
@@ -86,3 +101,45 @@ async def open_proxy(host: str, port: int) -> AsyncIterator[Proxy]:
         for task in list(proxy.tasks):
             task.cancel()
         await asyncio.gather(*proxy.tasks, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """A proxy on a loop of its own thread, for tests that have none."""
+
+    proxy: Proxy
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def port(self) -> int:
+        return self.proxy.port
+
+    def tell(self, what: Callable[[Proxy], None]) -> None:
+        """`outside.tell(Proxy.cut)`"""
+
+        async def told() -> None:
+            what(self.proxy)
+
+        asyncio.run_coroutine_threadsafe(told(), self.loop).result(10)
+
+
+@contextmanager
+def proxy_outside(host: str, port: int) -> Iterator[Outside]:
+    """As `open_proxy`, in a thread."""
+    opened, closing = threading.Event(), asyncio.Event()
+    made: list[Outside] = []
+
+    async def run() -> None:
+        async with open_proxy(host, port) as proxy:
+            made.append(Outside(proxy, asyncio.get_running_loop()))
+            opened.set()
+            await closing.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),), name=f"proxy-{port}")
+    thread.start()
+    opened.wait(10)
+    try:
+        yield made[0]
+    finally:
+        made[0].loop.call_soon_threadsafe(closing.set)
+        thread.join()

@@ -254,7 +254,7 @@ class Platform:
 @contextmanager
 def second_worker(platform: Platform) -> Iterator[subprocess.Popen[str]]:
     """Another worker on the same services, as `orrery worker` starts it; its tree is killed afterwards."""
-    with platform.log.open("ab") as log:
-        changes = {"TMPDIR": str(platform.temporary)}
-        with started(["worker"], platform.data_dir, stdout=log, stderr=log, **changes) as process:
+    with open_folder() as temporary, platform.log.open("ab") as log:
+        places = {"TMPDIR": str(temporary)}
+        with started(["worker"], platform.data_dir, stdout=log, stderr=log, **places) as process:
             yield process
