@@ -9,5 +9,6 @@ DEFAULT_PAGE_SIZE = 50
 MAX_TOP_K = 200
 DEFAULT_PROJECT = "default"
 DEFAULT_CHAT_MODEL = "default-chat"
+MAX_DIGITS = 9  # of a number that is a revision or a version
 INGEST_QUEUE = "ingest"
 REVOCATION_BITES_S = 5.0

@@ -17,6 +17,7 @@ Json = dict[str, Any]
 UpdatedAt = Annotated[
     datetime, mapped_column(TIMESTAMP(timezone=True), server_default=func.now(), onupdate=func.now())
 ]
+Revision = Annotated[int, mapped_column(default=1, server_default="1")]
 CreatedAt = Annotated[datetime, mapped_column(TIMESTAMP(timezone=True), server_default=func.now())]
 
 

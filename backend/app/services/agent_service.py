@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -18,16 +18,20 @@ from app.agent.graph.compiler import AgentCompiler
 from app.agent.graph.issues import InvalidGraph
 from app.agent.graph.ports import InvalidInput
 from app.agent.graph.schema import AgentGraph
-from app.core.errors import Conflict, FieldError, NotFound, PreconditionFailed
+from app.core.constants import MAX_DIGITS
+from app.core.errors import Conflict, FieldError, Invalid, NotFound
 from app.core.failpoints import failpoint
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.report import Report
-from app.core.slugs import check_slug, slugify
+from app.core.slugs import as_uuid, check_slug, slugify
 from app.db.base import Json
 from app.db.postgres.models.agents import Agent, AgentRun, AgentRunStep, AgentVersion, RunMode, RunStatus
-from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs
+from app.db.postgres.models.jobs import JobKind, WorkKind
+from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs, RunSteps
+from app.db.postgres.repositories.base import contains
 from app.db.postgres.repositories.rag import Collections
+from app.db.postgres.repositories.work import Jobs, WorkItems
 from app.db.session import Database, Tenant
 from app.services.model_resolver import ModelResolver
 from app.services.runs.executor import Execution, Executor
@@ -42,6 +46,17 @@ class RunRequest:
     mode: RunMode
     version: str | int = "live"
     metadata: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilters:
+    """All that are given must hold. `version` is an id, or a number of `agent`; times are exclusive."""
+
+    statuses: Sequence[RunStatus] = ()
+    agent: str | None = None
+    version: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -78,21 +93,26 @@ class AgentService:
         async with self.database.unit_of_work(self.tenant) as session:
             return await Agents(session, self.tenant).find(reference)
 
-    async def page(self, request: PageRequest) -> Page[Agent]:
+    async def page(self, request: PageRequest, *, q: str | None = None) -> Page[Agent]:
+        """Without drafts. `q` is looked for in names and slugs."""
         async with self.database.unit_of_work(self.tenant) as session:
-            return await Agents(session, self.tenant).page(request)
+            agents = Agents(session, self.tenant)
+            statement = agents.visible()
+            if q is not None:
+                statement = statement.where(contains(q, Agent.name, Agent.slug))
+            return await agents.page(request, statement)
 
-    async def update(self, reference: str, changes: Json, *, revision: int | None = None) -> Agent:
-        """Changes `name`, `description` or `graph`; with a `revision`, only if nobody else did since."""
+    async def update(
+        self, reference: str, changes: Json, *, revisions: Collection[int] | None = None
+    ) -> Agent:
+        """Changes `name`, `description` or `graph`, None emptying it; only if at one of `revisions`."""
         async with self.database.unit_of_work(self.tenant) as session:
-            agent = await Agents(session, self.tenant).find(reference, lock=True)
-            if revision is not None and revision != agent.revision:
-                raise PreconditionFailed(
-                    f"The agent is at revision {agent.revision}, not {revision}: read it again."
-                )
+            agents = Agents(session, self.tenant)
+            agent = await agents.find(reference, lock=True)
+            agents.demand_revision(agent, revisions)
             agent.name = changes.get("name", agent.name)
-            agent.description = changes.get("description", agent.description)
-            agent.draft = changes.get("graph", agent.draft)
+            agent.description = changes.get("description", agent.description) or ""
+            agent.draft = changes.get("graph", agent.draft) or {}
             agent.revision += 1
             agent.updated_at = func.now()
             await session.flush()
@@ -100,13 +120,15 @@ class AgentService:
             return agent
 
     async def delete(self, reference: str) -> None:
-        """Deletes an agent with its versions and runs; refused while one of them runs."""
+        """Hides an agent with its versions and runs; a job erases them. Refused while one of them runs."""
         async with self.database.unit_of_work(self.tenant) as session:
-            agent = await Agents(session, self.tenant).find(reference, lock=True)
+            agents = Agents(session, self.tenant)
+            agent = await agents.find(reference, lock=True)
             if await Runs(session, self.tenant).open_of(agent.id):
                 raise Conflict("Runs of this agent are executing: cancel them first.", code="runs_open")
-            await Runs(session, self.tenant).erase_of(agent.id)
-            await session.delete(agent)
+            await agents.hide(agent)
+            job = await Jobs(session, self.tenant).open(JobKind.ERASE_AGENT, agent.id)
+            await WorkItems(session, self.tenant).queue(WorkKind.ERASE_AGENT, agent.id, job_id=job.id)
 
     async def validate(self, reference: str, graph: Any = None) -> Report:
         """Everything that is wrong with `graph`, or with the draft where it is None."""
@@ -142,13 +164,24 @@ class AgentService:
             versions = AgentVersions(session, self.tenant)
             return await versions.page(request, versions.published(agent.id))
 
+    async def version(self, reference: str, version: str) -> AgentVersion:
+        """The version that `version`, a number or an id, names."""
+        async with self.database.unit_of_work(self.tenant) as session:
+            agent = await Agents(session, self.tenant).find(reference)
+            return await self._version(session, agent, version)
+
     async def start_run(self, reference: str, request: RunRequest) -> AgentRun:
         """Creates the run, leased to this process, and starts it detached from the caller."""
-        self.executor.check_room()
+        with self.executor.reserved():
+            run, execution = await self._created(reference, request)
+            self.executor.start(execution)
+            return run
+
+    async def _created(self, reference: str, request: RunRequest) -> tuple[AgentRun, Execution]:
         catalog = await self._catalog() if request.version == "draft" else None
         model_ids = await self.models.ids() if request.version == "draft" else {}
         async with self.database.unit_of_work(self.tenant) as session:
-            agent = await Agents(session, self.tenant).find(reference)
+            agent = await Agents(session, self.tenant).for_run(reference)
             if catalog is not None:
                 version = await self._snapshot(session, agent, catalog, model_ids)
             else:
@@ -173,36 +206,44 @@ class AgentService:
             await Runs(session, self.tenant).add(run)
             failpoint("run.creating")
         failpoint("run.created")
-        self.executor.start(
-            Execution(
-                tenant=self.tenant,
-                run_id=run.id,
-                fence=1,
-                graph=graph,
-                key=str(version.id),
-                input=request.input,
-            )
+        return run, Execution(
+            tenant=self.tenant,
+            run_id=run.id,
+            fence=1,
+            graph=graph,
+            key=str(version.id),
+            input=request.input,
         )
-        return run
 
     async def run(self, run_id: UUID) -> AgentRun:
         async with self.database.unit_of_work(self.tenant) as session:
             return await Runs(session, self.tenant).get(run_id)
 
-    async def runs(self, request: PageRequest, *, agent: str | None = None) -> Page[AgentRun]:
+    async def runs(self, request: PageRequest, filters: RunFilters | None = None) -> Page[AgentRun]:
+        """Without inputs and outputs; `NotFound` where a filter names what is not there."""
+        wanted = filters or RunFilters()
         async with self.database.unit_of_work(self.tenant) as session:
+            agent = await Agents(session, self.tenant).find(wanted.agent) if wanted.agent else None
+            version_id = as_uuid(wanted.version) if wanted.version else None
+            if wanted.version and version_id is None:
+                if agent is None:
+                    raise _needs_agent(wanted.version)
+                version_id = (await self._version(session, agent, wanted.version)).id
             runs = Runs(session, self.tenant)
-            statement = runs.visible()
-            if agent is not None:
-                found = await Agents(session, self.tenant).find(agent)
-                statement = statement.where(AgentRun.agent_id == found.id)
+            statement = runs.matching(
+                statuses=wanted.statuses,
+                agent_id=agent.id if agent else None,
+                version_id=version_id,
+                after=wanted.created_after,
+                before=wanted.created_before,
+            )
             return await runs.page(request, statement)
 
-    async def steps(self, run_id: UUID) -> list[AgentRunStep]:
+    async def steps(self, run_id: UUID, request: PageRequest) -> Page[AgentRunStep]:
         async with self.database.unit_of_work(self.tenant) as session:
-            runs = Runs(session, self.tenant)
-            await runs.get(run_id)
-            return await runs.steps(run_id)
+            await Runs(session, self.tenant).get(run_id)
+            steps = RunSteps(session, self.tenant)
+            return await steps.page(request, steps.of(run_id))
 
     async def wait(self, run_id: UUID, *, timeout_s: float) -> AgentRun:
         """The run when it has ended, or as it is after `timeout_s`."""
@@ -263,6 +304,18 @@ class AgentService:
             raise NotFound(f"The agent {agent.slug!r} has no version {number}.")
         return found
 
+    async def _version(self, session: AsyncSession, agent: Agent, reference: str) -> AgentVersion:
+        version_id = as_uuid(reference)
+        versions = AgentVersions(session, self.tenant)
+        if version_id is not None:
+            found = await versions.of(agent.id, version_id)
+        else:
+            number = int(reference) if reference.isdecimal() and len(reference) <= MAX_DIGITS else 0
+            found = await versions.number(agent.id, number)
+        if found is None:
+            raise NotFound(f"The agent {agent.slug!r} has no version {reference!r}.")
+        return found
+
     async def _catalog(self) -> Catalog:
         async with self.database.unit_of_work(self.tenant) as session:
             names = await Collections(session, self.tenant).names()
@@ -280,3 +333,8 @@ class AgentService:
             name: model_ids.get(target, target) for name, target in graph.bindings.models.items()
         }
         return bound
+
+
+def _needs_agent(version: str) -> Invalid:
+    message = f"{version!r} is no id; a version's number needs the filter `agent` beside it"
+    return Invalid(message, errors=[FieldError("/query/version", "agent_missing", message)])

@@ -9,11 +9,10 @@ from uuid import UUID
 import rfc8785
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.constants import INGEST_QUEUE
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.slugs import check_slug, slugify
-from app.db.postgres.models.jobs import Job, WorkItem, WorkKind
+from app.db.postgres.models.jobs import JobKind, WorkKind
 from app.db.postgres.models.rag import (
     Collection,
     DocumentStatus,
@@ -22,9 +21,10 @@ from app.db.postgres.models.rag import (
     RAGPipeline,
     RAGPipelineVersion,
 )
+from app.db.postgres.repositories.base import contains
 from app.db.postgres.repositories.rag import Collections, Documents, Indexes, Pipelines, PipelineVersions
 from app.db.postgres.repositories.work import Jobs, WorkItems
-from app.db.session import Tenant, wake_after
+from app.db.session import Tenant
 from app.rag.pipeline.defaults import INGESTION
 from app.rag.types import Embedder
 
@@ -79,35 +79,22 @@ class CollectionService:
         collection = await Collections(self.session, self.tenant).find(reference)
         return await self._stats(collection)
 
-    async def page(self, request: PageRequest) -> Page[CollectionStats]:
-        page = await Collections(self.session, self.tenant).page(request)
-        return Page([await self._stats(row) for row in page.items], page.next_cursor)
+    async def page(self, request: PageRequest, *, q: str | None = None) -> Page[Collection]:
+        """`q` is looked for in names and slugs."""
+        collections = Collections(self.session, self.tenant)
+        statement = collections.visible()
+        if q is not None:
+            statement = statement.where(contains(q, Collection.name, Collection.slug))
+        return await collections.page(request, statement)
 
     async def delete(self, reference: str) -> UUID:
         """Hides the collection at once and answers the job that erases what is in it."""
         collections = Collections(self.session, self.tenant)
         collection = await collections.find(reference, lock=True)
         await collections.hide(collection)
-        job = Job(
-            org_id=self.tenant.org_id,
-            id=new_id(),
-            project_id=self.tenant.project,
-            kind=WorkKind.ERASE_COLLECTION,
-            subject_id=collection.id,
-        )
-        await Jobs(self.session, self.tenant).add(job)
-        await WorkItems(self.session, self.tenant).add(
-            WorkItem(
-                org_id=self.tenant.org_id,
-                id=new_id(),
-                project_id=self.tenant.project,
-                queue=INGEST_QUEUE,
-                kind=WorkKind.ERASE_COLLECTION,
-                job_id=job.id,
-                subject_id=collection.id,
-            )
-        )
-        wake_after(self.session, INGEST_QUEUE)
+        job = await Jobs(self.session, self.tenant).open(JobKind.ERASE_COLLECTION, collection.id)
+        items = WorkItems(self.session, self.tenant)
+        await items.queue(WorkKind.ERASE_COLLECTION, collection.id, job_id=job.id)
         return job.id
 
     async def _stats(self, collection: Collection) -> CollectionStats:

@@ -9,9 +9,9 @@ from app.core.blobs import Blobs
 from app.core.constants import INGEST_QUEUE
 from app.core.errors import Unavailable
 from app.core.failpoints import failpoint
-from app.core.ids import new_id
-from app.db.postgres.models.jobs import WorkItem, WorkKind, WorkState
+from app.db.postgres.models.jobs import WorkKind, WorkState
 from app.db.postgres.models.rag import Document
+from app.db.postgres.repositories.agents import Agents, Runs
 from app.db.postgres.repositories.rag import Collections, Documents, Files, Indexes, Versions
 from app.db.postgres.repositories.work import Claim, WorkItems
 from app.db.session import Database, wake_after
@@ -22,7 +22,7 @@ _AT_ONCE = 100
 
 @dataclass(slots=True)
 class ErasureService:
-    """Handlers of `erase_document`, `…_collection`, `…_blob` and `…_upload`. Each may be repeated."""
+    """Handlers of `erase_document`, `…_collection`, `…_agent`, `…_blob`, `…_upload`. Each may be repeated."""
 
     database: Database
     blobs: Blobs
@@ -74,6 +74,18 @@ class ErasureService:
             wake_after(session, INGEST_QUEUE)
             failpoint("erase.collection")
 
+    async def erase_agent(self, claim: Claim) -> None:
+        """Runs with their logs, some at a time, then the agent with its versions."""
+        while True:
+            async with self.database.unit_of_work(claim.tenant) as session:
+                items = WorkItems(session, claim.tenant)
+                await items.guard(claim, stage="runs")
+                if await Runs(session, claim.tenant).erase_of(claim.subject_id, limit=_AT_ONCE):
+                    continue
+                await Agents(session, claim.tenant).erase(claim.subject_id)
+                await items.finish(claim, WorkState.SUCCEEDED)
+                return
+
     async def erase_blob(self, claim: Claim) -> None:
         await self.blobs.delete(claim.payload["blob_key"])
         failpoint("erase.blob_gone")
@@ -100,14 +112,4 @@ class ErasureService:
         if await items.has_open(document.id, WorkKind.ERASE_DOCUMENT):
             return
         await items.cancel_open([document.id])
-        await items.add(
-            WorkItem(
-                org_id=claim.org_id,
-                id=new_id(),
-                project_id=claim.project_id,
-                queue=INGEST_QUEUE,
-                kind=WorkKind.ERASE_DOCUMENT,
-                job_id=claim.job_id,
-                subject_id=document.id,
-            )
-        )
+        await items.queue(WorkKind.ERASE_DOCUMENT, document.id, job_id=claim.job_id)

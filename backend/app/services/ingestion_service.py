@@ -18,12 +18,11 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.blobs import Blobs
-from app.core.constants import INGEST_QUEUE
 from app.core.errors import NotFound
 from app.core.failpoints import failpoint
-from app.core.ids import new_id, stable_id
+from app.core.ids import stable_id
 from app.db.base import Json
-from app.db.postgres.models.jobs import WorkItem, WorkKind, WorkState
+from app.db.postgres.models.jobs import WorkKind, WorkState
 from app.db.postgres.models.rag import Document, DocumentStatus, DocumentVersion, IndexVersion
 from app.db.postgres.repositories.rag import (
     Chunks,
@@ -34,7 +33,7 @@ from app.db.postgres.repositories.rag import (
     Versions,
 )
 from app.db.postgres.repositories.work import Claim, LeaseLost, WorkItems
-from app.db.session import Database, wake_after
+from app.db.session import Database
 from app.rag.indexing import Indexed, average_length, indexed, page_starts
 from app.rag.pipeline.compiler import compile_ingestion
 from app.rag.sparse import detect_language
@@ -179,6 +178,7 @@ class IngestionService:
                 document.language = parsed.language
                 if parsed.title and not claim.payload.get("title_given"):
                     document.title = parsed.title
+                    document.revision += 1
                 subject.document.title = document.title
             failpoint("ingest.parsing", subject.name)
         failpoint("ingest.parsed", subject.name)
@@ -281,7 +281,7 @@ class IngestionService:
             store = store_in(session, claim.tenant, index.id)
             if encoded.chunks and index.average_length not in (None, encoded.average):
                 await store.reweigh(encoded.weights(version, index.average_length))
-            change = await store.publish(document.id, version.id)
+            change = await store.publish(document.id, version.id, payload=document.doc_metadata)
             index.chunk_count += change.chunks
             index.term_total += change.terms
             language = parsed.language or "unknown"
@@ -294,24 +294,26 @@ class IngestionService:
             await items.finish(claim, WorkState.SUCCEEDED)
             last = claim.job_id is not None and not await items.open_in_job(claim.job_id)
             if last and _drifted(index) and not await items.has_open(index.id, WorkKind.REWEIGH):
-                await items.add(_follow_up(claim, WorkKind.REWEIGH, index.id))
-                wake_after(session, INGEST_QUEUE)
+                await items.queue(WorkKind.REWEIGH, index.id)
             await self._drop_older(session, claim, version)
             failpoint("ingest.publishing", subject.name)
         failpoint("ingest.published", subject.name)
 
     async def _drop_older(self, session: AsyncSession, claim: Claim, version: DocumentVersion) -> None:
-        """Deletes the rows of older versions; their blobs go through the outbox."""
-        for old in await Versions(session, claim.tenant).of(version.document_id):
-            if old.ordinal < version.ordinal:
-                file = await Files(session, claim.tenant).get(old.file_id)
-                payload = {"blob_key": file.blob_key}
-                await WorkItems(session, claim.tenant).add(
-                    _follow_up(claim, WorkKind.ERASE_BLOB, file.id, payload)
-                )
-                await Versions(session, claim.tenant).erase(old.id)
-                await Files(session, claim.tenant).erase(file.id)
-                wake_after(session, INGEST_QUEUE)
+        """Deletes the rows of older versions; their blobs go through the outbox.
+
+        Versions that differ in their title only have one file, which goes with the last of them.
+        """
+        versions = await Versions(session, claim.tenant).of(version.document_id)
+        dropped = [old for old in versions if old.ordinal < version.ordinal]
+        kept = {one.file_id for one in versions if one.ordinal >= version.ordinal}
+        for old in dropped:
+            await Versions(session, claim.tenant).erase(old.id)
+        for file_id in {old.file_id for old in dropped} - kept:
+            file = await Files(session, claim.tenant).get(file_id)
+            payload = {"blob_key": file.blob_key}
+            await WorkItems(session, claim.tenant).queue(WorkKind.ERASE_BLOB, file.id, payload=payload)
+            await Files(session, claim.tenant).erase(file.id)
 
     @asynccontextmanager
     async def _writing(
@@ -341,18 +343,6 @@ def _drifted(index: IndexVersion) -> bool:
     if not index.chunk_count or not index.average_length:
         return False
     return abs(index.term_total / index.chunk_count / index.average_length - 1) > MAX_DRIFT
-
-
-def _follow_up(claim: Claim, kind: str, subject_id: UUID, payload: Json | None = None) -> WorkItem:
-    return WorkItem(
-        org_id=claim.org_id,
-        id=new_id(),
-        project_id=claim.project_id,
-        queue=INGEST_QUEUE,
-        kind=kind,
-        subject_id=subject_id,
-        payload=payload or {},
-    )
 
 
 def _dump(block: Block) -> list[Any]:

@@ -21,11 +21,11 @@ from app.core.ids import new_id
 from app.core.tasks import end
 from app.db.base import Json
 from app.db.postgres.models.files import File
-from app.db.postgres.models.jobs import Job, WorkItem, WorkKind
+from app.db.postgres.models.jobs import JobKind, WorkItem, WorkKind
 from app.db.postgres.models.rag import Collection, Document, DocumentStatus, DocumentVersion
 from app.db.postgres.repositories.rag import Collections, Documents, Files, Versions
 from app.db.postgres.repositories.work import Jobs, WorkItems
-from app.db.session import Database, Tenant, wake_after
+from app.db.session import Database, Tenant
 
 logger = structlog.get_logger(__name__)
 
@@ -84,7 +84,8 @@ class _Batch:
     documents: list[Document] = field(default_factory=list)
     files: list[File] = field(default_factory=list)
     versions: list[DocumentVersion] = field(default_factory=list)
-    items: list[WorkItem] = field(default_factory=list)
+    payloads: dict[UUID, Json] = field(default_factory=dict)
+    sizes: dict[UUID, int] = field(default_factory=dict)
     replaced: list[UUID] = field(default_factory=list)
 
 
@@ -198,29 +199,19 @@ class IntakeService:
             known = await documents.by_external_ids(collection.id, [c.incoming.key for c in candidates])
             versions = Versions(session, self.tenant)
             newest = await versions.newest_of([document.newest_version_id for document in known.values()])
-            job = Job(
-                org_id=self.tenant.org_id,
-                id=new_id(),
-                project_id=self.tenant.project,
-                kind="ingestion",
-                subject_id=collection.id,
-                skipped=0,
-            )
-            await Jobs(session, self.tenant).add(job)
+            job = await Jobs(session, self.tenant).open(JobKind.INGESTION, collection.id)
             batch = _Batch()
             for one in candidates:
                 held = known.get(one.incoming.key)
                 self._register_one(collection, one, held, newest.get(held.id) if held else None, batch)
-            await WorkItems(session, self.tenant).cancel_open(batch.replaced)
-            for item in batch.items:
-                item.job_id = job.id
+            items = WorkItems(session, self.tenant)
+            await items.cancel_open(batch.replaced)
             await documents.add_all(batch.documents)
             await Files(session, self.tenant).add_all(batch.files)
             await Versions(session, self.tenant).add_all(batch.versions)
-            await WorkItems(session, self.tenant).add_all(batch.items)
+            await items.queue_all(WorkKind.INGEST, batch.payloads, sizes=batch.sizes, job_id=job.id)
             job.skipped = sum(one.status is Verdict.UNCHANGED for one in taken)
-            await self._settle(WorkItems(session, self.tenant), upload, taken)
-            wake_after(session, INGEST_QUEUE)
+            await self._settle(items, upload, taken)
             failpoint("intake.registering")
             return job.id
 
@@ -264,6 +255,8 @@ class IntakeService:
             document.title = taken.incoming.title
         if known is None:
             batch.documents.append(document)
+        else:
+            document.revision += 1
         taken.document_id = document.id
         batch.files.append(self._file(taken, blob))
         batch.versions.append(
@@ -277,7 +270,8 @@ class IntakeService:
                 pipeline_version_id=collection.pipeline_version_id,
             )
         )
-        batch.items.append(self._item(taken.incoming, document.id, version_id, blob.size_bytes))
+        batch.payloads[document.id] = _payload(taken.incoming, version_id)
+        batch.sizes[document.id] = blob.size_bytes
 
     def _file(self, taken: Taken, blob: StoredBlob) -> File:
         return File(
@@ -289,21 +283,6 @@ class IntakeService:
             size_bytes=blob.size_bytes,
             sha256=blob.sha256,
             blob_key=taken.blob_key,
-        )
-
-    def _item(self, incoming: Incoming, document_id: UUID, version_id: UUID, size_bytes: int) -> WorkItem:
-        payload: Json = {"version_id": str(version_id), "title_given": incoming.title is not None}
-        if incoming.exactly_text:
-            payload["media_type"] = "text/plain"
-        return WorkItem(
-            org_id=self.tenant.org_id,
-            id=new_id(),
-            project_id=self.tenant.project,
-            queue=INGEST_QUEUE,
-            kind=WorkKind.INGEST,
-            subject_id=document_id,
-            payload=payload,
-            size_bytes=size_bytes,
         )
 
     def _new_document(self, collection: Collection, incoming: Incoming, version_id: UUID) -> Document:
@@ -326,6 +305,11 @@ class IntakeService:
                 await self.blobs.delete(one.blob_key)
             except AppError as error:
                 logger.warning("blob_left_over", file_id=str(one.file_id), error=error.detail)
+
+
+def _payload(incoming: Incoming, version_id: UUID) -> Json:
+    payload: Json = {"version_id": str(version_id), "title_given": incoming.title is not None}
+    return payload | {"media_type": "text/plain"} if incoming.exactly_text else payload
 
 
 def _failed(document: Document) -> bool:

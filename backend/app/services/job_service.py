@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from time import monotonic
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.errors import AppError, StorageFull, Unavailable
+from app.core.errors import AppError, Conflict, NotFound, StorageFull, Unavailable
 from app.core.failpoints import failpoint
 from app.core.paging import Page, PageRequest
 from app.db.base import Json
 from app.db.outage import is_outage
-from app.db.postgres.models.jobs import Job, WorkItem, WorkState
-from app.db.postgres.repositories.work import Claim, JobCounts, Jobs, LeaseLost, WorkItems
+from app.db.postgres.models.jobs import Job, JobKind, WorkItem, WorkKind, WorkState
+from app.db.postgres.models.rag import DocumentStatus
+from app.db.postgres.repositories.rag import Documents
+from app.db.postgres.repositories.work import OPEN, Asked, Claim, JobCounts, Jobs, LeaseLost, WorkItems
 from app.db.session import Database, Tenant
 from app.services.runs.claims import ANY_SIZE, Claimer
 from app.services.runs.leases import ITEMS, Lease, Leases
@@ -30,6 +34,7 @@ _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 300.0
 _LOOK_EVERY_S = 1.0
 _DEATHS_PER_ATTEMPT = 3  # in company, where another item may have been at fault
+_CANCELLED: Json = {"code": "cancelled", "message": "The job was cancelled."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +43,41 @@ class JobState:
 
     job: Job
     counts: JobCounts
-    error: Json | None = None
 
     @property
     def status(self) -> WorkState:
-        """`running` while anything is open; then `failed` if one item failed, `cancelled` if one was."""
-        states = self.counts.by_state
-        if states.get(WorkState.RUNNING):
-            return WorkState.RUNNING
-        if states.get(WorkState.QUEUED):
-            return WorkState.QUEUED if len(states) == 1 else WorkState.RUNNING
-        for state in (WorkState.FAILED, WorkState.CANCELLED):
-            if states.get(state):
-                return state
-        return WorkState.SUCCEEDED
+        return self.counts.status
+
+    @property
+    def ended(self) -> bool:
+        return not self.counts.open
+
+    @property
+    def error(self) -> Json | None:
+        if self.status is not WorkState.FAILED:
+            return None
+        message = f"{self.counts.by_state[WorkState.FAILED]} of {self.counts.total} items failed"
+        return {"code": "items_failed", "message": message}
+
+    @property
+    def mark(self) -> int:
+        """Equal for equal states: what a watcher has seen, told in one number."""
+        counts = self.counts
+        seen = [sorted(counts.by_state.items()), counts.stage, self.job.skipped]
+        return int.from_bytes(sha256(repr(seen).encode()).digest()[:6])
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilters:
+    """All that are given must hold."""
+
+    statuses: Sequence[WorkState] = ()
+    kinds: Sequence[JobKind] = ()
 
 
 @dataclass(slots=True)
 class JobService:
-    """Reads jobs of one project."""
+    """Jobs of one project: read, watched, cancelled, tried again."""
 
     database: Database
     tenant: Tenant
@@ -64,32 +85,92 @@ class JobService:
     async def get(self, job_id: UUID) -> JobState:
         async with self.database.unit_of_work(self.tenant) as session:
             job = await Jobs(session, self.tenant).get(job_id)
-            return (await self._states(Jobs(session, self.tenant), [job]))[0]
+            return JobState(job, (await Jobs(session, self.tenant).counts([job.id]))[job.id])
 
-    async def page(self, request: PageRequest) -> Page[JobState]:
+    async def page(self, request: PageRequest, filters: JobFilters | None = None) -> Page[JobState]:
+        wanted = filters or JobFilters()
         async with self.database.unit_of_work(self.tenant) as session:
             jobs = Jobs(session, self.tenant)
-            page = await jobs.page(request)
-            states = await self._states(jobs, page.items)
-            return Page(states, page.next_cursor)
+            statement = jobs.visible()
+            if wanted.kinds:
+                statement = statement.where(Job.kind.in_(wanted.kinds))
+            if wanted.statuses:
+                statement = statement.where(jobs.status().in_(wanted.statuses))
+            page = await jobs.page(request, statement)
+            counts = await jobs.counts([job.id for job in page.items])
+            return page.map(lambda job: JobState(job, counts[job.id]))
 
-    async def items(self, job_id: UUID, request: PageRequest) -> Page[WorkItem]:
+    async def items(
+        self, job_id: UUID, request: PageRequest, *, statuses: Sequence[WorkState] = ()
+    ) -> Page[WorkItem]:
         async with self.database.unit_of_work(self.tenant) as session:
             await Jobs(session, self.tenant).get(job_id)
             items = WorkItems(session, self.tenant)
-            return await items.page(request, items.visible().where(WorkItem.job_id == job_id))
+            statement = items.visible().where(WorkItem.job_id == job_id)
+            if statuses:
+                statement = statement.where(WorkItem.state.in_(statuses))
+            return await items.page(request, statement)
 
-    async def _states(self, jobs: Jobs, rows: list[Job]) -> list[JobState]:
-        counts = await jobs.counts([job.id for job in rows])
-        states = []
-        for job in rows:
-            state = JobState(job, counts[job.id])
-            if state.status is WorkState.FAILED:
-                failed = state.counts.by_state[WorkState.FAILED]
-                message = f"{failed} of {state.counts.total} items failed"
-                state = JobState(job, state.counts, {"code": "items_failed", "message": message})
-            states.append(state)
-        return states
+    async def follow(self, job_id: UUID, *, seen: int | None, every_s: float) -> AsyncIterator[JobState]:
+        """The job whenever it is no longer as `seen` (a `mark`), looked at `every_s`; the last has ended."""
+        with suppress(NotFound):  # its project was deleted meanwhile
+            while True:
+                state = await self.get(job_id)
+                if state.mark != seen:
+                    seen = state.mark
+                    yield state
+                if state.ended:
+                    return
+                await asyncio.sleep(every_s)
+
+    async def cancel(self, job_id: UUID) -> JobState:
+        """Ends what is open of a job; one that has ended stays as it is.
+
+        Workers lose their leases, so whatever they were about to write is void. `Conflict` for erasures:
+        what was deleted goes.
+        """
+        async with self.database.unit_of_work(self.tenant) as session:
+            items, documents = WorkItems(session, self.tenant), Documents(session, self.tenant)
+            await Jobs(session, self.tenant).get(job_id)
+            open_items = await items.asked(job_id, OPEN)
+            if any(item.kind != WorkKind.INGEST for item in open_items):
+                raise Conflict("An erasure cannot be cancelled: what was deleted goes.", code="not_cancellable")
+            # Documents before items: everybody locks in this order.
+            await documents.locked([item.subject_id for item in open_items])
+            gone = _versions(await items.cancel_job(job_id))
+            await documents.set_statuses(gone, DocumentStatus.CANCELLED, error=_CANCELLED)
+        return await self.get(job_id)
+
+    async def retry(self, job_id: UUID) -> JobState:
+        """Queues what failed or was cancelled again, as if it were new; `Conflict` where nothing is.
+
+        Not what has been overtaken meanwhile: a document that is deleted, or has a newer version.
+        """
+        async with self.database.unit_of_work(self.tenant) as session:
+            items, documents = WorkItems(session, self.tenant), Documents(session, self.tenant)
+            await Jobs(session, self.tenant).get(job_id)
+            ended = await items.asked(job_id, (WorkState.FAILED, WorkState.CANCELLED))
+            ingested = [item for item in ended if item.kind == WorkKind.INGEST]
+            newest = await documents.locked([item.subject_id for item in ingested])
+            current = [item for item in ingested if newest.get(item.subject_id) == _version(item)]
+            again = await items.again([item.item_id for item in current])
+            if not again:
+                raise Conflict(
+                    "Nothing of this job can be tried again: no item failed or was cancelled whose document "
+                    "is still there in the same version.",
+                    code="nothing_to_retry",
+                )
+            await documents.set_statuses(_versions(again), DocumentStatus.ACCEPTED)
+        return await self.get(job_id)
+
+
+def _version(item: Asked) -> UUID:
+    return UUID(item.payload["version_id"])
+
+
+def _versions(items: Sequence[Asked]) -> dict[UUID, UUID]:
+    """Versions by their documents."""
+    return {item.subject_id: _version(item) for item in items}
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ def make_drain(resources: Resources, owner: str) -> Drain:
             WorkKind.REWEIGH: ingestion.reweigh,
             WorkKind.ERASE_DOCUMENT: erasure.erase_document,
             WorkKind.ERASE_COLLECTION: erasure.erase_collection,
+            WorkKind.ERASE_AGENT: erasure.erase_agent,
             WorkKind.ERASE_BLOB: erasure.erase_blob,
             WorkKind.ERASE_UPLOAD: erasure.erase_upload,
         },

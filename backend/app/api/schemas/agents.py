@@ -10,7 +10,7 @@ from pydantic import Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from app.agent.graph.schema import AgentGraph
-from app.api.schemas.common import Body, ItemError, Name, Read, Slug
+from app.api.schemas.common import Body, Description, ItemError, Name, Read, Slug
 from app.core.report import Issue
 
 
@@ -51,30 +51,33 @@ Graph = Annotated[
 class AgentCreate(Body):
     name: Name
     slug: Slug | None = None
-    description: Annotated[str, Field(max_length=2000)] = ""
+    description: Description = ""
     graph: Graph | None = None
 
 
 class AgentUpdate(Body):
-    """JSON Merge Patch (RFC 7396); `graph` replaces the whole draft."""
+    """JSON Merge Patch (RFC 7396); `graph` is one value and replaces the whole draft. Null empties."""
 
     name: Name = ""
-    description: Annotated[str, Field(max_length=2000)] = ""
-    graph: Graph = Field(default_factory=dict)
+    description: Description | None = None
+    graph: Graph | None = None
 
 
-class AgentRead(Read):
-    """`revision` counts changes of the draft and is the ETag."""
+class AgentSummary(Read):
+    """`revision` counts changes; it begins the ETag."""
 
     id: UUID
     slug: str
     name: str
     description: str
-    draft: dict[str, Any]
     revision: int
     live_version: int | None
     created_at: datetime
     updated_at: datetime
+
+
+class AgentRead(AgentSummary):
+    draft: dict[str, Any]
 
 
 class Validate(Body):
@@ -92,14 +95,22 @@ class Publish(Body):
     note: Annotated[str, Field(max_length=2000)] = ""
 
 
-class VersionRead(Read):
+class VersionSummary(Read):
+    """`version` is null for what a run of the draft was made of."""
+
     id: UUID
-    version: int
+    version: int | None
     content_hash: str
     note: str
     author_id: UUID | None
-    bindings: dict[str, Any]
     created_at: datetime
+
+
+class VersionRead(VersionSummary):
+    """`bindings` say what the graph's names stood for when it was published."""
+
+    graph: dict[str, Any]
+    bindings: dict[str, Any]
 
 
 MAX_INT4 = 2**31 - 1
@@ -115,20 +126,23 @@ class RunCreate(Body):
     wait_timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
 
 
-class RunRead(Read):
+class RunSummary(Read):
     id: UUID
     agent_id: UUID
     version_id: UUID
     mode: str
     status: str
-    input: dict[str, Any]
-    output: dict[str, Any] | None
     error: ItemError | None
-    usage: dict[str, Any] | None
-    metadata: Annotated[dict[str, Any], Field(validation_alias="run_metadata")]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class RunRead(RunSummary):
+    input: dict[str, Any]
+    output: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    metadata: Annotated[dict[str, Any], Field(validation_alias="run_metadata")]
 
 
 class StepRead(Read):
@@ -144,10 +158,6 @@ class StepRead(Read):
     usage: dict[str, Any] | None
     started_at: datetime
     duration_ms: float
-
-
-class StepsRead(Read):
-    items: list[StepRead]
 
 
 class EventRead(Read):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.core.constants import SLUG_PATTERN
@@ -84,6 +93,17 @@ def _flaw(part: Any) -> str | None:
     return None
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise PydanticCustomError("out_of_range", "must lie in the years 1 to 9999 of UTC") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time with its offset, as UTC."""
+
+
 class Read(BaseModel):
     """An answer, read from a row or a dataclass."""
 
@@ -91,10 +111,11 @@ class Read(BaseModel):
 
 
 class PageRead(Read, Generic[T]):
-    """One page. `next_cursor` is null on the last one."""
+    """One page. `next_cursor` is null on the last one; `total` counts all pages, if `count` asked for it."""
 
     items: list[T]
     next_cursor: str | None = None
+    total: Annotated[int | None, Field(exclude_if=lambda total: total is None)] = None
 
 
 class FieldErrorRead(Read):
@@ -125,4 +146,5 @@ class ItemError(Read):
     message: str
 
 
+Description = Annotated[str, Field(max_length=2000)]
 Metadata = Annotated[dict[str, Any], Field(default_factory=dict, examples=[{"year": 2026}])]

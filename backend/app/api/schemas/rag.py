@@ -9,14 +9,46 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.schemas.common import Body, ItemError, Metadata, Name, Read, Slug
+from app.api.schemas.common import Body, Description, ItemError, Metadata, Name, Read, Slug
 from app.core.constants import MAX_TOP_K
+
+Title = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class CollectionCreate(Body):
     name: Name
     slug: Slug | None = None
-    description: Annotated[str, Field(max_length=2000)] = ""
+    description: Description = ""
+
+
+class ChunkingPatch(Body):
+    """Sizes in tokens of the embedding model."""
+
+    max_tokens: Annotated[int, Field(ge=16, le=8192)] = 256
+    overlap: Annotated[int, Field(ge=0, le=8192)] = 32
+
+
+class SettingsPatch(Body):
+    chunking: ChunkingPatch = Field(default_factory=ChunkingPatch)
+
+
+class CollectionUpdate(Body):
+    """JSON Merge Patch (RFC 7396). New settings hold for what is ingested from then on."""
+
+    name: Name = ""
+    description: Description | None = None
+    settings: SettingsPatch = Field(default_factory=SettingsPatch)
+
+
+class ChunkingRead(Read):
+    max_tokens: int
+    overlap: int
+
+
+class CollectionSettings(Read):
+    """How documents are ingested."""
+
+    chunking: ChunkingRead
 
 
 class IndexRead(Read):
@@ -29,22 +61,29 @@ class IndexRead(Read):
     chunk_count: int
 
 
-class CollectionRead(Read):
-    """A collection. `documents` counts its documents by status."""
+class CollectionSummary(Read):
+    """`revision` counts changes of name, description and settings; it begins the ETag."""
 
     id: UUID
     slug: str
     name: str
     description: str
-    documents: dict[str, int]
-    index: IndexRead
+    revision: int
     created_at: datetime
     updated_at: datetime
 
 
+class CollectionRead(CollectionSummary):
+    """`documents` counts its documents by status."""
+
+    documents: dict[str, int]
+    index: IndexRead
+    settings: CollectionSettings
+
+
 class TextItem(Body):
     external_id: Annotated[str, Field(min_length=1, max_length=500)] | None = None
-    title: Annotated[str, Field(min_length=1, max_length=500)]
+    title: Title
     text: Annotated[str, Field(min_length=1)]
     metadata: Metadata
 
@@ -57,7 +96,7 @@ class UploadItem(Body):
     """What to know of one uploaded file."""
 
     external_id: Annotated[str, Field(min_length=1, max_length=500)] | None = None
-    title: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    title: Title | None = None
     metadata: Metadata
 
 
@@ -81,7 +120,16 @@ class JobStarted(Read):
     job_id: UUID
 
 
-class DocumentRead(Read):
+class DocumentUpdate(Body):
+    """JSON Merge Patch (RFC 7396): `metadata` is merged, null removes members or all of it."""
+
+    title: Title = ""
+    metadata: dict[str, Any] | None = None
+
+
+class DocumentSummary(Read):
+    """`revision` counts changes of title and metadata; it begins the ETag."""
+
     id: UUID
     collection_id: UUID
     external_id: str
@@ -94,9 +142,13 @@ class DocumentRead(Read):
     page_count: int | None
     language: str | None
     chunk_count: int
-    metadata: Annotated[dict[str, Any], Field(validation_alias="doc_metadata")]
+    revision: int
     created_at: datetime
     updated_at: datetime
+
+
+class DocumentRead(DocumentSummary):
+    metadata: Annotated[dict[str, Any], Field(validation_alias="doc_metadata")]
 
 
 class ChunkRead(Read):
@@ -129,11 +181,14 @@ class Progress(Read):
 
 
 class JobRead(Read):
+    """`eta_s`: the seconds that the open items take at the rate of the last minutes, once it is known."""
+
     id: UUID
     kind: str
     status: str
     stage: str | None
     progress: Progress
+    eta_s: float | None
     error: ItemError | None
     created_at: datetime
 

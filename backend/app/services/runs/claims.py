@@ -118,7 +118,7 @@ class Claimer:
             .returning(
                 *(i.org_id, i.id, i.project_id, i.kind, i.subject_id, i.attempts, i.fence, i.deaths, i.alone),
                 *(i.size_bytes, i.job_id, i.payload),
-                func.extract("epoch", func.now() - i.created_at).cast(Float),
+                func.extract("epoch", func.now() - i.queued_at).cast(Float),
             )
         )
         row = (await session.execute(statement)).one_or_none()

@@ -223,15 +223,11 @@ class EventLog:
             "status": ending.status,
             "type": ending.event["type"],
             "event": stored_json(ending.event),
-            "output": _json(ending.output),
-            "error": _json(ending.error),
-            "usage": _json(ending.usage),
+            "output": stored_json(ending.output),
+            "error": stored_json(ending.error),
+            "usage": stored_json(ending.usage),
         }
         async with self.database.system_work() as session:
             stored = (await session.execute(_FINISH, values)).scalar_one_or_none() is not None
         self.watch.notify(run.lease.id)
         return stored
-
-
-def _json(value: Json | None) -> str | None:
-    return None if value is None else stored_json(value)

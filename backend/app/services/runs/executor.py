@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
@@ -83,6 +83,7 @@ class Executor:
     grace_s: float = 20
     tasks: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
     cancelled: set[UUID] = field(default_factory=set)
+    reservations: int = 0
     leases: Leases = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,12 +104,18 @@ class Executor:
             finally:
                 await self._stop(own)
 
-    def check_room(self) -> None:
-        """`Unavailable` (503) where this process executes as many runs as it may."""
-        if len(self.tasks) >= self.concurrency:
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Room for one run to be started inside; `Unavailable` (503) where as many run here as may."""
+        if len(self.tasks) + self.reservations >= self.concurrency:
             error = Unavailable(f"{self.concurrency} runs are executing here (ORRERY_RUN_CONCURRENCY).")
             error.retry_after_s = 1
             raise error
+        self.reservations += 1
+        try:
+            yield
+        finally:
+            self.reservations -= 1
 
     def start(self, execution: Execution) -> asyncio.Task[None]:
         """Starts the run in a task of its own; nobody's disconnect touches it."""

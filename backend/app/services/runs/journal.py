@@ -55,9 +55,9 @@ class RunJournal:
             "node_type": step.node_type,
             "status": step.status,
             "attempts": step.attempts,
-            "output": _json(step.output),
-            "error": _json(step.error),
-            "usage": _json(step.usage),
+            "output": stored_json(step.output),
+            "error": stored_json(step.error),
+            "usage": stored_json(step.usage),
             "started_at": step.started_at_ms / 1000,
             "duration_ms": step.duration_ms,
         }
@@ -77,7 +77,3 @@ class RunJournal:
             await session.execute(_RECORD, values)
             failpoint("journal.storing")
         failpoint("journal.stored")
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else stored_json(dict(value))

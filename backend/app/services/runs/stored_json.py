@@ -11,8 +11,13 @@ _SUSPECT = re.compile(r"\\u0000|\\ud[89a-f]|NaN|Infinity")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def stored_json(value: Any) -> str:
-    """`value` as text for `jsonb`: NUL and half surrogate pairs become U+FFFD, NaN and infinities null."""
+def stored_json(value: Any) -> str | None:
+    """`value` as text for `jsonb`: NUL and half surrogate pairs become U+FFFD, NaN and infinities null.
+
+    None stays None, the null of SQL.
+    """
+    if value is None:
+        return None
     text = json.dumps(value)
     return json.dumps(_storable(value)) if _SUSPECT.search(text) else text
 

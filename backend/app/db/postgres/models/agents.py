@@ -27,12 +27,24 @@ class RunMode(StrEnum):
 
 
 class Agent(ProjectRow):
-    """`draft` is what people edit, under the optimistic lock `revision`; `live_version` is what is served."""
+    """`draft` is what people edit, under the optimistic lock `revision`; `live_version` is what is served.
+
+    With `deleted_at` it is gone for everybody but the work that erases it.
+    """
 
     __tablename__ = "agents"
     __table_args__ = (
         tenant_key("project_id", "projects"),
-        UniqueConstraint("org_id", "project_id", "slug"),
+        Index(
+            "uq_agents_slug",
+            "org_id",
+            "project_id",
+            "slug",
+            unique=True,
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index("ix_agents_list", "org_id", "project_id", "created_at", "id"),
+        Index("ix_agents_name", "org_id", "project_id", "name", "id"),
     )
 
     slug: Mapped[str]
@@ -42,6 +54,7 @@ class Agent(ProjectRow):
     revision: Mapped[int] = mapped_column(default=1)
     live_version: Mapped[int | None]
     archived_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
     updated_at: Mapped[UpdatedAt]
 
 
@@ -79,9 +92,9 @@ class AgentRun(ProjectRow):
         tenant_key("project_id", "projects"),
         tenant_key("agent_id", "agents"),
         tenant_key("version_id", "agent_versions"),
-        Index("ix_agent_runs_agent", "org_id", "agent_id"),
+        Index("ix_agent_runs_agent", "org_id", "agent_id", "created_at", "id"),
         Index("ix_agent_runs_version", "org_id", "version_id"),
-        Index("ix_agent_runs_list", "org_id", "project_id", "id"),
+        Index("ix_agent_runs_list", "org_id", "project_id", "created_at", "id"),
         Index("ix_agent_runs_open", "lease_until", postgresql_where=text("finished_at IS NULL")),
     )
 

@@ -10,7 +10,7 @@ from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, func, t
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.ids import new_id
-from app.db.base import Base, CreatedAt, Json, TenantRow, tenant_key
+from app.db.base import Base, CreatedAt, Json, Revision, TenantRow, UpdatedAt, tenant_key
 
 
 class Role(StrEnum):
@@ -58,12 +58,17 @@ class Membership(TenantRow):
 
 class Project(TenantRow):
     __tablename__ = "projects"
-    __table_args__ = (UniqueConstraint("org_id", "slug"),)
+    __table_args__ = (
+        UniqueConstraint("org_id", "slug"),
+        Index("ix_projects_name", "org_id", "name", "id"),
+    )
 
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"), primary_key=True)
     slug: Mapped[str]
     name: Mapped[str]
     settings: Mapped[Json] = mapped_column(default=dict)
+    revision: Mapped[Revision]
+    updated_at: Mapped[UpdatedAt]
 
 
 class ApiKey(TenantRow):

@@ -21,6 +21,16 @@ class WorkKind(StrEnum):
     ERASE_COLLECTION = "erase_collection"
     ERASE_BLOB = "erase_blob"
     ERASE_UPLOAD = "erase_upload"
+    ERASE_AGENT = "erase_agent"
+
+
+class JobKind(StrEnum):
+    """What a job was started for."""
+
+    INGESTION = "ingestion"
+    ERASE_DOCUMENT = "erase_document"
+    ERASE_COLLECTION = "erase_collection"
+    ERASE_AGENT = "erase_agent"
 
 
 class WorkState(StrEnum):
@@ -37,7 +47,7 @@ class Job(ProjectRow):
     __tablename__ = "jobs"
     __table_args__ = (
         tenant_key("project_id", "projects"),
-        Index("ix_jobs_list", "org_id", "project_id", "id"),
+        Index("ix_jobs_list", "org_id", "project_id", "created_at", "id"),
     )
 
     kind: Mapped[str]
@@ -50,6 +60,7 @@ class WorkItem(ProjectRow):
 
     `size_bytes` says how large it is (0: small), `deaths` how many holders fell silent with it, and `alone`
     that its holder works on nothing beside it.
+    `queued_at` is when somebody last asked for it: how long it is tried counts from there.
     """
 
     __tablename__ = "work_items"
@@ -83,6 +94,7 @@ class WorkItem(ProjectRow):
     alone: Mapped[bool] = mapped_column(default=False)
     size_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     due_at: Mapped[CreatedAt]
+    queued_at: Mapped[CreatedAt]
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     fence: Mapped[int] = mapped_column(BigInteger, default=0)

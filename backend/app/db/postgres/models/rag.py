@@ -10,7 +10,10 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Float, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Json, ProjectRow, TenantRow, UpdatedAt, tenant_key
+from app.db.base import Json, ProjectRow, Revision, TenantRow, UpdatedAt, tenant_key
+
+TITLE_KEY = "substr(title, 1, 200)"
+"""What lists of documents are sorted by: a title may be longer than an index entry."""
 
 
 class DocumentStatus(StrEnum):
@@ -68,6 +71,8 @@ class Collection(ProjectRow):
     __table_args__ = (
         tenant_key("project_id", "projects"),
         tenant_key("pipeline_version_id", "rag_pipeline_versions", ondelete="RESTRICT"),
+        Index("ix_collections_list", "org_id", "project_id", "created_at", "id"),
+        Index("ix_collections_name", "org_id", "project_id", "name", "id"),
         Index(
             "uq_collections_slug",
             "org_id",
@@ -82,6 +87,7 @@ class Collection(ProjectRow):
     name: Mapped[str]
     description: Mapped[str] = mapped_column(default="")
     pipeline_version_id: Mapped[UUID]
+    revision: Mapped[Revision]
     deleted_at: Mapped[datetime | None]
     updated_at: Mapped[UpdatedAt]
 
@@ -128,7 +134,8 @@ class Document(ProjectRow):
             unique=True,
             postgresql_where=text("deleted_at IS NULL"),
         ),
-        Index("ix_documents_list", "org_id", "collection_id", "id"),
+        Index("ix_documents_list", "org_id", "collection_id", "created_at", "id"),
+        Index("ix_documents_title", "org_id", "collection_id", text(TITLE_KEY), "id"),
     )
 
     collection_id: Mapped[UUID]
@@ -145,6 +152,7 @@ class Document(ProjectRow):
     chunk_count: Mapped[int] = mapped_column(default=0)
     page_count: Mapped[int | None]
     language: Mapped[str | None]
+    revision: Mapped[Revision]
     deleted_at: Mapped[datetime | None]
     updated_at: Mapped[UpdatedAt]
 

@@ -2,31 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.ids import new_id
+from app.core.slugs import as_uuid
 from app.db.base import Json
-from app.db.postgres.models.agents import Agent, AgentRun, AgentRunEvent, AgentRunStep, AgentVersion
-from app.db.postgres.repositories.base import Repository
+from app.db.postgres.models.agents import (
+    Agent,
+    AgentRun,
+    AgentRunEvent,
+    AgentRunStep,
+    AgentVersion,
+    RunStatus,
+)
+from app.db.postgres.repositories.base import Repository, Sorts
 
 
 class Agents(Repository[Agent]):
-    """Agents visible to one project."""
+    """Agents of one project that are not deleted."""
 
     model = Agent
     noun = "agent"
+    sorts: ClassVar[Sorts] = {"created_at": Agent.created_at, "name": Agent.name}
+    large = (Agent.draft,)
+
+    def visible(self) -> Select[Agent]:
+        return super().visible().where(Agent.deleted_at.is_(None))
+
+    async def for_run(self, reference: str) -> Agent:
+        """The agent, locked so that it is not deleted before its run is there; any number may hold that."""
+        by_id = as_uuid(reference)
+        named = Agent.slug == reference if by_id is None else Agent.id == by_id
+        agent = await self.one_or_none(self.visible().where(named).with_for_update(read=True))
+        if agent is None:
+            raise self.missing(reference)
+        return agent
+
+    async def hide(self, agent: Agent) -> None:
+        """Deletes the agent for everybody but the work that erases it."""
+        agent.deleted_at = func.now()
+        await self.session.flush()
+
+    async def erase(self, agent_id: UUID) -> None:
+        """Deletes the row, and by its foreign keys its versions."""
+        await self.session.execute(
+            delete(Agent).where(Agent.org_id == self.tenant.org_id, Agent.id == agent_id)
+        )
 
 
 class AgentVersions(Repository[AgentVersion]):
     model = AgentVersion
     noun = "agent version"
     by_project = False
+    sorts: ClassVar[Sorts] = {"created_at": AgentVersion.created_at, "version": AgentVersion.version}
+    large = (AgentVersion.graph, AgentVersion.bindings)
 
     async def number(self, agent_id: UUID, version: int) -> AgentVersion | None:
         statement = self.visible().where(AgentVersion.agent_id == agent_id, AgentVersion.version == version)
+        return await self.one_or_none(statement)
+
+    async def of(self, agent_id: UUID, version_id: UUID) -> AgentVersion | None:
+        """One of an agent's versions, also a snapshot of its draft."""
+        statement = self.visible().where(AgentVersion.agent_id == agent_id, AgentVersion.id == version_id)
         return await self.one_or_none(statement)
 
     def published(self, agent_id: UUID) -> Select[AgentVersion]:
@@ -62,10 +105,41 @@ class AgentVersions(Repository[AgentVersion]):
 
 
 class Runs(Repository[AgentRun]):
-    """Runs of one project."""
+    """Runs of one project's agents; those of a deleted agent are gone with it."""
 
     model = AgentRun
     noun = "run"
+    sorts: ClassVar[Sorts] = {"created_at": AgentRun.created_at}
+    large = (AgentRun.input, AgentRun.output, AgentRun.usage, AgentRun.run_metadata)
+
+    def visible(self) -> Select[AgentRun]:
+        agent = select(Agent.id).where(
+            Agent.org_id == AgentRun.org_id, Agent.id == AgentRun.agent_id, Agent.deleted_at.is_(None)
+        )
+        return super().visible().where(agent.exists())
+
+    def matching(
+        self,
+        *,
+        statuses: Sequence[RunStatus] = (),
+        agent_id: UUID | None = None,
+        version_id: UUID | None = None,
+        after: datetime | None = None,
+        before: datetime | None = None,
+    ) -> Select[AgentRun]:
+        """The visible runs for which everything that is given holds."""
+        statement = self.visible()
+        if statuses:
+            statement = statement.where(AgentRun.status.in_(statuses))
+        if agent_id is not None:
+            statement = statement.where(AgentRun.agent_id == agent_id)
+        if version_id is not None:
+            statement = statement.where(AgentRun.version_id == version_id)
+        if after is not None:
+            statement = statement.where(AgentRun.created_at > after)
+        if before is not None:
+            statement = statement.where(AgentRun.created_at < before)
+        return statement
 
     async def open_of(self, agent_id: UUID) -> bool:
         statement = select(AgentRun.id).where(
@@ -75,16 +149,16 @@ class Runs(Repository[AgentRun]):
         )
         return (await self.session.execute(statement.limit(1))).first() is not None
 
-    async def erase_of(self, agent_id: UUID) -> None:
-        """Deletes an agent's runs with their logs, which no foreign key ties to them."""
-        runs = select(AgentRun.id).where(AgentRun.org_id == self.tenant.org_id, AgentRun.agent_id == agent_id)
+    async def erase_of(self, agent_id: UUID, *, limit: int) -> int:
+        """Deletes `limit` runs of an agent with their logs, which no foreign key ties to them; how many."""
+        org = self.tenant.org_id
+        oldest = select(AgentRun.id).where(AgentRun.org_id == org, AgentRun.agent_id == agent_id)
+        oldest = oldest.order_by(AgentRun.created_at, AgentRun.id).limit(limit)
+        runs = list((await self.session.execute(oldest)).scalars())
         for log in (AgentRunEvent, AgentRunStep):
-            await self.session.execute(
-                delete(log).where(log.org_id == self.tenant.org_id, log.run_id.in_(runs))
-            )
-        await self.session.execute(
-            delete(AgentRun).where(AgentRun.org_id == self.tenant.org_id, AgentRun.agent_id == agent_id)
-        )
+            await self.session.execute(delete(log).where(log.org_id == org, log.run_id.in_(runs)))
+        await self.session.execute(delete(AgentRun).where(AgentRun.org_id == org, AgentRun.id.in_(runs)))
+        return len(runs)
 
     async def request_cancel(self, run_id: UUID) -> None:
         """A durable command; whoever holds the run's lease obeys it."""
@@ -99,11 +173,16 @@ class Runs(Repository[AgentRun]):
             .values(cancel_requested_at=func.now())
         )
 
-    async def steps(self, run_id: UUID) -> list[AgentRunStep]:
-        """The journal in the order in which the steps began."""
-        statement = (
-            select(AgentRunStep)
-            .where(AgentRunStep.org_id == self.tenant.org_id, AgentRunStep.run_id == run_id)
-            .order_by(AgentRunStep.started_at, AgentRunStep.node_path, AgentRunStep.visit)
-        )
-        return list((await self.session.execute(statement)).scalars())
+
+class RunSteps(Repository[AgentRunStep]):
+    """The journals of one organization's runs, by default in the order in which the steps began."""
+
+    model = AgentRunStep
+    noun = "step"
+    by_project = False
+    sorts: ClassVar[Sorts] = {"started_at": AgentRunStep.started_at}
+    usual_sort = "started_at"
+    identity = ("node_path", "visit", "call")
+
+    def of(self, run_id: UUID) -> Select[AgentRunStep]:
+        return self.visible().where(AgentRunStep.run_id == run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import CTE, ColumnElement, Select, and_, false, func, or_, select, update
@@ -11,11 +12,39 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.core.slugs import as_uuid
+from app.db.postgres.models.agents import Agent
+from app.db.postgres.models.files import File
 from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, Role, User
+from app.db.postgres.models.jobs import WorkItem
+from app.db.postgres.models.rag import Collection, Document
+from app.db.postgres.models.registry import ModelRegistry, ToolRegistry
 from app.db.postgres.models.sessions import UserSession
-from app.db.postgres.repositories.base import Repository
+from app.db.postgres.repositories.base import Repository, Sorts
+from app.db.postgres.repositories.work import OPEN
 
 _BOOTSTRAP_LOCK = 0x6F727266
+_HELD: dict[str, type[Any]] = {
+    "agents": Agent,
+    "collections": Collection,
+    "documents": Document,
+    "files": File,
+    "models": ModelRegistry,
+    "tools": ToolRegistry,
+    "API keys": ApiKey,
+    "unfinished jobs": WorkItem,
+}
+"""What makes a project not empty; its jobs that have ended and its default pipeline go with it."""
+
+
+def _held(model: type[Any], project: Project) -> Select[int]:
+    held = (
+        select(func.count())
+        .select_from(model)
+        .where(model.org_id == project.org_id, model.project_id == project.id)
+    )
+    if model is ApiKey:
+        return held.where(ApiKey.revoked_at.is_(None))
+    return held.where(WorkItem.state.in_(OPEN)) if model is WorkItem else held
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +242,24 @@ class Projects(Repository[Project]):
     model = Project
     noun = "project"
     by_project = False
+    sorts: ClassVar[Sorts] = {"created_at": Project.created_at, "name": Project.name}
+    large = (Project.settings,)
+
+    def visible(self) -> Select[Project]:
+        """All of the organization, or the one that the tenant names."""
+        statement = super().visible()
+        project_id = self.tenant.project_id
+        return statement if project_id is None else statement.where(Project.id == project_id)
+
+    async def lock_out(self, project: Project) -> None:
+        """Keeps every new row out of the project until commit: its foreign key waits for this lock."""
+        await self.session.execute(self.visible().where(Project.id == project.id).with_for_update())
+
+    async def holdings(self, project: Project) -> dict[str, int]:
+        """What is in the project that its deletion would take along, and how much of it."""
+        counts = [_held(model, project).scalar_subquery().label(noun) for noun, model in _HELD.items()]
+        row = (await self.session.execute(select(*counts))).one()
+        return {noun: count for noun, count in row._mapping.items() if count}
 
 
 class ApiKeys(Repository[ApiKey]):
@@ -221,6 +268,7 @@ class ApiKeys(Repository[ApiKey]):
     model = ApiKey
     noun = "API key"
     by_project = False
+    sorts: ClassVar[Sorts] = {"created_at": ApiKey.created_at, "name": ApiKey.name}
 
     def live(self) -> Select[ApiKey]:
         """Keys that are not revoked, of the tenant's project where it names one."""

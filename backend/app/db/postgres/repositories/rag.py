@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, inspect, select, update
+from sqlalchemy import Select, Text, delete, func, inspect, literal_column, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import undefer
 
 from app.db.base import Json
 from app.db.postgres.models.files import File
 from app.db.postgres.models.rag import (
+    TITLE_KEY,
     ChunkRow,
     Collection,
     Document,
@@ -23,7 +25,7 @@ from app.db.postgres.models.rag import (
     RAGPipeline,
     RAGPipelineVersion,
 )
-from app.db.postgres.repositories.base import Repository
+from app.db.postgres.repositories.base import Repository, Sorts
 
 
 class Pipelines(Repository[RAGPipeline]):
@@ -53,6 +55,7 @@ class Collections(Repository[Collection]):
 
     model = Collection
     noun = "collection"
+    sorts: ClassVar[Sorts] = {"created_at": Collection.created_at, "name": Collection.name}
 
     def visible(self) -> Select[Collection]:
         return super().visible().where(Collection.deleted_at.is_(None))
@@ -136,19 +139,29 @@ class Documents(Repository[Document]):
 
     model = Document
     noun = "document"
+    sorts: ClassVar[Sorts] = {
+        "created_at": Document.created_at,
+        "title": literal_column(TITLE_KEY, Text),
+    }
+    large = (Document.doc_metadata,)
 
     def visible(self) -> Select[Document]:
         return super().visible().where(Document.deleted_at.is_(None))
 
-    def of(self, collection_id: UUID, status: DocumentStatus | None = None) -> Select[Document]:
-        statement = self.visible().where(Document.collection_id == collection_id)
-        return statement if status is None else statement.where(Document.status == status)
+    def of(self, collection_id: UUID) -> Select[Document]:
+        return self.visible().where(Document.collection_id == collection_id)
 
     async def by_external_ids(self, collection_id: UUID, external_ids: Sequence[str]) -> dict[str, Document]:
         """Locked until commit, so that two uploads of one document do not race."""
         statement = self.of(collection_id).where(Document.external_id.in_(external_ids))
         rows = await self.many(statement.order_by(Document.id).with_for_update(key_share=True))
         return {row.external_id: row for row in rows}
+
+    async def locked(self, document_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+        """The newest versions of those documents that are not deleted; locked until commit."""
+        statement = self.visible().where(Document.id.in_(document_ids)).order_by(Document.id)
+        rows = await self.many(statement.with_for_update(key_share=True))
+        return {row.id: row.newest_version_id for row in rows}
 
     async def tombstoned(self, document_id: UUID, *, lock: bool = False) -> Document | None:
         """The document even when it is deleted: for the work that is done on it."""
@@ -164,12 +177,18 @@ class Documents(Repository[Document]):
         self, document_id: UUID, version_id: UUID, status: DocumentStatus, *, error: Json | None = None
     ) -> None:
         """Shows how far the newest version is; an older version's progress is not shown."""
+        await self.set_statuses({document_id: version_id}, status, error=error)
+
+    async def set_statuses(
+        self, versions: Mapping[UUID, UUID], status: DocumentStatus, *, error: Json | None = None
+    ) -> None:
+        """The same for many: version ids by document id."""
         await self.session.execute(
             update(Document)
             .where(
                 Document.org_id == self.tenant.org_id,
-                Document.id == document_id,
-                Document.newest_version_id == version_id,
+                Document.id.in_(versions.keys()),
+                tuple_(Document.id, Document.newest_version_id).in_(versions.items()),
             )
             .values(status=status, error=error, updated_at=func.now())
             .execution_options(synchronize_session=False)

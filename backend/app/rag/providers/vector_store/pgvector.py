@@ -82,8 +82,19 @@ class PgVector:
             rows = await connection.execute(statement)
             return {digest: np.asarray(dense, dtype=np.float32) for digest, dense in rows}
 
-    async def publish(self, document_id: UUID, version_id: UUID) -> Totals:
-        """Shows a version's entries and removes the document's other versions; answers what changed."""
+    async def relabel(self, document_id: UUID, payload: Mapping[str, Any]) -> None:
+        """Replaces what filters see of a document."""
+        mine = entries.c.document_id == document_id
+        async with self.connect() as connection:
+            await connection.execute(
+                update(entries).where(*self._scope(), mine).values(payload=dict(payload))
+            )
+
+    async def publish(self, document_id: UUID, version_id: UUID, *, payload: Mapping[str, Any]) -> Totals:
+        """Shows a version's entries and removes the document's other versions; answers what changed.
+
+        `payload` is what filters are to see: it may have changed since the entries were stored.
+        """
         async with self.connect() as connection:
             others = await connection.execute(
                 self._mine(entries.c.document_version_id)
@@ -100,7 +111,7 @@ class PgVector:
             await connection.execute(
                 update(entries)
                 .where(*self._scope(), entries.c.document_version_id == version_id)
-                .values(visible=True)
+                .values(visible=True, payload=dict(payload))
             )
             return change
 
