@@ -16,7 +16,19 @@ from app.api.application import NATIVE_RESPONSES, Api
 from app.api.dependencies import NATIVE
 from app.api.errors import install_error_handlers
 from app.api.guard import check_permissions
-from app.api.routers import agents, auth, collections, documents, health, jobs, runs, search, sessions
+from app.api.routers import (
+    agents,
+    auth,
+    collections,
+    documents,
+    health,
+    jobs,
+    projects,
+    root,
+    runs,
+    search,
+    sessions,
+)
 from app.core.config import Settings, get_settings
 from app.core.constants import API_PREFIX
 from app.core.failpoints import failpoint
@@ -31,8 +43,8 @@ from app.workers import celery_app
 
 logger = structlog.get_logger(__name__)
 
-_EXPOSED = ["ETag", "Retry-After", "X-Request-Id"]
-_TAGS = ["auth", "agents", "runs", "collections", "documents", "search", "jobs", "health"]
+_EXPOSED = ["ETag", "Location", "Retry-After", "X-Request-Id"]
+_TAGS = ["auth", "projects", "agents", "runs", "collections", "documents", "search", "jobs", "health"]
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -51,11 +63,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     api = APIRouter(prefix=API_PREFIX, dependencies=[NATIVE], responses=NATIVE_RESPONSES)
-    for module in (auth, sessions, agents, runs, collections, documents, search, jobs):
+    for module in (auth, sessions, projects, agents, runs, collections, documents, search, jobs):
         api.include_router(module.router)
     api.include_router(documents.intake_router, max_body_size=settings.max_upload_request_bytes)
     app.include_router(api)
     app.include_router(health.router)
+    app.include_router(root.router)
     install_error_handlers(app)
     if settings.cors_origins:
         app.add_middleware(

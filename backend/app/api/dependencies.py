@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
-from uuid import UUID
 
 import structlog
 from fastapi import Depends, Header, Query, Request
@@ -23,8 +22,9 @@ from app.api.credentials import Credential, Standing
 from app.api.errors import pointer
 from app.core.constants import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from app.core.errors import FieldError, Invalid, Unauthenticated
-from app.core.paging import PageRequest, decode_cursor
+from app.core.paging import PageRequest
 from app.core.permissions import Permission
+from app.db.postgres.repositories.listing import Listing
 from app.resources import Resources
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthContext, AuthService
@@ -32,6 +32,7 @@ from app.services.collection_service import CollectionService
 from app.services.document_service import DocumentService
 from app.services.intake_service import IntakeService
 from app.services.job_service import JobService
+from app.services.project_service import ProjectService
 from app.services.rag_service import RagService
 from app.services.session_service import Client, SessionService
 
@@ -81,19 +82,19 @@ async def get_credential(
     connection: HTTPConnection,
     cookies: CookiesDep,
     bearer: BearerDep,
-    project: Annotated[
+    x_project_id: Annotated[
         str | None, Header(alias="X-Project-Id", description="Id or slug; by default the key's project")
     ] = None,
 ) -> Credential:
     """What the request presents; a header comes before a cookie."""
     if bearer is not None:
-        return Credential(bearer.credentials, by_cookie=False, project=project)
+        return Credential(bearer.credentials, by_cookie=False, project=x_project_id)
     if "authorization" in connection.headers:
         raise Unauthenticated(f"The Authorization header is malformed: {_SEND}.")
     token = connection.cookies.get(cookies.access)
     if not token:
         raise Unauthenticated(f"The request has no Authorization header: {_SEND}.")
-    return Credential(token, by_cookie=True, project=project)
+    return Credential(token, by_cookie=True, project=x_project_id)
 
 
 CredentialDep = Annotated[Credential, Depends(get_credential)]
@@ -208,15 +209,29 @@ async def get_session(resources: ResourcesDep, caller: CallerDep) -> AsyncIterat
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 
-async def get_page(
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
-) -> PageRequest:
-    after: UUID | None = decode_cursor(cursor) if cursor else None
-    return PageRequest(limit, after)
+_PAGING = frozenset({"limit", "cursor", "sort", "count"})
 
 
-PageDep = Annotated[PageRequest, Depends(get_page)]
+def paged(listing: type[Listing[Any]]) -> Any:
+    """`page: Annotated[PageRequest, paged(Agents)]`: which page of that list is wanted."""
+    valid = [sign + key for key in listing.sorts for sign in ("", "-")]
+
+    async def get_page(
+        request: Request,
+        limit: int = Query(DEFAULT_PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE),
+        cursor: str | None = Query(None, description="`next_cursor` of the page before, all else alike"),
+        sort: str = Query(
+            listing.usual_sort,
+            description="`-` before a key is descending",
+            json_schema_extra={"enum": valid},
+        ),
+        count: bool = Query(False, description="Answer `total`, too"),
+    ) -> PageRequest:
+        route: APIRoute = request.scope["route"]
+        given = sorted(item for item in request.query_params.multi_items() if item[0] not in _PAGING)
+        return PageRequest(limit, cursor, sort, count, scope=repr((route.operation_id, given)))
+
+    return Depends(get_page)
 
 
 async def get_collections(
@@ -227,6 +242,10 @@ async def get_collections(
 
 async def get_documents(session: SessionDep, caller: CallerDep, resources: ResourcesDep) -> DocumentService:
     return DocumentService(session, caller.tenant, resources.blobs)
+
+
+async def get_projects(session: SessionDep, caller: CallerDep) -> ProjectService:
+    return ProjectService(session, caller.tenant)
 
 
 async def get_intake(caller: CallerDep, resources: ResourcesDep) -> IntakeService:
@@ -256,5 +275,6 @@ CollectionsDep = Annotated[CollectionService, Depends(get_collections)]
 DocumentsDep = Annotated[DocumentService, Depends(get_documents)]
 IntakeDep = Annotated[IntakeService, Depends(get_intake)]
 JobsDep = Annotated[JobService, Depends(get_jobs)]
+ProjectsDep = Annotated[ProjectService, Depends(get_projects)]
 RagDep = Annotated[RagService, Depends(get_rag)]
 AgentsDep = Annotated[AgentService, Depends(get_agents)]

@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     max_upload_files: int = Field(default=200, ge=1)
     sse_heartbeat_s: float = Field(default=15, gt=0)
     upload_grace_s: float = Field(default=3600, ge=1, description="after which a broken upload is erased")
+    job_poll_interval_s: float = Field(default=1, gt=0, description="how often a watched job is looked at")
 
     # ingestion
     ingest_concurrency: int = Field(default=4, ge=1, le=64)

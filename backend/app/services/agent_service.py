@@ -29,7 +29,7 @@ from app.db.base import Json
 from app.db.postgres.models.agents import Agent, AgentRun, AgentRunStep, AgentVersion, RunMode, RunStatus
 from app.db.postgres.models.jobs import JobKind, WorkKind
 from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs, RunSteps
-from app.db.postgres.repositories.base import contains
+from app.db.postgres.repositories.listing import contains
 from app.db.postgres.repositories.rag import Collections
 from app.db.postgres.repositories.work import Jobs, WorkItems
 from app.db.session import Database, Tenant

@@ -23,6 +23,7 @@ from app.core.slugs import as_uuid
 from app.core.timed_cache import TimedCache
 from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, Role, User
 from app.db.postgres.repositories.identity import ApiKeys, Holder, Identities, Person, Projects
+from app.db.postgres.repositories.listing import contains
 from app.db.session import Database, Tenant
 
 _USED_EVERY = timedelta(minutes=1)
@@ -231,11 +232,12 @@ class AuthService:
                 row.expires_at = min(filter(None, (expires_at, context.expires_at)), default=None)
             return await ApiKeys(session, context.tenant).add(row), key
 
-    async def keys(self, context: AuthContext, request: PageRequest) -> Page[ApiKey]:
+    async def keys(self, context: AuthContext, request: PageRequest, *, q: str | None = None) -> Page[ApiKey]:
         """Live keys: of one project for a caller bound to one, of the organization otherwise."""
         async with self.database.unit_of_work(context.tenant) as session:
             keys = ApiKeys(session, context.tenant)
-            return await keys.page(request, keys.live())
+            statement = keys.live() if q is None else keys.live().where(contains(q, ApiKey.name))
+            return await keys.page(request, statement)
 
     async def revoke_key(self, context: AuthContext, key_id: UUID, *, descendants: bool = False) -> None:
         """Ends a key at once; with `descendants` also the keys that were made with it, at any remove."""

@@ -19,7 +19,7 @@ from app.db.base import Json
 from app.db.postgres.models.files import File
 from app.db.postgres.models.jobs import JobKind, WorkKind
 from app.db.postgres.models.rag import ChunkRow, Document, DocumentStatus, DocumentVersion
-from app.db.postgres.repositories.base import contains
+from app.db.postgres.repositories.listing import contains
 from app.db.postgres.repositories.rag import Chunks, Collections, Documents, Files, Indexes, Versions
 from app.db.postgres.repositories.work import Jobs, WorkItems
 from app.db.session import Tenant

@@ -134,7 +134,9 @@ class JobService:
             await Jobs(session, self.tenant).get(job_id)
             open_items = await items.asked(job_id, OPEN)
             if any(item.kind != WorkKind.INGEST for item in open_items):
-                raise Conflict("An erasure cannot be cancelled: what was deleted goes.", code="not_cancellable")
+                raise Conflict(
+                    "An erasure cannot be cancelled: what was deleted goes.", code="not_cancellable"
+                )
             # Documents before items: everybody locks in this order.
             await documents.locked([item.subject_id for item in open_items])
             gone = _versions(await items.cancel_job(job_id))

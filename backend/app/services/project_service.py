@@ -15,8 +15,8 @@ from app.core.paging import Page, PageRequest
 from app.core.slugs import check_slug, slugify
 from app.db.base import Json
 from app.db.postgres.models.identity import Project
-from app.db.postgres.repositories.base import contains
 from app.db.postgres.repositories.identity import Projects
+from app.db.postgres.repositories.listing import contains
 from app.db.session import Tenant
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Query, Response
 
-from app.api.dependencies import AgentsDep, PageDep, ResourcesDep, StandingDep, allow
+from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
+from app.api.dependencies import AgentsDep, ResourcesDep, StandingDep, allow, paged
 from app.api.schemas.agents import (
     AgentCreate,
     AgentRead,
+    AgentSummary,
     AgentUpdate,
     Publish,
     ReportRead,
@@ -18,53 +20,61 @@ from app.api.schemas.agents import (
     RunRead,
     Validate,
     VersionRead,
+    VersionSummary,
 )
-from app.api.schemas.common import PageRead
-from app.api.sse import event_stream
-from app.core.errors import BadRequest
+from app.api.schemas.common import PageRead, page_of
+from app.api.sse import STREAM, event_stream
+from app.core.paging import PageRequest
 from app.core.permissions import Permission
-from app.db.postgres.models.agents import Agent, RunMode
+from app.db.postgres.models.agents import RunMode
+from app.db.postgres.repositories.agents import Agents, AgentVersions
 from app.services.agent_service import RunRequest
 
 router = APIRouter(prefix="/agents", tags=["agents"])
-_MAX_DIGITS = 9  # of a revision
-IfMatch = Annotated[str | None, Header(description="The ETag of the revision that was read")]
 
 
 @router.post("", status_code=201, operation_id="agents_create", dependencies=[allow(Permission.AGENTS_WRITE)])
 async def create(body: AgentCreate, agents: AgentsDep, response: Response) -> AgentRead:
     """Without a slug, one is made of the name."""
     agent = await agents.create(body.name, slug=body.slug, description=body.description, graph=body.graph)
-    return _tagged(agent, response)
+    return tagged(AgentRead.model_validate(agent), response)
 
 
 @router.get("", operation_id="agents_list", dependencies=[allow(Permission.AGENTS_READ)])
-async def list_(page: PageDep, agents: AgentsDep) -> PageRead[AgentRead]:
-    found = await agents.page(page)
-    return PageRead(
-        items=[AgentRead.model_validate(row) for row in found.items], next_cursor=found.next_cursor
-    )
+async def list_(
+    page: Annotated[PageRequest, paged(Agents)],
+    agents: AgentsDep,
+    q: Annotated[str | None, Query(description="Is in the name or the slug, in any case")] = None,
+) -> PageRead[AgentSummary]:
+    """Without drafts."""
+    return page_of(await agents.page(page, q=q), AgentSummary.model_validate)
 
 
-@router.get("/{agent}", operation_id="agents_get", dependencies=[allow(Permission.AGENTS_READ)])
-async def get(agent: str, agents: AgentsDep, response: Response) -> AgentRead:
-    return _tagged(await agents.get(agent), response)
+@router.get(
+    "/{agent}",
+    operation_id="agents_get",
+    dependencies=[allow(Permission.AGENTS_READ)],
+    response_model=AgentRead,
+    responses=NOT_MODIFIED,
+)
+async def get(agent: str, agents: AgentsDep, known: KnownDep) -> Any:
+    return unless_known(AgentRead.model_validate(await agents.get(agent)), known)
 
 
 @router.patch("/{agent}", operation_id="agents_update", dependencies=[allow(Permission.AGENTS_WRITE)])
 async def update(
-    agent: str, body: AgentUpdate, agents: AgentsDep, response: Response, if_match: IfMatch = None
+    agent: str, body: AgentUpdate, agents: AgentsDep, response: Response, revisions: RevisionsDep
 ) -> AgentRead:
     """412 where the draft is at another revision than `If-Match` says."""
-    changes = body.model_dump(exclude_unset=True)
-    return _tagged(await agents.update(agent, changes, revision=_revision(if_match)), response)
+    changed = await agents.update(agent, body.model_dump(exclude_unset=True), revisions=revisions)
+    return tagged(AgentRead.model_validate(changed), response)
 
 
 @router.delete(
     "/{agent}", status_code=204, operation_id="agents_delete", dependencies=[allow(Permission.AGENTS_WRITE)]
 )
 async def delete(agent: str, agents: AgentsDep) -> Response:
-    """With all versions and runs; 409 while a run executes."""
+    """Hidden at once with all versions and runs, which a job erases; 409 while a run executes."""
     await agents.delete(agent)
     return Response(status_code=204)
 
@@ -90,11 +100,21 @@ async def publish(agent: str, agents: AgentsDep, body: Publish | None = None) ->
 
 
 @router.get("/{agent}/versions", operation_id="agents_versions", dependencies=[allow(Permission.AGENTS_READ)])
-async def versions(agent: str, page: PageDep, agents: AgentsDep) -> PageRead[VersionRead]:
-    found = await agents.versions(agent, page)
-    return PageRead(
-        items=[VersionRead.model_validate(row) for row in found.items], next_cursor=found.next_cursor
-    )
+async def versions(
+    agent: str, page: Annotated[PageRequest, paged(AgentVersions)], agents: AgentsDep
+) -> PageRead[VersionSummary]:
+    """Without graphs and bindings."""
+    return page_of(await agents.versions(agent, page), VersionSummary.model_validate)
+
+
+@router.get(
+    "/{agent}/versions/{version}",
+    operation_id="agents_version",
+    dependencies=[allow(Permission.AGENTS_READ)],
+)
+async def version(agent: str, version: str, agents: AgentsDep) -> VersionRead:
+    """By number or id."""
+    return VersionRead.model_validate(await agents.version(agent, version))
 
 
 @router.post(
@@ -103,7 +123,7 @@ async def versions(agent: str, page: PageDep, agents: AgentsDep) -> PageRead[Ver
     dependencies=[allow(Permission.AGENTS_RUN)],
     response_model=RunRead,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        200: {"content": STREAM},
         202: {"model": RunRead, "description": "Still running; follow `Location`"},
     },
 )
@@ -135,17 +155,3 @@ async def run(
 
 def _location(run_id: UUID) -> str:
     return f"/api/v1/runs/{run_id}"
-
-
-def _tagged(agent: Agent, response: Response) -> AgentRead:
-    response.headers["ETag"] = f'"{agent.revision}"'
-    return AgentRead.model_validate(agent)
-
-
-def _revision(if_match: str | None) -> int | None:
-    if if_match is None or if_match.strip() == "*":
-        return None
-    value = if_match.strip().removeprefix("W/").strip('"')
-    if not value.isdecimal() or len(value) > _MAX_DIGITS:
-        raise BadRequest(f'The header If-Match is {if_match!r}; it takes an ETag such as "3".')
-    return int(value)

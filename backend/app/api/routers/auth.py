@@ -7,10 +7,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from app.api.dependencies import AuthDep, CallerDep, FreshCallerDep, PageDep, allow
+from app.api.dependencies import AuthDep, CallerDep, FreshCallerDep, allow, paged
 from app.api.schemas.auth import AuthenticatedBy, KeyCreate, KeyCreated, KeyRead, Me, Named
-from app.api.schemas.common import PageRead
+from app.api.schemas.common import PageRead, page_of
+from app.core.paging import PageRequest
 from app.core.permissions import Permission
+from app.db.postgres.repositories.identity import ApiKeys
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
@@ -51,10 +53,14 @@ async def create_key(body: KeyCreate, caller: FreshCallerDep, auth: AuthDep) -> 
 
 
 @router.get("/api-keys", operation_id="api_keys_list", dependencies=[allow(Permission.KEYS_READ)])
-async def list_keys(page: PageDep, caller: CallerDep, auth: AuthDep) -> PageRead[KeyRead]:
+async def list_keys(
+    page: Annotated[PageRequest, paged(ApiKeys)],
+    caller: CallerDep,
+    auth: AuthDep,
+    q: Annotated[str | None, Query(description="Is in the name, in any case")] = None,
+) -> PageRead[KeyRead]:
     """Live keys of the caller's scope."""
-    found = await auth.keys(caller, page)
-    return PageRead(items=[KeyRead.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
+    return page_of(await auth.keys(caller, page, q=q), KeyRead.model_validate)
 
 
 @router.delete(

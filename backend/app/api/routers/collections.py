@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated, Any
 
-from app.api.dependencies import CollectionsDep, PageDep, allow
-from app.api.schemas.common import PageRead
-from app.api.schemas.rag import CollectionCreate, CollectionRead, IndexRead, JobStarted
+from fastapi import APIRouter, Query, Response
+
+from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
+from app.api.dependencies import CollectionsDep, allow, paged
+from app.api.schemas.common import PageRead, page_of
+from app.api.schemas.rag import (
+    ChunkingRead,
+    CollectionCreate,
+    CollectionRead,
+    CollectionSettings,
+    CollectionSummary,
+    CollectionUpdate,
+    IndexRead,
+    JobStarted,
+)
+from app.core.paging import PageRequest
 from app.core.permissions import Permission
+from app.db.postgres.repositories.rag import Collections
 from app.services.collection_service import CollectionStats
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 
 
 def _read(stats: CollectionStats) -> CollectionRead:
-    row = stats.collection
     return CollectionRead(
-        id=row.id,
-        slug=row.slug,
-        name=row.name,
-        description=row.description,
+        **CollectionSummary.model_validate(stats.collection).model_dump(),
         documents={status.value: count for status, count in stats.documents.items()},
         index=IndexRead.model_validate(stats.index),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
+        settings=CollectionSettings(chunking=ChunkingRead.model_validate(stats.chunking)),
     )
 
 
@@ -33,22 +42,46 @@ def _read(stats: CollectionStats) -> CollectionRead:
     operation_id="collections_create",
     dependencies=[allow(Permission.COLLECTIONS_WRITE)],
 )
-async def create(body: CollectionCreate, collections: CollectionsDep) -> CollectionRead:
+async def create(body: CollectionCreate, collections: CollectionsDep, response: Response) -> CollectionRead:
     """Without a slug, one is made of the name."""
-    return _read(await collections.create(body.name, slug=body.slug, description=body.description))
+    made = await collections.create(body.name, slug=body.slug, description=body.description)
+    return tagged(_read(made), response)
 
 
 @router.get("", operation_id="collections_list", dependencies=[allow(Permission.COLLECTIONS_READ)])
-async def list_(page: PageDep, collections: CollectionsDep) -> PageRead[CollectionRead]:
-    found = await collections.page(page)
-    return PageRead(items=[_read(stats) for stats in found.items], next_cursor=found.next_cursor)
+async def list_(
+    page: Annotated[PageRequest, paged(Collections)],
+    collections: CollectionsDep,
+    q: Annotated[str | None, Query(description="Is in the name or the slug, in any case")] = None,
+) -> PageRead[CollectionSummary]:
+    """Without what is counted: one collection's answer has that."""
+    return page_of(await collections.page(page, q=q), CollectionSummary.model_validate)
 
 
 @router.get(
-    "/{collection}", operation_id="collections_get", dependencies=[allow(Permission.COLLECTIONS_READ)]
+    "/{collection}",
+    operation_id="collections_get",
+    dependencies=[allow(Permission.COLLECTIONS_READ)],
+    response_model=CollectionRead,
+    responses=NOT_MODIFIED,
 )
-async def get(collection: str, collections: CollectionsDep) -> CollectionRead:
-    return _read(await collections.get(collection))
+async def get(collection: str, collections: CollectionsDep, known: KnownDep) -> Any:
+    return unless_known(_read(await collections.get(collection)), known)
+
+
+@router.patch(
+    "/{collection}", operation_id="collections_update", dependencies=[allow(Permission.COLLECTIONS_WRITE)]
+)
+async def update(
+    collection: str,
+    body: CollectionUpdate,
+    collections: CollectionsDep,
+    response: Response,
+    revisions: RevisionsDep,
+) -> CollectionRead:
+    """412 where the collection is at another revision than `If-Match` says."""
+    changes = body.model_dump(exclude_unset=True)
+    return tagged(_read(await collections.update(collection, changes, revisions=revisions)), response)
 
 
 @router.delete(

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.dependencies import DocumentsDep, IntakeDep, PageDep, ResourcesDep, allow
-from app.api.schemas.common import ItemError, PageRead
+from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
+from app.api.dependencies import DocumentsDep, IntakeDep, ResourcesDep, allow, paged
+from app.api.schemas.common import ItemError, PageRead, page_of
 from app.api.schemas.rag import (
     AcceptedRead,
     DocumentRead,
+    DocumentSummary,
     DocumentTextRead,
+    DocumentUpdate,
     JobStarted,
     TakenRead,
     TextItem,
     TextItems,
 )
 from app.api.uploads import FORM, uploaded
+from app.core.constants import API_PREFIX
+from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.models.rag import DocumentStatus
+from app.db.postgres.repositories.rag import Documents
+from app.services.document_service import DocumentFilters
 from app.services.intake_service import Accepted, Incoming
 
 router = APIRouter(tags=["documents"])
@@ -63,21 +70,53 @@ async def add_text(collection: str, body: TextItems, intake: IntakeDep) -> Accep
 )
 async def list_(
     collection: str,
-    page: PageDep,
+    page: Annotated[PageRequest, paged(Documents)],
     documents: DocumentsDep,
-    status: Annotated[DocumentStatus | None, Query()] = None,
-) -> PageRead[DocumentRead]:
-    found = await documents.page(collection, page, status=status)
-    return PageRead(
-        items=[DocumentRead.model_validate(row) for row in found.items], next_cursor=found.next_cursor
-    )
+    status: Annotated[list[DocumentStatus] | None, Query(description="Repeat it for any of several")] = None,
+    external_id: str | None = None,
+    q: Annotated[str | None, Query(description="Is in the title or the name, in any case")] = None,
+) -> PageRead[DocumentSummary]:
+    """Without metadata. Titles are sorted by their first 200 characters."""
+    filters = DocumentFilters(statuses=status or (), external_id=external_id, q=q)
+    return page_of(await documents.page(collection, page, filters), DocumentSummary.model_validate)
 
 
 @router.get(
-    "/documents/{document_id}", operation_id="documents_get", dependencies=[allow(Permission.DOCUMENTS_READ)]
+    "/documents/{document_id}",
+    operation_id="documents_get",
+    dependencies=[allow(Permission.DOCUMENTS_READ)],
+    response_model=DocumentRead,
+    responses=NOT_MODIFIED,
 )
-async def get(document_id: UUID, documents: DocumentsDep) -> DocumentRead:
-    return DocumentRead.model_validate(await documents.get(document_id))
+async def get(document_id: UUID, documents: DocumentsDep, known: KnownDep) -> Any:
+    return unless_known(DocumentRead.model_validate(await documents.get(document_id)), known)
+
+
+@router.patch(
+    "/documents/{document_id}",
+    operation_id="documents_update",
+    dependencies=[allow(Permission.DOCUMENTS_WRITE)],
+    responses={
+        202: {"model": DocumentRead, "description": "A new title is embedded by the job in `Location`"}
+    },
+)
+async def update(
+    document_id: UUID,
+    body: DocumentUpdate,
+    documents: DocumentsDep,
+    response: Response,
+    revisions: RevisionsDep,
+) -> DocumentRead:
+    """412 where the document is at another revision than `If-Match` says.
+
+    New metadata is found and shown at once. A new title is shown at once and searched once it is embedded.
+    """
+    changes = body.model_dump(exclude_unset=True)
+    changed, job_id = await documents.update(document_id, changes, revisions=revisions)
+    if job_id is not None:
+        response.status_code = 202
+        response.headers["Location"] = f"{API_PREFIX}/jobs/{job_id}"
+    return tagged(DocumentRead.model_validate(changed), response)
 
 
 @router.get(

@@ -1,45 +1,56 @@
-"""Jobs: how far long work is, counted from its items."""
+"""Jobs: how far long work is, counted from its items; watched, cancelled, tried again."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
 
-from app.api.dependencies import JobsDep, PageDep, allow
-from app.api.schemas.common import ItemError, PageRead
+from app.api.dependencies import JobsDep, ResourcesDep, StandingDep, allow, paged
+from app.api.schemas.common import ItemError, PageRead, page_of
 from app.api.schemas.rag import JobItemRead, JobRead, Progress
+from app.api.sse import STREAM, Snapshot, snapshot_stream
+from app.core.paging import PageRequest
 from app.core.permissions import Permission
-from app.db.postgres.models.jobs import WorkState
-from app.services.job_service import JobState
+from app.db.postgres.models.jobs import JobKind, WorkState
+from app.db.postgres.repositories.work import Jobs, WorkItems
+from app.services.job_service import JobFilters, JobState
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+_MAX_MARK = 2**48 - 1
 
 
 def _read(state: JobState) -> JobRead:
-    by_state = state.counts.by_state
-    open_items = by_state.get(WorkState.QUEUED, 0) + by_state.get(WorkState.RUNNING, 0)
+    counts = state.counts
     return JobRead(
         id=state.job.id,
         kind=state.job.kind,
         status=state.status.value,
-        stage=state.counts.stage,
+        stage=counts.stage,
         progress=Progress(
-            done=state.counts.total - open_items,
-            failed=by_state.get(WorkState.FAILED, 0),
-            cancelled=by_state.get(WorkState.CANCELLED, 0),
+            done=counts.total - counts.open,
+            failed=counts.by_state[WorkState.FAILED],
+            cancelled=counts.by_state[WorkState.CANCELLED],
             skipped=state.job.skipped,
-            total=state.counts.total,
+            total=counts.total,
         ),
+        eta_s=counts.eta_s,
         error=ItemError(**state.error) if state.error else None,
         created_at=state.job.created_at,
     )
 
 
 @router.get("", operation_id="jobs_list", dependencies=[allow(Permission.JOBS_READ)])
-async def list_(page: PageDep, jobs: JobsDep) -> PageRead[JobRead]:
-    found = await jobs.page(page)
-    return PageRead(items=[_read(state) for state in found.items], next_cursor=found.next_cursor)
+async def list_(
+    page: Annotated[PageRequest, paged(Jobs)],
+    jobs: JobsDep,
+    status: Annotated[list[WorkState] | None, Query(description="Repeat it for any of several")] = None,
+    kind: Annotated[list[JobKind] | None, Query(description="Repeat it for any of several")] = None,
+) -> PageRead[JobRead]:
+    return page_of(await jobs.page(page, JobFilters(statuses=status or (), kinds=kind or ())), _read)
 
 
 @router.get("/{job_id}", operation_id="jobs_get", dependencies=[allow(Permission.JOBS_READ)])
@@ -48,8 +59,56 @@ async def get(job_id: UUID, jobs: JobsDep) -> JobRead:
 
 
 @router.get("/{job_id}/items", operation_id="jobs_items", dependencies=[allow(Permission.JOBS_READ)])
-async def items(job_id: UUID, page: PageDep, jobs: JobsDep) -> PageRead[JobItemRead]:
-    found = await jobs.items(job_id, page)
-    return PageRead(
-        items=[JobItemRead.model_validate(row) for row in found.items], next_cursor=found.next_cursor
-    )
+async def items(
+    job_id: UUID,
+    page: Annotated[PageRequest, paged(WorkItems)],
+    jobs: JobsDep,
+    status: Annotated[list[WorkState] | None, Query(description="Repeat it for any of several")] = None,
+) -> PageRead[JobItemRead]:
+    return page_of(await jobs.items(job_id, page, statuses=status or ()), JobItemRead.model_validate)
+
+
+@router.get(
+    "/{job_id}/events",
+    operation_id="jobs_events",
+    dependencies=[allow(Permission.JOBS_READ)],
+    response_class=StreamingResponse,
+    responses={200: {"content": STREAM}},
+)
+async def events(
+    job_id: UUID,
+    jobs: JobsDep,
+    resources: ResourcesDep,
+    standing: StandingDep,
+    last_event_id: Annotated[int | None, Header(ge=0, le=_MAX_MARK)] = None,
+) -> StreamingResponse:
+    """The job as `GET` shows it, whenever it has changed; the event `end` when it has ended.
+
+    With `Last-Event-ID` it begins with the first snapshot that differs from the one that was seen.
+    """
+    await jobs.get(job_id)
+    settings = resources.settings
+    states = jobs.follow(job_id, seen=last_event_id, every_s=settings.job_poll_interval_s)
+    return snapshot_stream(_snapshots(states), heartbeat_s=settings.sse_heartbeat_s, standing=standing)
+
+
+async def _snapshots(states: AsyncIterator[JobState]) -> AsyncIterator[Snapshot]:
+    async for state in states:
+        yield Snapshot(state.mark, _read(state), last=state.ended)
+
+
+@router.post("/{job_id}/cancel", operation_id="jobs_cancel", dependencies=[allow(Permission.JOBS_WRITE)])
+async def cancel(job_id: UUID, jobs: JobsDep) -> JobRead:
+    """Ends what is open; one that has ended stays as it is. 409 for erasures: what was deleted goes."""
+    return _read(await jobs.cancel(job_id))
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    operation_id="jobs_retry",
+    dependencies=[allow(Permission.JOBS_WRITE)],
+)
+async def retry(job_id: UUID, jobs: JobsDep) -> JobRead:
+    """Queues what failed or was cancelled again; 409 where there is nothing like that."""
+    return _read(await jobs.retry(job_id))

@@ -8,11 +8,15 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from app.api.dependencies import AgentsDep, PageDep, ResourcesDep, StandingDep, allow
-from app.api.schemas.agents import RunRead, StepRead, StepsRead
-from app.api.schemas.common import PageRead
-from app.api.sse import event_stream
+from app.api.dependencies import AgentsDep, ResourcesDep, StandingDep, allow, paged
+from app.api.schemas.agents import RunRead, RunSummary, StepRead
+from app.api.schemas.common import Moment, PageRead, page_of
+from app.api.sse import STREAM, event_stream
+from app.core.paging import PageRequest
 from app.core.permissions import Permission
+from app.db.postgres.models.agents import RunStatus
+from app.db.postgres.repositories.agents import Runs, RunSteps
+from app.services.agent_service import RunFilters
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -22,12 +26,23 @@ MAX_SEQ = 2**63 - 1
 
 @router.get("", operation_id="runs_list", dependencies=[allow(Permission.AGENTS_READ)])
 async def list_(
-    page: PageDep,
+    page: Annotated[PageRequest, paged(Runs)],
     agents: AgentsDep,
+    status: Annotated[list[RunStatus] | None, Query(description="Repeat it for any of several")] = None,
     agent: Annotated[str | None, Query(description="Id or slug")] = None,
-) -> PageRead[RunRead]:
-    found = await agents.runs(page, agent=agent)
-    return PageRead(items=[RunRead.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
+    version: Annotated[str | None, Query(description="An id, or a number of `agent`")] = None,
+    created_after: Moment | None = None,
+    created_before: Moment | None = None,
+) -> PageRead[RunSummary]:
+    """Without inputs and outputs."""
+    filters = RunFilters(
+        statuses=status or (),
+        agent=agent,
+        version=version,
+        created_after=created_after,
+        created_before=created_before,
+    )
+    return page_of(await agents.runs(page, filters), RunSummary.model_validate)
 
 
 @router.get("/{run_id}", operation_id="runs_get", dependencies=[allow(Permission.AGENTS_READ)])
@@ -36,9 +51,11 @@ async def get(run_id: UUID, agents: AgentsDep) -> RunRead:
 
 
 @router.get("/{run_id}/steps", operation_id="runs_steps", dependencies=[allow(Permission.AGENTS_READ)])
-async def steps(run_id: UUID, agents: AgentsDep) -> StepsRead:
-    """What each node that is not pure did."""
-    return StepsRead(items=[StepRead.model_validate(row) for row in await agents.steps(run_id)])
+async def steps(
+    run_id: UUID, page: Annotated[PageRequest, paged(RunSteps)], agents: AgentsDep
+) -> PageRead[StepRead]:
+    """What each node that is not pure did, in the order in which they began."""
+    return page_of(await agents.steps(run_id, page), StepRead.model_validate)
 
 
 @router.get(
@@ -46,7 +63,7 @@ async def steps(run_id: UUID, agents: AgentsDep) -> StepsRead:
     operation_id="runs_events",
     dependencies=[allow(Permission.AGENTS_READ)],
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": STREAM}},
 )
 async def events(
     run_id: UUID,

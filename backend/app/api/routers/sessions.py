@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -14,9 +15,9 @@ from app.api.dependencies import (
     ClientDep,
     CookiesDep,
     FreshCallerDep,
-    PageDep,
     SessionsDep,
     allow,
+    paged,
 )
 from app.api.schemas.auth import (
     GrantRead,
@@ -26,10 +27,12 @@ from app.api.schemas.auth import (
     SessionRead,
     SessionsEnded,
 )
-from app.api.schemas.common import PageRead
+from app.api.schemas.common import PageRead, page_of
 from app.core.errors import BadRequest, Unauthenticated
+from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.core.session_tokens import session_of
+from app.db.postgres.repositories.sessions import UserSessions
 from app.services.auth_service import AuthContext
 from app.services.session_service import Grant, Login, SessionService
 
@@ -107,13 +110,15 @@ async def logout_all(
 
 
 @router.get("/sessions", operation_id="sessions_list", dependencies=[allow(Permission.ACCOUNT)])
-async def list_(page: PageDep, caller: CallerDep, sessions: SessionsDep) -> PageRead[SessionRead]:
+async def list_(
+    page: Annotated[PageRequest, paged(UserSessions)], caller: CallerDep, sessions: SessionsDep
+) -> PageRead[SessionRead]:
     """One's open sessions; by an API key, those of its organization."""
     found = await sessions.page(caller.principal, _reach(caller), page)
-    items = [SessionRead.model_validate(row) for row in found.items]
-    for item in items:
+    read = page_of(found, SessionRead.model_validate)
+    for item in read.items:
         item.current = item.id == caller.session_id
-    return PageRead(items=items, next_cursor=found.next_cursor)
+    return read
 
 
 @router.delete(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Annotated, Any, Generic, TypeVar
@@ -18,6 +19,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.core.constants import SLUG_PATTERN
+from app.core.paging import Page
 
 T = TypeVar("T")
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["handbook"])]
@@ -116,6 +118,11 @@ class PageRead(Read, Generic[T]):
     items: list[T]
     next_cursor: str | None = None
     total: Annotated[int | None, Field(exclude_if=lambda total: total is None)] = None
+
+
+def page_of(page: Page[Any], read: Callable[[Any], T]) -> PageRead[T]:
+    """The page on the wire, each of its items made by `read`."""
+    return PageRead(items=[read(row) for row in page.items], next_cursor=page.next_cursor, total=page.total)
 
 
 class FieldErrorRead(Read):

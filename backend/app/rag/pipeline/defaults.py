@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 INGESTION: dict[str, Any] = {
@@ -19,3 +20,14 @@ INGESTION: dict[str, Any] = {
         ["embed.vectors", "index.vectors"],
     ],
 }
+
+
+def with_chunking(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The pipeline `document` with other settings of its chunker."""
+    components = [
+        component | {"config": component.get("config", {}) | dict(changes)}
+        if component["type"].startswith("chunker.")
+        else component
+        for component in document["components"]
+    ]
+    return {**document, "components": components}

@@ -21,7 +21,8 @@ from app.db.postgres.models.agents import (
     AgentVersion,
     RunStatus,
 )
-from app.db.postgres.repositories.base import Repository, Sorts
+from app.db.postgres.repositories.base import Repository
+from app.db.postgres.repositories.listing import Sorts
 
 
 class Agents(Repository[Agent]):

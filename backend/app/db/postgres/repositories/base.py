@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar
 from uuid import UUID
 
 from asyncpg import ForeignKeyViolationError, UniqueViolationError
-from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
+from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import defer
 
 from app.core.errors import Conflict, NotFound, PreconditionFailed
-from app.core.paging import Page, PageRequest, chosen_order, decode_cursor, encode_cursor
+from app.core.paging import Page, PageRequest
 from app.core.slugs import as_uuid
-from app.db.base import Base
+from app.db.postgres.repositories.listing import Listing, Row
 from app.db.session import Tenant
 
-Row = TypeVar("Row", bound=Base)
-Sorts = Mapping[str, Any]
-"""The columns (or expressions) that a list can be sorted by, by their names in the API."""
 
+class Repository(Listing[Row]):
+    """The only door to one table. Rows of other tenants and projects do not exist here."""
 
-class Repository(Generic[Row]):
-    """The only door to one table. Rows of other tenants and projects do not exist here.
-
-    `sorts` are the keys that its list can be sorted by, none of them nullable; `identity` breaks ties.
-    `large` are the columns that pages leave out: reading one of them from a page's row raises.
-    """
-
-    model: type[Row]
     noun: ClassVar[str]
     by_project: ClassVar[bool] = True
-    sorts: ClassVar[Sorts] = {}
-    usual_sort: ClassVar[str] = "-created_at"
-    identity: ClassVar[Sequence[str]] = ("id",)
-    large: ClassVar[Sequence[Any]] = ()
 
     def __init__(self, session: AsyncSession, tenant: Tenant) -> None:
         self.session = session
@@ -78,37 +64,14 @@ class Repository(Generic[Row]):
         return row
 
     async def page(self, request: PageRequest, statement: Select[Row] | None = None) -> Page[Row]:
-        """A page of `statement` (all that is visible, where it is None), keyset on sort key and identity."""
-        statement = self.visible() if statement is None else statement
-        order = chosen_order(request.sort, keys=self.sorts, usual=self.usual_sort)
-        keys = [self.sorts[order.key], *(getattr(self.model, name) for name in self.identity)]
-        total = await self._count(statement) if request.count else None
-        if request.cursor is not None:
-            kinds = [key.type.python_type for key in keys]
-            place = tuple(decode_cursor(request.cursor, order, request.scope, kinds))
-            behind = tuple_(*keys) < place if order.descending else tuple_(*keys) > place
-            statement = statement.where(behind)
-        statement = (
-            statement.options(*(defer(column, raiseload=True) for column in self.large))
-            .order_by(*(key.desc() if order.descending else key.asc() for key in keys))
-            .limit(request.limit + 1)
-            .add_columns(*keys)
-        )
-        rows = (await self.session.execute(statement)).all()
-        shown = rows[: request.limit]
-        more = len(rows) > request.limit
-        cursor = encode_cursor(order, request.scope, shown[-1][1:]) if more else None
-        return Page([row[0] for row in shown], cursor, total)
-
-    async def _count(self, statement: Select[Row]) -> int:
-        counted = statement.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
-        return int((await self.session.execute(counted)).scalar_one())
+        """A page of `statement`, or of all that is visible."""
+        return await self.paged(request, self.visible() if statement is None else statement)
 
     def demand_revision(self, row: Any, wanted: Collection[int] | None) -> None:
         """`PreconditionFailed` unless the row is at one of the `wanted` revisions (None: at any)."""
         if wanted is None or row.revision in wanted:
             return
-        known = " or ".join(map(str, sorted(wanted)))
+        known = " or ".join(map(str, sorted(wanted))) or "the one that If-Match names"
         raise PreconditionFailed(
             f"The {self.noun} is at revision {row.revision}, not {known}: read it again, then decide."
         )
@@ -137,8 +100,3 @@ class Repository(Generic[Row]):
 
     def missing(self, reference: object) -> NotFound:
         return NotFound(f"There is no {self.noun} {str(reference)!r} here.")
-
-
-def contains(text: str, *columns: Any) -> ColumnElement[bool]:
-    """Whether one of `columns` has `text` in it, in any case; `%` and `_` stand for themselves."""
-    return or_(*(column.icontains(text, autoescape=True) for column in columns))

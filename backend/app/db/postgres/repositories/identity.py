@@ -19,7 +19,8 @@ from app.db.postgres.models.jobs import WorkItem
 from app.db.postgres.models.rag import Collection, Document
 from app.db.postgres.models.registry import ModelRegistry, ToolRegistry
 from app.db.postgres.models.sessions import UserSession
-from app.db.postgres.repositories.base import Repository, Sorts
+from app.db.postgres.repositories.base import Repository
+from app.db.postgres.repositories.listing import Sorts
 from app.db.postgres.repositories.work import OPEN
 
 _BOOTSTRAP_LOCK = 0x6F727266

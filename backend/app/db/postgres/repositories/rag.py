@@ -25,7 +25,13 @@ from app.db.postgres.models.rag import (
     RAGPipeline,
     RAGPipelineVersion,
 )
-from app.db.postgres.repositories.base import Repository, Sorts
+from app.db.postgres.repositories.base import Repository
+from app.db.postgres.repositories.listing import Sorts
+
+
+def own_pipeline(collection_id: UUID) -> str:
+    """The slug of the pipeline that a collection has once its settings are not the usual ones."""
+    return f"ingestion-{collection_id.hex}"
 
 
 class Pipelines(Repository[RAGPipeline]):
@@ -83,8 +89,16 @@ class Collections(Repository[Collection]):
         )
 
     async def erase(self, collection_id: UUID) -> None:
+        """Deletes the row, and the pipeline that nobody else has."""
         await self.session.execute(
             delete(Collection).where(Collection.org_id == self.tenant.org_id, Collection.id == collection_id)
+        )
+        await self.session.execute(
+            delete(RAGPipeline).where(
+                RAGPipeline.org_id == self.tenant.org_id,
+                RAGPipeline.project_id == self.tenant.project,
+                RAGPipeline.slug == own_pipeline(collection_id),
+            )
         )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import ClassVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.paging import Page, PageRequest, encode_cursor
+from app.core.paging import Page, PageRequest
 from app.db.postgres.models.identity import Membership, User
 from app.db.postgres.models.sessions import RefreshToken, SessionEnd, UserSession
+from app.db.postgres.repositories.listing import Listing, Sorts
 
 _KEPT_AFTER_END = timedelta(days=7)
 """How long an ended session is kept, to see afterwards why it ended."""
@@ -27,8 +29,11 @@ class Family:
     now: datetime
 
 
-class UserSessions:
+class UserSessions(Listing[UserSession]):
     """The only door to the tables of sessions."""
+
+    model = UserSession
+    sorts: ClassVar[Sorts] = {"created_at": UserSession.created_at}
 
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
@@ -85,14 +90,8 @@ class UserSessions:
         )
 
     async def page(self, user_id: UUID, org_id: UUID | None, request: PageRequest) -> Page[UserSession]:
-        """The user's open sessions, newest first; of one organization where it is given."""
-        statement = select(UserSession).where(_of(user_id, org_id), _open(func.now()))
-        if request.after is not None:
-            statement = statement.where(UserSession.id < request.after)
-        statement = statement.order_by(UserSession.id.desc()).limit(request.limit + 1)
-        rows = list((await self.session.execute(statement)).scalars())
-        items = rows[: request.limit]
-        return Page(items, encode_cursor(items[-1].id) if len(rows) > request.limit else None)
+        """The user's open sessions; of one organization where it is given."""
+        return await self.paged(request, select(UserSession).where(_of(user_id, org_id), _open(func.now())))
 
     async def of_token(self, digest: bytes) -> UUID | None:
         """The session of a refresh token, whatever has become of both."""

@@ -28,7 +28,8 @@ from app.core.errors import AppError
 from app.core.ids import new_id
 from app.db.base import Json
 from app.db.postgres.models.jobs import Job, JobKind, WorkItem, WorkKind, WorkState
-from app.db.postgres.repositories.base import Repository, Sorts
+from app.db.postgres.repositories.base import Repository
+from app.db.postgres.repositories.listing import Sorts
 from app.db.session import Tenant, wake_after
 
 OPEN = (WorkState.QUEUED, WorkState.RUNNING)
@@ -142,15 +143,15 @@ class Jobs(Repository[Job]):
         """A new job; its items are queued in the same transaction."""
         tenant = self.tenant
         return await self.add(
-            Job(org_id=tenant.org_id, id=new_id(), project_id=tenant.project, kind=kind, subject_id=subject_id)
+            Job(
+                org_id=tenant.org_id, id=new_id(), project_id=tenant.project, kind=kind, subject_id=subject_id
+            )
         )
 
     def status(self) -> ColumnElement[str]:
         """A job's status, computed from its items as `JobCounts.status` does."""
         any_item = (
-            select(WorkItem.id)
-            .where(WorkItem.org_id == Job.org_id, WorkItem.job_id == Job.id)
-            .correlate(Job)
+            select(WorkItem.id).where(WorkItem.org_id == Job.org_id, WorkItem.job_id == Job.id).correlate(Job)
         )
 
         def some(*states: WorkState) -> ColumnElement[bool]:
@@ -181,6 +182,8 @@ class Jobs(Repository[Job]):
         )
         found = {job_id: JobCounts() for job_id in job_ids}
         for job_id, state, stage, count, lately, since, now in await self.session.execute(statement):
+            if job_id is None:
+                continue
             counts = found[job_id]
             counts.by_state[state] += count
             if state is WorkState.RUNNING and stage:
