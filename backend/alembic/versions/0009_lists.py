@@ -37,7 +37,6 @@ def upgrade() -> None:
         op.add_column(table, sa.Column("revision", sa.Integer(), server_default="1", nullable=False))
     op.add_column("projects", _moment("updated_at"))
     op.add_column("work_items", _moment("queued_at"))
-    op.execute("UPDATE work_items SET queued_at = created_at")
     op.add_column("agents", sa.Column("deleted_at", postgresql.TIMESTAMP(timezone=True)))
     op.drop_constraint("uq_agents_org_id_project_id_slug", "agents")
     op.create_index(

@@ -24,8 +24,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "agents_update": {"json": {"name": "Stolen"}},
     "api_keys_create": {"json": {"name": "Planted"}},
     "collections_create": {"json": {"name": "Planted"}},
+    "collections_update": {"json": {"name": "Stolen"}},
     "documents_add_text": {"json": {"items": [{"title": "Planted", "text": "Planted."}]}},
+    "documents_update": {"json": {"title": "Stolen"}},
     "documents_upload": {"files": [("files", ("planted.txt", b"Planted."))]},
+    "projects_create": {"json": {"name": "Planted"}},
+    "projects_update": {"json": {"name": "Stolen"}},
     "runs_create": {"json": {"input": {"name": "Eve"}}},
     "search": {"json": {"collections": ["planted"], "query": "gold"}},
 }

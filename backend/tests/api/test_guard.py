@@ -34,7 +34,7 @@ class TestRealRoutes:
             if any(dependency is PUBLIC for dependency in route.dependencies)
         }
         doors = {f"/auth/{name}" for name in ("login", "refresh", "logout")}
-        assert public == {"/health/live", "/health/ready"} | doors
+        assert public == {"/", "/health/live", "/health/ready"} | doors
 
     def test_may_be_without_documentation_pages(self) -> None:
         check_permissions(create_app(Settings(docs_enabled=False, _env_file=None)))

@@ -18,7 +18,7 @@ from tests.factories import Factory, Member
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-PUBLIC = {"health_live", "health_ready", "auth_login", "auth_refresh", "auth_logout"}
+PUBLIC = {"health_live", "health_ready", "root", "auth_login", "auth_refresh", "auth_logout"}
 GUARDED = [operation for operation in OURS if operation.id not in PUBLIC]
 CREDENTIALS: dict[str, dict[str, str]] = {
     "none": {},
