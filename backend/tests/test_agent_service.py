@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
 from app.agent.graph.issues import InvalidGraph
 from app.agent.graph.ports import InvalidInput
+from app.core.constants import INGEST_QUEUE
 from app.core.errors import Conflict, NotFound, PreconditionFailed, Unavailable
 from app.core.paging import PageRequest
-from app.db.postgres.models.agents import AgentRun, AgentVersion, RunMode, RunStatus
-from app.db.postgres.repositories.agents import AgentVersions
+from app.db.postgres.models.agents import Agent, AgentRun, AgentRunEvent, AgentVersion, RunMode, RunStatus
+from app.db.postgres.models.jobs import JobKind, WorkItem, WorkState
+from app.db.postgres.repositories.agents import AgentVersions, Runs
 from app.db.postgres.repositories.rag import Collections
 from app.services.agent_service import AgentService, RunRequest
 from app.services.collection_service import CollectionService
+from app.services.job_service import JobService
 from tests.api import conftest as shared
 from tests.conftest import Running
 from tests.factories import HELLO_GRAPH, Factory, Member, asking_graph
@@ -60,8 +65,7 @@ class TestPublish:
         async with server.resources.database.unit_of_work(member.tenant) as session:
             (await Collections(session, member.tenant).find(old)).slug = "archive"
         await new_collection(server, member, "handbook")
-        page = await agents.versions("asker", PageRequest())
-        assert page.items[0].bindings["collections"] == {"kb": old}
+        assert (await agents.version("asker", "1")).bindings["collections"] == {"kb": old}
 
     async def test_resolves_models_of_the_registry_to_ids(
         self, make: Factory, member: Member, agents: AgentService
@@ -144,7 +148,7 @@ class TestStartRun:
         run = await agents.start_run("asker", greeting())
         ended = await agents.wait(run.id, timeout_s=60)
         assert (ended.status, ended.output) == (RunStatus.SUCCEEDED, {"text": "Wait is over"})
-        assert [step.node_path for step in await agents.steps(run.id)] == ["ask"]
+        assert [step.node_path for step in (await agents.steps(run.id, PageRequest())).items] == ["ask"]
 
     async def test_with_wrong_input_stores_nothing(
         self, server: Running, member: Member, agents: AgentService
@@ -190,25 +194,136 @@ class TestUpdate:
     async def test_at_the_same_time_lets_one_revision_win(self, agents: AgentService) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
         outcomes = await asyncio.gather(
-            *(agents.update("greeter", {"name": f"N{n}"}, revision=1) for n in range(5)),
+            *(agents.update("greeter", {"name": f"N{n}"}, revisions={1}) for n in range(5)),
             return_exceptions=True,
         )
         assert sum(isinstance(outcome, PreconditionFailed) for outcome in outcomes) == 4
         assert (await agents.get("greeter")).revision == 2
 
 
+async def left(server: Running, member: Member) -> Counter[str]:
+    """How many rows there are of the member's agents, in each table that has some."""
+    found: Counter[str] = Counter()
+    async with server.resources.database.unit_of_work(member.tenant) as session:
+        for model in (Agent, AgentVersion, AgentRun, AgentRunEvent):
+            count = await session.execute(select(func.count()).select_from(model))
+            found[model.__tablename__] = count.scalar_one()
+    return +found
+
+
 class TestDelete:
+    async def greeted(self, agents: AgentService, *, times: int) -> None:
+        """An agent `greeter` that has run."""
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        await agents.publish("greeter")
+        for _ in range(times):
+            run = await agents.start_run("greeter", greeting())
+            await agents.wait(run.id, timeout_s=60)
+
+    async def test_hides_everything_at_once(self, agents: AgentService) -> None:
+        await self.greeted(agents, times=1)
+        (run,) = (await agents.runs(PageRequest())).items
+        await agents.delete("greeter")
+        assert (await agents.page(PageRequest())).items == []
+        assert (await agents.runs(PageRequest())).items == []
+        for lost in (agents.get("greeter"), agents.run(run.id), agents.steps(run.id, PageRequest())):
+            with pytest.raises(NotFound):
+                await lost
+        with pytest.raises(NotFound):
+            await agents.start_run("greeter", greeting())
+
     async def test_takes_versions_and_runs_with_it(
         self, server: Running, member: Member, agents: AgentService
     ) -> None:
-        await agents.create("Greeter", graph=HELLO_GRAPH)
-        await agents.publish("greeter")
-        run = await agents.start_run("greeter", greeting())
-        await agents.wait(run.id, timeout_s=60)
+        await self.greeted(agents, times=2)
         await agents.delete("greeter")
+        await server.drain().run(INGEST_QUEUE)
+        assert await left(server, member) == Counter()
+
+    async def test_is_watched_as_a_job(self, server: Running, member: Member, agents: AgentService) -> None:
+        await self.greeted(agents, times=1)
+        await agents.delete("greeter")
+        await server.drain().run(INGEST_QUEUE)
+        (job,) = (await JobService(server.resources.database, member.tenant).page(PageRequest())).items
+        assert (job.job.kind, job.status) == (JobKind.ERASE_AGENT, WorkState.SUCCEEDED)
+
+    async def test_goes_on_where_a_worker_died(
+        self, server: Running, member: Member, agents: AgentService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await self.greeted(agents, times=3)
+        await agents.delete("greeter")
+        monkeypatch.setattr("app.services.erasure_service._AT_ONCE", 1)
+        erase_of, calls = Runs.erase_of, 0
+
+        async def dying(self: Runs, agent_id: UUID, *, limit: int) -> int:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise ConnectionError("the worker lost its database")
+            return await erase_of(self, agent_id, limit=limit)
+
+        monkeypatch.setattr(Runs, "erase_of", dying)
+        await server.drain().run(INGEST_QUEUE)
+        assert (await left(server, member))["agent_runs"] == 2
         async with server.resources.database.unit_of_work(member.tenant) as session:
-            assert (await session.execute(select(AgentVersion.id))).all() == []
-            assert (await session.execute(select(AgentRun.id))).all() == []
+            await session.execute(update(WorkItem).values(due_at=func.now()))
+        await server.drain().run(INGEST_QUEUE)
+        assert await left(server, member) == Counter()
+
+    async def test_leaves_other_agents_alone(
+        self, server: Running, member: Member, agents: AgentService
+    ) -> None:
+        await self.greeted(agents, times=1)
+        await agents.create("Kept", graph=HELLO_GRAPH)
+        await agents.publish("kept")
+        await agents.wait((await agents.start_run("kept", greeting())).id, timeout_s=60)
+        before = await left(server, member)
+        await agents.delete("greeter")
+        await server.drain().run(INGEST_QUEUE)
+        assert await left(server, member) == Counter({table: count // 2 for table, count in before.items()})
+
+    async def test_while_runs_start_ends_one_way_or_the_other(self, agents: AgentService) -> None:
+        """Either the agent is gone and nothing runs, or its run keeps it."""
+        for _ in range(5):
+            await agents.create("Greeter", graph=HELLO_GRAPH)
+            await agents.publish("greeter")
+            *started, deleted = await asyncio.gather(
+                *(agents.start_run("greeter", greeting()) for _ in range(4)),
+                agents.delete("greeter"),
+                return_exceptions=True,
+            )
+            runs = [run for run in started if isinstance(run, AgentRun)]
+            refused = [error for error in started if isinstance(error, NotFound)]
+            assert len(runs) + len(refused) == 4
+            assert deleted is None or isinstance(deleted, Conflict)
+            if deleted is not None:
+                for run in runs:
+                    await agents.wait(run.id, timeout_s=60)
+                await agents.delete("greeter")
+
+
+class TestRoom:
+    async def test_is_kept_while_runs_are_being_created(
+        self, agents: AgentService, make: Factory, member: Member
+    ) -> None:
+        gate = await make.gate(member)
+        await agents.create("Asker", graph=asking_graph(gate.slug))
+        await agents.publish("asker")
+        busy = len(agents.executor.tasks)
+        usual, agents.executor.concurrency = agents.executor.concurrency, busy + 2
+        try:
+            started = await asyncio.gather(
+                *(agents.start_run("asker", greeting()) for _ in range(6)), return_exceptions=True
+            )
+        finally:
+            agents.executor.concurrency = usual
+            gate.opened.set()
+        runs = [run for run in started if isinstance(run, AgentRun)]
+        assert len(runs) == 2
+        assert sum(isinstance(error, Unavailable) for error in started) == 4
+        for run in runs:
+            await agents.wait(run.id, timeout_s=60)
+        assert agents.executor.reservations == 0
 
 
 class TestTenancy:

@@ -44,7 +44,7 @@ class TestCreate:
         response = await client.post(f"{API}/agents", json={"name": "Greeter"})
         agent = ok(response, 201)
         assert (agent["revision"], agent["live_version"]) == (1, None)
-        assert response.headers["ETag"] == '"1"'
+        assert response.headers["ETag"].startswith('"1-')
 
     async def test_makes_a_slug_of_the_name(self, client: httpx2.AsyncClient) -> None:
         agent = ok(await client.post(f"{API}/agents", json={"name": "Häuser & Gärten 2"}), 201)
@@ -127,7 +127,7 @@ class TestUpdate:
     async def test_raises_the_revision(self, client: httpx2.AsyncClient) -> None:
         slug = await new_agent(client, publish=False)
         response = await client.patch(f"{API}/agents/{slug}", json={"name": "New"})
-        assert (ok(response)["revision"], response.headers["ETag"]) == (2, '"2"')
+        assert (ok(response)["revision"], response.headers["ETag"][:3]) == (2, '"2-')
 
     async def test_with_the_current_etag_succeeds(self, client: httpx2.AsyncClient) -> None:
         slug = await new_agent(client, publish=False)

@@ -224,16 +224,12 @@ class AgentService:
         wanted = filters or RunFilters()
         async with self.database.unit_of_work(self.tenant) as session:
             agent = await Agents(session, self.tenant).find(wanted.agent) if wanted.agent else None
-            version_id = as_uuid(wanted.version) if wanted.version else None
-            if wanted.version and version_id is None:
-                if agent is None:
-                    raise _needs_agent(wanted.version)
-                version_id = (await self._version(session, agent, wanted.version)).id
+            version = await self._wanted(session, agent, wanted.version) if wanted.version else None
             runs = Runs(session, self.tenant)
             statement = runs.matching(
                 statuses=wanted.statuses,
                 agent_id=agent.id if agent else None,
-                version_id=version_id,
+                version_id=version.id if version else None,
                 after=wanted.created_after,
                 before=wanted.created_before,
             )
@@ -303,6 +299,14 @@ class AgentService:
         if found is None:
             raise NotFound(f"The agent {agent.slug!r} has no version {number}.")
         return found
+
+    async def _wanted(self, session: AsyncSession, agent: Agent | None, reference: str) -> AgentVersion:
+        if agent is not None:
+            return await self._version(session, agent, reference)
+        version_id = as_uuid(reference)
+        if version_id is None:
+            raise _needs_agent(reference)
+        return await AgentVersions(session, self.tenant).of_project(version_id)
 
     async def _version(self, session: AsyncSession, agent: Agent, reference: str) -> AgentVersion:
         version_id = as_uuid(reference)

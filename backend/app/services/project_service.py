@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.errors import Conflict, Forbidden
+from app.core.errors import BadRequest, Conflict
 from app.core.ids import new_id
 from app.core.merge_patch import merge_patch
 from app.core.paging import Page, PageRequest
@@ -28,11 +28,12 @@ class ProjectService:
     tenant: Tenant
 
     async def create(self, name: str, *, slug: str | None = None, settings: Json | None = None) -> Project:
-        """`Conflict` where the slug is taken; `Forbidden` for callers who could not see what they made."""
+        """`Conflict` where the slug is taken; `BadRequest` for callers who would not see it."""
         if self.tenant.project_id is not None:
-            raise Forbidden(
+            raise BadRequest(
                 "This call is bound to one project: making another one takes a credential of the whole "
-                "organization, and no header X-Project-Id."
+                "organization, and no header X-Project-Id.",
+                code="project_bound",
             )
         project = Project(
             org_id=self.tenant.org_id,

@@ -42,7 +42,7 @@ class TestProblem:
 
     async def test_of_an_unknown_path(self, client: httpx2.AsyncClient) -> None:
         problem(await client.get(f"{API}/nothing"), 404, "not_found")
-        problem(await client.get("/"), 404, "not_found")
+        problem(await client.get("/nothing"), 404, "not_found")
 
     async def test_of_a_wrong_method_names_the_right_ones(self, client: httpx2.AsyncClient) -> None:
         response = await client.put(f"{API}/search", json={})

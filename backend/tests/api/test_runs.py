@@ -215,7 +215,9 @@ class TestList:
         one, other = await new_agent(client), await new_agent(client)
         run = ok(await client.post(f"{API}/agents/{one}/runs", json=INPUT))
         ok(await client.post(f"{API}/agents/{other}/runs", json=INPUT))
-        assert ok(await client.get(f"{API}/runs", params={"agent": one}))["items"] == [run]
+        (found,) = ok(await client.get(f"{API}/runs", params={"agent": one}))["items"]
+        assert found.items() <= run.items()
+        assert run.keys() - found.keys() == {"input", "output", "usage", "metadata"}
         assert len(ok(await client.get(f"{API}/runs"))["items"]) == 2
 
     async def test_of_an_unknown_agent_is_404(self, client: httpx2.AsyncClient) -> None:

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/projects", tags=["projects"])
     "", status_code=201, operation_id="projects_create", dependencies=[allow(Permission.PROJECTS_WRITE)]
 )
 async def create(body: ProjectCreate, projects: ProjectsDep, response: Response) -> ProjectRead:
-    """Without a slug, one is made of the name. 403 for credentials of one project."""
+    """Without a slug, one is made of the name. 400 for credentials of one project."""
     project = await projects.create(body.name, slug=body.slug, settings=body.settings)
     return tagged(ProjectRead.model_validate(project), response)
 

@@ -73,6 +73,15 @@ class AgentVersions(Repository[AgentVersion]):
         statement = self.visible().where(AgentVersion.agent_id == agent_id, AgentVersion.id == version_id)
         return await self.one_or_none(statement)
 
+    async def of_project(self, version_id: UUID) -> AgentVersion:
+        """A version, also a snapshot, of some agent of the project."""
+        agents = Agents(self.session, self.tenant).visible().with_only_columns(Agent.id)
+        statement = self.visible().where(AgentVersion.id == version_id, AgentVersion.agent_id.in_(agents))
+        version = await self.one_or_none(statement)
+        if version is None:
+            raise self.missing(version_id)
+        return version
+
     def published(self, agent_id: UUID) -> Select[AgentVersion]:
         return self.visible().where(AgentVersion.agent_id == agent_id, AgentVersion.version.is_not(None))
 
