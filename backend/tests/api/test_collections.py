@@ -70,6 +70,60 @@ class TestRead:
         assert [row["slug"] for row in first["items"] + last["items"]] == slugs[::-1]
 
 
+class TestUpdate:
+    async def test_changes_name_and_description(self, client: httpx2.AsyncClient) -> None:
+        path = f"{API}/collections/{await new_collection(client)}"
+        changed = ok(await client.patch(path, json={"name": "Library", "description": "Books"}))
+        assert (changed["name"], changed["description"], changed["revision"]) == ("Library", "Books", 2)
+        assert ok(await client.get(path)) == changed
+
+    async def test_cuts_what_comes_from_then_on_as_it_says(
+        self, client: httpx2.AsyncClient, server: Running
+    ) -> None:
+        slug = await new_collection(client)
+        usual = ok(await client.get(f"{API}/collections/{slug}"))["settings"]["chunking"]
+        long = {"text": "Every garden needs water in the summer. " * 60}
+        before = await add_texts(client, slug, long | {"title": "Before"})
+        await work(server)
+        patch = {"settings": {"chunking": {"max_tokens": 32}}}
+        changed = ok(await client.patch(f"{API}/collections/{slug}", json=patch))
+        assert changed["settings"]["chunking"] == usual | {"max_tokens": 32}
+        after = await add_texts(client, slug, long | {"title": "After"})
+        await work(server)
+        counts = [
+            ok(await client.get(f"{API}/documents/{taken['items'][0]['document_id']}"))["chunk_count"]
+            for taken in (before, after)
+        ]
+        assert counts[1] > 4 * counts[0]
+
+    async def test_of_one_leaves_the_settings_of_others(self, client: httpx2.AsyncClient) -> None:
+        one, other = await new_collection(client), await new_collection(client)
+        before = ok(await client.get(f"{API}/collections/{other}"))
+        for tokens in (64, 128, 128):
+            patch = {"settings": {"chunking": {"max_tokens": tokens}}}
+            ok(await client.patch(f"{API}/collections/{one}", json=patch))
+        assert ok(await client.get(f"{API}/collections/{other}")) == before
+        third = ok(await client.get(f"{API}/collections/{await new_collection(client)}"))
+        assert third["settings"] == before["settings"]
+
+    @pytest.mark.parametrize(
+        ("chunking", "pointer"),
+        [
+            ({"max_tokens": 15}, "/body/settings/chunking/max_tokens"),
+            ({"max_tokens": None}, "/body/settings/chunking/max_tokens"),
+            ({"max_tokens": 16}, "/body/settings/chunking"),  # the usual overlap is larger
+            ({"overlap": -1}, "/body/settings/chunking/overlap"),
+            ({"stride": 1}, "/body/settings/chunking/stride"),
+        ],
+    )
+    async def test_refuses_settings_that_cannot_work(
+        self, client: httpx2.AsyncClient, chunking: dict[str, int], pointer: str
+    ) -> None:
+        path = f"{API}/collections/{await new_collection(client)}"
+        response = await client.patch(path, json={"settings": {"chunking": chunking}})
+        assert pointers(response) == [pointer]
+
+
 class TestDelete:
     async def test_hides_it_at_once(self, client: httpx2.AsyncClient, server: Running) -> None:
         slug = await new_collection(client)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -10,7 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from app.core.config import Settings
+from app.core.constants import INGEST_QUEUE
 from app.core.ids import new_id
+from app.services.ingestion_service import IngestionService
 from tests.api.calls import API, add_texts, finished, new_collection, ok, pointers, problem, work
 from tests.conftest import Running
 from tests.factories import Member
@@ -39,6 +42,13 @@ async def rows(server: Running, member: Member) -> dict[str, int]:
             table: (await session.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
             for table in TABLES
         }
+
+
+async def payloads(server: Running, member: Member) -> list[Any]:
+    """What filters see of the member's documents."""
+    async with server.resources.database.unit_of_work(member.tenant) as session:
+        found = await session.execute(text("SELECT DISTINCT payload FROM vector_entries"))
+        return list(found.scalars())
 
 
 def blobs(settings: Settings, member: Member) -> list[Path]:
@@ -145,6 +155,112 @@ class TestList:
         one, other = await new_collection(client), await new_collection(client)
         await upload(client, one, "a.txt", b"text")
         assert ok(await client.get(f"{API}/collections/{other}/documents"))["items"] == []
+
+
+class TestUpdate:
+    async def made(self, client: httpx2.AsyncClient, server: Running) -> tuple[str, str]:
+        """A collection, and a document in it that is ready."""
+        slug = await new_collection(client)
+        taken = await add_texts(client, slug, GARDEN)
+        await work(server)
+        return slug, f"{API}/documents/{taken['items'][0]['document_id']}"
+
+    async def test_merges_metadata(self, client: httpx2.AsyncClient, server: Running) -> None:
+        _, path = await self.made(client, server)
+        patch = {"metadata": {"year": None, "tags": ["c"], "author": {"name": "Ada"}}}
+        changed = ok(await client.patch(path, json=patch))
+        assert changed["metadata"] == {"tags": ["c"], "author": {"name": "Ada"}}
+        assert ok(await client.get(path)) == changed
+        assert ok(await client.patch(path, json={"metadata": None}))["metadata"] == {}
+
+    async def test_of_metadata_shows_in_searches_and_filters_at_once(
+        self, client: httpx2.AsyncClient, server: Running, member: Member
+    ) -> None:
+        slug, path = await self.made(client, server)
+        changed = ok(await client.patch(path, json={"metadata": {"year": 2027}}))
+        assert changed["status"] == "ready"
+        body = {"collections": [slug], "query": "garden water"}
+        found = ok(await client.post(f"{API}/search", json=body))["items"]
+        expected = {"year": 2027, "tags": ["a", "b"]}
+        assert [item["metadata"] for item in found] == [expected] * len(found)
+        assert found
+        assert await payloads(server, member) == [expected]
+
+    async def test_of_metadata_while_it_is_ingested_is_not_lost(
+        self, client: httpx2.AsyncClient, server: Running, member: Member, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slug = await new_collection(client)
+        taken = await add_texts(client, slug, GARDEN)
+        path = f"{API}/documents/{taken['items'][0]['document_id']}"
+        publish = IngestionService._publish
+
+        async def patched_first(self: IngestionService, *arguments: Any) -> None:
+            ok(await client.patch(path, json={"metadata": {"year": 1}}))
+            await publish(self, *arguments)
+
+        monkeypatch.setattr(IngestionService, "_publish", patched_first)
+        await work(server)
+        assert ok(await client.get(path))["status"] == "ready"
+        assert await payloads(server, member) == [{"year": 1, "tags": ["a", "b"]}]
+
+    async def test_of_the_title_is_shown_at_once_and_embedded_by_a_job(
+        self, client: httpx2.AsyncClient, server: Running
+    ) -> None:
+        slug, path = await self.made(client, server)
+        body = {"collections": [slug], "query": "zeppelin", "mode": "keyword"}
+        assert ok(await client.post(f"{API}/search", json=body))["items"] == []
+        response = await client.patch(path, json={"title": "Zeppelin"})
+        changed = ok(response, 202)
+        assert (changed["title"], changed["status"]) == ("Zeppelin", "accepted")
+        old = {"collections": [slug], "query": "garden water"}
+        assert ok(await client.post(f"{API}/search", json=old))["items"]
+        job = await finished(client, server, response.headers["Location"].rpartition("/")[2])
+        assert (job["kind"], job["status"]) == ("ingestion", "succeeded")
+        found = ok(await client.post(f"{API}/search", json=body))["items"]
+        assert {item["title"] for item in found} == {"Zeppelin"}
+        assert ok(await client.get(path))["status"] == "ready"
+
+    async def test_of_the_title_keeps_one_version_and_its_bytes(
+        self, client: httpx2.AsyncClient, server: Running, settings: Settings, member: Member
+    ) -> None:
+        _, path = await self.made(client, server)
+        before = await rows(server, member)
+        for title in ("One", "Two", "Three"):
+            ok(await client.patch(path, json={"title": title}), 202)
+        await work(server)
+        assert await rows(server, member) == before
+        assert len(blobs(settings, member)) == 1
+        assert (await client.get(f"{path}/original")).text == str(GARDEN["text"])
+        job_id = ok(await client.delete(path), 202)["job_id"]
+        await finished(client, server, job_id)
+        assert await rows(server, member) == dict.fromkeys(TABLES, 0)
+        assert blobs(settings, member) == []
+
+    async def test_of_the_title_then_of_the_bytes_leaves_no_old_file(
+        self, client: httpx2.AsyncClient, server: Running, settings: Settings, member: Member
+    ) -> None:
+        slug, path = await self.made(client, server)
+        ok(await client.patch(path, json={"title": "Renamed"}), 202)
+        await add_texts(client, slug, GARDEN | {"external_id": GARDEN["title"], "text": "Other text."})
+        await work(server)
+        await server.drain().run(INGEST_QUEUE)
+        assert (await rows(server, member))["files"] == len(blobs(settings, member)) == 1
+
+    async def test_of_the_title_before_it_is_parsed_keeps_the_given_one(
+        self, client: httpx2.AsyncClient, server: Running
+    ) -> None:
+        slug = await new_collection(client)
+        document_id = await upload(client, slug, "page.html", b"<title>Own</title><p>Some text here.</p>")
+        ok(await client.patch(f"{API}/documents/{document_id}", json={"title": "Given"}), 202)
+        await work(server)
+        document = ok(await client.get(f"{API}/documents/{document_id}"))
+        assert (document["title"], document["status"]) == ("Given", "ready")
+
+    async def test_to_the_same_title_embeds_nothing(
+        self, client: httpx2.AsyncClient, server: Running
+    ) -> None:
+        _, path = await self.made(client, server)
+        assert ok(await client.patch(path, json={"title": GARDEN["title"]}))["status"] == "ready"
 
 
 class TestDelete:
