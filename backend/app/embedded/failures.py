@@ -14,10 +14,20 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _TAIL_BYTES = 4096
 _TAIL_LINES = 4
+_ROOM_BYTES = 2**20
+_DAMAGED = ("checkpoint record", "pg_control", "pg_filenode.map", "invalid data in file")
 
 
 class DiedAtStart(Misconfigured):
     """The service ended before it answered; another port or a second try may help."""
+
+
+class DiskFull(DiedAtStart):
+    """There was no room to start in: it works again as soon as somebody frees some."""
+
+
+class ServiceLost(Misconfigured):
+    """A service of ours kept dying, and nobody starts it any more."""
 
 
 @contextmanager
@@ -49,14 +59,24 @@ def _sentence(error: OSError, data_dir: Path) -> str:
     )
 
 
-def start_failure(what: str, *, log: Path, offset: int) -> str:
-    """The sentence for a service that did not start: `what` happened, its last words, what to do."""
-    words = last_lines(log, offset=offset) or "it logged nothing"
-    if os.strerror(errno.ENOSPC) in words:
-        remedy = "free some disk space and start again"
+def start_failure(what: str, *, log: Path, offset: int) -> DiedAtStart:
+    """A service that did not start: `what` happened, its last words, what to do."""
+    words = last_lines(log, offset=offset)
+    if os.strerror(errno.ENOSPC) in words or is_full(log.parent):
+        # the last words may not have fitted, too
+        said = words or os.strerror(errno.ENOSPC)
+        return DiskFull(f"{what} ({said}): free some disk space and start again.")
+    if any(mark in words for mark in _DAMAGED):
+        remedy = f"its files are damaged: restore them from a backup (more in {str(log)!r})"
     else:
         remedy = f"see {str(log)!r} and start again"
-    return f"{what} ({words}): {remedy}."
+    return DiedAtStart(f"{what} ({words or 'it logged nothing'}): {remedy}.")
+
+
+def is_full(folder: Path) -> bool:
+    """Whether an ordinary user can write next to nothing on the file system of `folder`."""
+    space = os.statvfs(folder)
+    return space.f_bavail * space.f_frsize < _ROOM_BYTES or (space.f_files > 0 and space.f_favail == 0)
 
 
 def log_end(log: Path) -> int:

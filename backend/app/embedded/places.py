@@ -60,8 +60,22 @@ class Places:
 
 
 def make_data_folder(data_dir: Path) -> Path:
-    """The data folder, absolute, with `run/`, `secrets/` and `logs/` of mode 0700 in it."""
+    """The data folder, absolute, with `run/`, `secrets/` and `logs/` of mode 0700 in it.
+
+    Raises:
+        Misconfigured: it is a file, or a link to nowhere (a disk that is not mounted): a new one must not
+            be made there.
+    """
     data = data_dir.resolve()
+    if data_dir.is_symlink() and not data.exists():
+        raise Misconfigured(
+            f"The data folder {str(data_dir)!r} is a link to {str(data)!r}, which does not exist: mount or "
+            "make that folder, or set ORRERY_DATA_DIR to another."
+        )
+    if data.exists() and not data.is_dir():
+        raise Misconfigured(
+            f"The data folder {str(data_dir)!r} is a file: move it away, or set ORRERY_DATA_DIR to a folder."
+        )
     if not data.exists():
         data.mkdir(parents=True, exist_ok=True)
         # traversable by the unprivileged user who runs the services when we are root, listable by nobody

@@ -15,7 +15,7 @@ import psutil
 
 from app.core.errors import Misconfigured
 from app.embedded.cluster import OWNER, connect
-from app.embedded.failures import DiedAtStart, log_end, start_failure
+from app.embedded.failures import log_end, start_failure
 from app.embedded.leftovers import end_leftovers, find_leftovers
 from app.embedded.places import Places
 from app.embedded.ports import LOOPBACK
@@ -43,7 +43,7 @@ class Postgres:
         """Returns once connections are accepted. Whatever of this cluster still ran is stopped first.
 
         Raises:
-            DiedAtStart: the server ended (port taken, disk full, damaged files, …).
+            DiedAtStart: the server ended (port taken, damaged files, …), `DiskFull` where that is why.
             Misconfigured: it does not answer in time, or the owner's password is another.
         """
         cluster = self.places.cluster
@@ -90,10 +90,10 @@ class Postgres:
         while not await self._accepts(port):
             if process.poll() is not None:
                 what = f"PostgreSQL ended with status {process.returncode} at its start"
-                raise DiedAtStart(start_failure(what, log=log, offset=offset))
+                raise start_failure(what, log=log, offset=offset)
             if asyncio.get_running_loop().time() >= deadline:
                 what = f"PostgreSQL did not accept connections within {self.timeout_s:g} s"
-                raise Misconfigured(start_failure(what, log=log, offset=offset))
+                raise Misconfigured(start_failure(what, log=log, offset=offset).detail)
             await asyncio.sleep(_POLL_S)
 
     async def _accepts(self, port: int) -> bool:

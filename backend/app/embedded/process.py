@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 from dataclasses import dataclass
@@ -59,9 +60,20 @@ def launch(command: Command) -> subprocess.Popen[bytes]:
         except (OSError, subprocess.SubprocessError) as error:
             who = f"user {account.name!r}" if account else f"user id {os.geteuid()}"
             raise Misconfigured(
-                f"{command.argv[0]!r} cannot be started by {who} ({error}): start Orrery as an ordinary "
-                "user, or set ORRERY_DATABASE_URL and ORRERY_REDIS_URL."
+                f"{command.argv[0]!r} cannot be started by {who} ({error}): {_remedy(command, error)}, "
+                "or set ORRERY_DATABASE_URL and ORRERY_REDIS_URL to services of your own."
             ) from error
+
+
+def _remedy(command: Command, error: Exception) -> str:
+    program = command.argv[0]
+    if isinstance(error, OSError) and error.errno == errno.ENOEXEC:
+        return "it is built for another kind of machine: install the packages again on this one"
+    if isinstance(error, OSError) and error.errno == errno.ENOENT:
+        return "install the packages again"
+    if os.path.exists(program) and os.statvfs(program).f_flag & os.ST_NOEXEC:
+        return "its file system is mounted noexec: move Orrery to another or mount that one with exec"
+    return "start Orrery as an ordinary user"
 
 
 def _open_log(path: Path) -> BinaryIO:

@@ -9,7 +9,7 @@ from pathlib import Path
 from signal import Signals
 
 from app.core.errors import Misconfigured
-from app.embedded.failures import DiedAtStart, log_end, start_failure
+from app.embedded.failures import log_end, start_failure
 from app.embedded.leftovers import end_leftovers
 from app.embedded.places import Places
 from app.embedded.ports import LOOPBACK
@@ -85,10 +85,10 @@ class Redis:
         while not await _answers(port, self.password):
             if process.poll() is not None:
                 what = f"Redis ended with status {process.returncode} at its start"
-                raise DiedAtStart(start_failure(what, log=log, offset=offset))
+                raise start_failure(what, log=log, offset=offset)
             if asyncio.get_running_loop().time() >= deadline:
                 what = f"Redis did not answer within {self.timeout_s:g} s"
-                raise Misconfigured(start_failure(what, log=log, offset=offset))
+                raise Misconfigured(start_failure(what, log=log, offset=offset).detail)
             await asyncio.sleep(_POLL_S)
 
 

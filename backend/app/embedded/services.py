@@ -22,7 +22,7 @@ from app.embedded.ports import LOOPBACK
 from app.embedded.postgres import Postgres
 from app.embedded.private import kept_secret
 from app.embedded.redis import Redis
-from app.embedded.supervisor import supervised
+from app.embedded.supervisor import Lost, log_lost, supervised
 
 log = structlog.get_logger(__name__)
 
@@ -42,12 +42,15 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, *, system_dir: Path = SYSTEM_DIR) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, *, system_dir: Path = SYSTEM_DIR, lost: Lost = log_lost
+) -> AsyncIterator[Services]:
     """Runs the embedded services inside the block; real ones that the settings name are passed through.
 
     With anything embedded, the data folder is locked until the end. `system_dir` is where programs and
-    data go that an unprivileged user must reach; only root uses it. To be entered in the event loop of a
-    thread that lives until the end, because the services are told to die with that thread.
+    data go that an unprivileged user must reach; only root uses it. `lost` is called when a service keeps
+    dying. To be entered in the event loop of a thread that lives until the end, because the services are
+    told to die with that thread.
 
     Raises:
         Misconfigured: one sentence with the remedy: folder in use or not writable, disk full, a program
@@ -66,10 +69,10 @@ async def open_services(settings: Settings, *, system_dir: Path = SYSTEM_DIR) ->
             with explained(settings.data_dir):
                 places = await _enter(stack, settings.data_dir, system_dir=system_dir)
                 if not database:
-                    database, migration = await _open_postgres(stack, places, settings)
+                    database, migration = await _open_postgres(stack, places, settings, lost)
                     owned.append("postgresql")
                 if not redis:
-                    redis = await _open_redis(stack, places, settings)
+                    redis = await _open_redis(stack, places, settings, lost)
                     owned.append("redis")
         yield Services(
             database_url=database,
@@ -96,20 +99,22 @@ async def _enter(stack: AsyncExitStack, data_dir: Path, *, system_dir: Path) -> 
     return places
 
 
-async def _open_postgres(stack: AsyncExitStack, places: Places, settings: Settings) -> tuple[str, str]:
+async def _open_postgres(
+    stack: AsyncExitStack, places: Places, settings: Settings, lost: Lost
+) -> tuple[str, str]:
     timeout_s = settings.embedded_start_timeout_s
     owner_password = kept_secret(places.secrets / "postgres_owner")
     app_password = kept_secret(places.secrets / "postgres_app")
     programs = await asyncio.to_thread(postgres_programs, places)
     await ensure_cluster(places, programs=programs, password=owner_password, timeout_s=timeout_s)
     server = Postgres(places=places, programs=programs, password=owner_password, timeout_s=timeout_s)
-    port = await stack.enter_async_context(supervised(server))
+    port = await stack.enter_async_context(supervised(server, restarts=settings.embedded_restarts, lost=lost))
     await ensure_database(port, owner_password=owner_password, app_password=app_password)
     place = f"{LOOPBACK}:{port}/{DATABASE}"
     return f"postgresql://{APP_ROLE}:{app_password}@{place}", f"postgresql://{OWNER}:{owner_password}@{place}"
 
 
-async def _open_redis(stack: AsyncExitStack, places: Places, settings: Settings) -> str:
+async def _open_redis(stack: AsyncExitStack, places: Places, settings: Settings, lost: Lost) -> str:
     password = kept_secret(places.secrets / "redis")
     program = await asyncio.to_thread(redis_program, places)
     server = Redis(
@@ -118,5 +123,5 @@ async def _open_redis(stack: AsyncExitStack, places: Places, settings: Settings)
         password=password,
         timeout_s=settings.embedded_start_timeout_s,
     )
-    port = await stack.enter_async_context(supervised(server))
+    port = await stack.enter_async_context(supervised(server, restarts=settings.embedded_restarts, lost=lost))
     return f"redis://:{password}@{LOOPBACK}:{port}/0"

@@ -27,7 +27,7 @@ from app.embedded.leftovers import find_leftovers, runs
 from app.embedded.places import find_places, make_data_folder
 from app.embedded.ports import LOOPBACK, free_port
 from app.embedded.redis import Redis
-from app.embedded.supervisor import supervised
+from app.embedded.supervisor import log_lost, supervised
 
 HOLD_OPEN = Path(__file__).with_name("hold_open.py")
 ON_LINUX = sys.platform == "linux"
@@ -205,7 +205,7 @@ class TestSupervisor:
                     return await redis.start(taken.getsockname()[1] if self.tries == 1 else port)
 
             server = FirstPortTaken()
-            async with supervised(server) as port:
+            async with supervised(server, restarts=3, lost=log_lost) as port:
                 assert server.tries == 2
                 assert port != taken.getsockname()[1]
 
