@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_body_size=settings.max_request_bytes,
     )
     app.state.settings = settings
+    app.state.stopping = asyncio.Event()
     api = APIRouter(prefix=API_PREFIX, dependencies=[NATIVE], responses=NATIVE_RESPONSES)
     for module in (auth, sessions, projects, agents, runs, collections, documents, search, jobs):
         api.include_router(module.router)

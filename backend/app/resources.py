@@ -56,7 +56,7 @@ class Resources:
 
     settings: Settings
     database: Database
-    redis_url: str
+    broker: Redis
     blobs: Blobs
     egress: Gate
     embedder: CachedQueries
@@ -92,8 +92,7 @@ class Resources:
             await session.execute(text("SELECT 1"))
 
     async def _ask_broker(self) -> None:
-        async with Redis.from_url(self.redis_url, socket_timeout=_CHECK_S) as broker:
-            await broker.ping()
+        await self.broker.ping()
 
 
 async def _outcome(check: Awaitable[None]) -> str:
@@ -157,7 +156,7 @@ async def open_resources(
         yield Resources(
             settings=settings,
             database=database,
-            redis_url=redis_url,
+            broker=await stack.enter_async_context(Redis.from_url(redis_url, socket_timeout=_CHECK_S)),
             blobs=open_blobs(settings.blob_url, settings.data_dir),
             egress=egress,
             embedder=embedder,

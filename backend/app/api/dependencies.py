@@ -5,6 +5,7 @@ All of it is `async`, also what awaits nothing: FastAPI sends plain functions th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from starlette.requests import HTTPConnection
 from app.api.cookies import SessionCookies
 from app.api.credentials import Credential, Standing
 from app.api.errors import pointer
+from app.api.sse import Reader
 from app.core.constants import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from app.core.errors import FieldError, Invalid, Unauthenticated
 from app.core.paging import PageRequest
@@ -47,6 +49,15 @@ async def get_resources(connection: HTTPConnection) -> Resources:
 
 
 ResourcesDep = Annotated[Resources, Depends(get_resources)]
+
+
+async def get_stopping(request: Request) -> asyncio.Event:
+    """Set once this process was told to stop: it takes no new work, and its streams end."""
+    stopping: asyncio.Event = request.app.state.stopping
+    return stopping
+
+
+StoppingDep = Annotated[asyncio.Event, Depends(get_stopping)]
 
 
 async def get_auth_service(resources: ResourcesDep) -> AuthService:
@@ -144,6 +155,14 @@ async def get_standing(
 
 
 StandingDep = Annotated[Standing, Depends(get_standing)]
+
+
+async def get_reader(resources: ResourcesDep, standing: StandingDep, stopping: StoppingDep) -> Reader:
+    """Whoever opens a stream."""
+    return Reader(resources.settings.sse_heartbeat_s, standing, stopping)
+
+
+ReaderDep = Annotated[Reader, Depends(get_reader)]
 
 
 async def get_fresh_caller(standing: StandingDep) -> AuthContext:

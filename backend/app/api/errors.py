@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from app.core.errors import AppError, FieldError
-from app.db.outage import is_lost_race, is_outage
+from app.core.errors import AppError, FieldError, StorageFull
+from app.db.outage import is_disk_full, is_lost_race, is_outage
 
 logger = structlog.get_logger(__name__)
 
@@ -116,6 +116,8 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
+    if is_disk_full(error):
+        return await _app_error(request, StorageFull("The database's disk is full; nothing was stored."))
     if not is_outage(error) and not is_lost_race(error):
         return await _unexpected(request, error)
     logger.warning("database_unavailable", error=repr(error))

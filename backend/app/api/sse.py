@@ -19,6 +19,7 @@ from app.services.runs.streams import LoggedEvent
 T = TypeVar("T")
 
 STREAM: dict[str, dict[str, object]] = {"text/event-stream": {"schema": {"type": "string"}}}
+_LAST_EVENTS_S = 1.0
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -31,21 +32,26 @@ class Snapshot:
     last: bool
 
 
-def event_stream(
-    events: AsyncIterator[LoggedEvent], *, heartbeat_s: float, standing: Standing
-) -> StreamingResponse:
-    """`id` is the event's `seq`, for `Last-Event-ID`; a comment follows every quiet `heartbeat_s`.
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads a stream: a comment keeps quiet ones open, and `standing` or `stopping` end them.
 
-    The stream ends, with a comment, when the caller's `standing` holds no more.
+    Once `stopping` is set a stream ends soon, between two events: readers come back with the last `id`.
     """
-    return _streamed(_frames(events, heartbeat_s, standing, _event_frame))
+
+    heartbeat_s: float
+    standing: Standing
+    stopping: asyncio.Event
 
 
-def snapshot_stream(
-    snapshots: AsyncIterator[Snapshot], *, heartbeat_s: float, standing: Standing
-) -> StreamingResponse:
-    """Events `snapshot`, and `end` for the last one; heartbeats and standing as in `event_stream`."""
-    return _streamed(_frames(snapshots, heartbeat_s, standing, _snapshot_frame))
+def event_stream(events: AsyncIterator[LoggedEvent], reader: Reader) -> StreamingResponse:
+    """`id` is the event's `seq`, for `Last-Event-ID`. The stream says in a comment why it ends early."""
+    return _streamed(_frames(events, reader, _event_frame))
+
+
+def snapshot_stream(snapshots: AsyncIterator[Snapshot], reader: Reader) -> StreamingResponse:
+    """Events `snapshot`, and `end` for the last one; ends early as `event_stream` does."""
+    return _streamed(_frames(snapshots, reader, _snapshot_frame))
 
 
 def _streamed(frames: AsyncIterator[bytes]) -> StreamingResponse:
@@ -53,19 +59,21 @@ def _streamed(frames: AsyncIterator[bytes]) -> StreamingResponse:
 
 
 async def _frames(
-    events: AsyncIterator[T], heartbeat_s: float, standing: Standing, frame: Callable[[T], bytes]
+    events: AsyncIterator[T], reader: Reader, frame: Callable[[T], bytes]
 ) -> AsyncIterator[bytes]:
     upcoming: asyncio.Task[T] | None = None
+    stop = asyncio.ensure_future(_shortly_after(reader.stopping))
+    patience_s = min(reader.heartbeat_s, reader.standing.every_s)
     spoken = monotonic()
     try:
         while True:
             upcoming = upcoming or asyncio.ensure_future(anext(events))
-            done, _ = await asyncio.wait({upcoming}, timeout=min(heartbeat_s, standing.every_s))
-            if not await standing.holds():
-                yield format_sse_event(comment="ended: the credential holds no more")
+            await asyncio.wait({upcoming, stop}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            if ending := await _ending(stop, reader):
+                yield format_sse_event(comment=ending)
                 return
-            if not done:
-                if monotonic() - spoken >= heartbeat_s:
+            if not upcoming.done():
+                if monotonic() - spoken >= reader.heartbeat_s:
                     yield format_sse_event(comment="heartbeat")
                     spoken = monotonic()
                 continue
@@ -77,8 +85,24 @@ async def _frames(
             yield frame(event)
             spoken = monotonic()
     finally:
+        stop.cancel()
         if upcoming is not None:
             upcoming.cancel()
+
+
+async def _ending(stop: asyncio.Future[None], reader: Reader) -> str | None:
+    """Why nothing more may be sent; None where all is well."""
+    if stop.done():
+        return "stopping"
+    if not await reader.standing.holds():
+        return "ended: the credential holds no more"
+    return None
+
+
+async def _shortly_after(stopping: asyncio.Event) -> None:
+    """Most answers are through within the time."""
+    await stopping.wait()
+    await asyncio.sleep(_LAST_EVENTS_S)
 
 
 def _event_frame(event: LoggedEvent) -> bytes:

@@ -15,9 +15,18 @@ import httpx2
 
 from app.cli.credentials import Server
 from app.core.constants import API_PREFIX
-from app.core.errors import AppError, FieldError
+from app.core.errors import AppError
 
 _AWKWARD = re.compile(r'["\\\r\n]')
+_ARGUMENTS = {
+    "collections": "--collection",
+    "files": "PATHS",
+    "input": "QUESTION",
+    "mode": "--mode",
+    "query": "QUERY",
+    "top_k": "--top-k",
+}
+"""Fields of requests that come from an argument or option."""
 _TIMEOUT = httpx2.Timeout(30, read=300)
 
 
@@ -106,10 +115,19 @@ def _unreachable(http: httpx2.Client, error: Exception) -> ApiError:
     return ApiError(f"{http.base_url} does not answer ({type(error).__name__}): is `orrery serve` running?")
 
 
+def _argument(pointer: str) -> str:
+    """What a place in a request is called on the command line, as far as it has a name there."""
+    parts = [part for part in pointer.split("/") if part and not part.isdecimal()]
+    if parts[:1] in (["body"], ["query"], ["path"]):
+        parts = parts[1:]
+    name = parts[0] if parts else "request"
+    return _ARGUMENTS.get(name, " ".join(parts) or name)
+
+
 def _refused(response: httpx2.Response) -> ApiError:
     try:
         problem = response.json()
-        errors = [FieldError(e["pointer"], e["code"], e["message"]) for e in problem.get("errors", [])]
-        return ApiError(problem["detail"], code=problem["code"], errors=errors)
+        wrong = [f"{_argument(e['pointer'])}: {e['message']}" for e in problem.get("errors", [])]
+        return ApiError("; ".join(wrong) or problem["detail"], code=problem["code"])
     except (ValueError, KeyError, TypeError):
         return ApiError(f"The server answered {response.status_code}: {response.text[:200]}")

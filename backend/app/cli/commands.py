@@ -24,11 +24,12 @@ from app.cli.ingesting import collect_files, ensure_collection
 from app.cli.ingesting import ingest as ingest_files
 from app.cli.keys import create_key
 from app.cli.retrieval_set import read_retrieval_set
+from app.cli.serve import migrate_explained
 from app.cli.serve import serve as serve_platform
 from app.cli.worker_process import worker_arguments
 from app.core.config import Settings, get_settings
 from app.core.logging import configure_logging
-from app.db.migrate import migrate as migrate_database
+from app.db.failures import explained
 from app.embedded import open_services, read_services_file
 from app.resources import demanded, process_name
 from app.services.auth_service import Bootstrapped
@@ -37,6 +38,7 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 cli.add_typer(keys, name="keys")
 
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DataDir = Annotated[Path | None, typer.Option(help="Data folder (ORRERY_DATA_DIR, default .orrery).")]
 
@@ -103,17 +105,21 @@ def migrate() -> None:
 async def _migrate(settings: Settings) -> None:
     found = read_services_file(settings)
     if found is not None:
-        await migrate_database(found.migration_url)
+        await migrate_explained(settings, found.migration_url)
         return
     async with open_services(settings) as services:
-        await migrate_database(services.migration_url)
+        await migrate_explained(settings, services.migration_url)
 
 
 @cli.command()
 def demo(as_json: AsJson = False) -> None:
     """Ingest the sample handbook, publish an agent, and stream three cited answers."""
     console = _console(as_json)
-    result = run_demo(get_settings(), console)
+    try:
+        result = run_demo(get_settings(), console)
+    except KeyboardInterrupt:
+        console.print("Interrupted: what the demo started is stopped; it can be run again at any time.")
+        raise typer.Exit(_INTERRUPTED) from None
     if as_json:
         typer.echo(json.dumps(result))
 
@@ -222,7 +228,8 @@ def keys_create(
     settings = get_settings()
     found = read_services_file(settings)
     url = found.database_url if found else demanded(settings.database_url, "ORRERY_DATABASE_URL")
-    made = asyncio.run(create_key(settings, url, name=name, permissions=permission, project=project))
+    with explained(url, setting="ORRERY_DATABASE_URL"):
+        made = asyncio.run(create_key(settings, url, name=name, permissions=permission, project=project))
     if save:
         save_credentials(settings, made.key)
     typer.echo(json.dumps({"id": str(made.id), "key": made.key}) if as_json else made.key)

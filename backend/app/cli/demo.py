@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import yaml
@@ -20,6 +21,7 @@ from app.cli.credentials import find_server
 from app.cli.ingesting import collect_files, ensure_collection, ingest
 from app.core.config import Settings
 from app.core.errors import AppError
+from app.core.processes import die_with
 from app.embedded import read_services_file
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
@@ -42,7 +44,7 @@ class DemoFailed(AppError):
 def run_demo(settings: Settings, console: Console) -> dict[str, Any]:
     """Joins the server of the data folder, or starts one meanwhile. `DemoFailed` says what failed."""
     started = time.monotonic()
-    with _server(settings, console), open_client(find_server(settings)) as client:
+    with _server(settings, console) as joined, open_client(find_server(settings)) as client:
         console.rule("1. Documents")
         ensure_collection(client, COLLECTION, name="Handbook")
         done = ingest(client, COLLECTION, collect_files([EXAMPLES / "handbook"]), console=console)
@@ -55,7 +57,7 @@ def run_demo(settings: Settings, console: Console) -> dict[str, Any]:
         console.rule("3. Answers")
         answers = [_ask(client, console, question, known) for question, known in QUESTIONS]
         console.rule("4. What next")
-        _next_steps(console)
+        _next_steps(console, url=find_server(settings).url if joined else _url_of_serve(settings))
     console.print(f"[green]Demo finished in {time.monotonic() - started:.1f} s[/]")
     return {
         "documents": done.ready + done.unchanged,
@@ -98,10 +100,11 @@ def _ask(client: Client, console: Console, question: str, known: bool) -> Answer
 
 
 @contextmanager
-def _server(settings: Settings, console: Console) -> Iterator[None]:
+def _server(settings: Settings, console: Console) -> Iterator[bool]:
+    """Yields whether it was running before, and will run on."""
     if read_services_file(settings) is not None:
         console.print("joining the running server")
-        yield
+        yield True
         return
     console.print("starting the platform on embedded services …")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -110,10 +113,17 @@ def _server(settings: Settings, console: Console) -> Iterator[None]:
     # Only for its owner: the server prints a fresh API key.
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        # In a session of its own: an interrupt at the terminal is for us, and we end it once.
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with(os.getpid(), SIGTERM),
+        )
         try:
             _wait_ready(settings, process, log)
-            yield
+            yield False
         finally:
             process.terminate()
             try:
@@ -141,11 +151,17 @@ def _last_lines(log: Path) -> str:
     return (reasons[-1].removeprefix("Error:").strip() if reasons else " | ".join(lines[-3:])) or "no output"
 
 
-def _next_steps(console: Console) -> None:
+def _url_of_serve(settings: Settings) -> str:
+    """Where `orrery serve` with these settings will answer; empty where it will choose a port itself."""
+    return f"http://{settings.host}:{settings.port}" if settings.port else ""
+
+
+def _next_steps(console: Console, *, url: str) -> None:
+    documented = f"The API is documented at {url}/docs; the" if url else "The"
     console.print(
         "Run it yourself: [bold]make serve[/], then in a second terminal\n"
         "  . backend/.venv/bin/activate\n"
         '  orrery ask "What is the per diem for a full day in Oslo?"\n'
         "  orrery ingest PATH… --collection documents\n"
-        "The API is documented at http://127.0.0.1:8000/docs; the agent is examples/agents/handbook.yaml."
+        f"{documented} agent is examples/agents/handbook.yaml."
     )

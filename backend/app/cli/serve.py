@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
+from uvicorn.importer import import_from_string
 
 from app.cli.credentials import load_api_key, save_credentials
+from app.cli.stopping import Stop
 from app.cli.worker_process import supervised_worker
+from app.core.blobs import open_blobs
 from app.core.config import Settings
-from app.core.errors import Misconfigured
+from app.core.errors import AppError, Misconfigured
 from app.core.failpoints import failpoint
 from app.core.security import derive_key, jwt_key, master_key
+from app.core.tasks import end
 from app.db.connection import open_engine
+from app.db.failures import explained as database_explained
 from app.db.migrate import check_runtime_role, migrate
-from app.db.session import make_database
-from app.embedded import Services, open_services, remove_services_file, write_services_file
+from app.db.session import Database, make_database
+from app.embedded import (
+    Services,
+    explained,
+    open_services,
+    read_services_file,
+    remove_services_file,
+    write_services_file,
+)
 from app.services.auth_service import AuthService, Bootstrapped
 from app.services.runs.leases import ITEMS, LOCAL, RUNS, put_back, release_local
 
 logger = structlog.get_logger(__name__)
 
 _STREAMS_MAY_TAKE_S = 3
+_GIVE_BACK_S = 10
 Started = Callable[[str, Bootstrapped], None]
 
 
@@ -40,11 +53,27 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings, *, worker: bool, started: Started) -> None:
-    """Serves until SIGTERM or SIGINT. `started(url, bootstrapped)` is called before the port answers."""
+    """Serves until SIGTERM or SIGINT. `started(url, bootstrapped)` is called before the port answers.
+
+    Raises:
+        Misconfigured: it cannot start, or a service of ours was given up; says what to do.
+    """
+    stop = Stop()
+    with stop.listening():
+        try:
+            await _serve(settings, stop, worker=worker, started=started)
+        except asyncio.CancelledError:
+            if not stop.begun.is_set():
+                raise
+    if stop.reason:
+        raise stop.reason
+
+
+async def _serve(settings: Settings, stop: Stop, *, worker: bool, started: Started) -> None:
     with _bound_socket(settings) as listener:
         url = _url(settings, listener)
         async with AsyncExitStack() as stack:
-            services = await stack.enter_async_context(open_services(settings))
+            services = await stack.enter_async_context(open_services(settings, lost=stop.for_reason))
             bootstrapped = await prepare(settings, services)
             write_services_file(settings, services, api_url=url)
             stack.callback(remove_services_file, settings)
@@ -54,38 +83,67 @@ async def serve(settings: Settings, *, worker: bool, started: Started) -> None:
                 stack.push_async_callback(_give_back, settings, services, name)
                 await stack.enter_async_context(supervised_worker(settings, services, worker_id=name))
             started(url, bootstrapped)
-            await _run(settings, listener)
+            stop.started()
+            await _run(settings, listener, stop)
 
 
 async def prepare(settings: Settings, services: Services) -> Bootstrapped:
     """Migrates, makes the first owner, project and key, and frees what dead local processes held."""
-    jwt_key(settings)  # says what is wrong with it before anything has started
-    await migrate(services.migration_url)
+    with explained(settings.data_dir):
+        jwt_key(settings)  # says what is wrong with it before anything has started
+        pepper = derive_key(master_key(settings), "api-keys")
+        open_blobs(settings.blob_url, settings.data_dir)
+    await migrate_explained(settings, services.migration_url)
     prepared = settings.database_prepared_statements
-    async with open_engine(services.database_url, pool_size=2, prepared=prepared) as engine:
-        await check_runtime_role(engine)
-        database = make_database(engine, _nobody)
-        if "postgresql" in services.owned:
-            for table in (RUNS, ITEMS):
-                await release_local(database, table)
-        made = await AuthService(database, derive_key(master_key(settings), "api-keys")).bootstrap(settings)
+    with database_explained(services.database_url, setting="ORRERY_DATABASE_URL"):
+        async with open_engine(services.database_url, pool_size=2, prepared=prepared) as engine:
+            await check_runtime_role(engine)
+            database = make_database(engine, _nobody)
+            if "postgresql" in services.owned:
+                await _take_over(database)
+            made = await AuthService(database, pepper).bootstrap(settings)
     if made.api_key and load_api_key(settings) != made.api_key:
-        save_credentials(settings, made.api_key)
+        with explained(settings.data_dir):
+            save_credentials(settings, made.api_key)
     return made
+
+
+async def migrate_explained(settings: Settings, url: str) -> None:
+    """`migrate`, with its failures said in the names of the settings."""
+    given = settings.database_migration_url is not None
+    name = "ORRERY_DATABASE_MIGRATION_URL" if given else "ORRERY_DATABASE_URL"
+    with database_explained(url, setting=name):
+        await migrate(url)
+
+
+async def _take_over(database: Database) -> None:
+    """Whatever processes of this machine held before, they died with the services that they used."""
+    runs = await release_local(database, RUNS)
+    items = await release_local(database, ITEMS)
+    if runs or items:
+        logger.info("taken_over_from_dead_processes", runs=runs, items=items)
 
 
 async def _give_back(settings: Settings, services: Services, worker: str) -> None:
     """What the stopped worker had in hand has not failed; the next one takes it up without a count."""
     prepared = settings.database_prepared_statements
-    async with open_engine(services.database_url, pool_size=1, prepared=prepared) as engine:
-        await put_back(make_database(engine, _nobody), worker)
-    failpoint("lease.given_back")
+    try:
+        async with (
+            asyncio.timeout(_GIVE_BACK_S),
+            open_engine(services.database_url, pool_size=1, prepared=prepared) as engine,
+        ):
+            items = await put_back(make_database(engine, _nobody), worker)
+        failpoint("lease.given_back")
+        logger.info("given_back", items=items)
+    except Exception as error:  # the next start takes them over
+        logger.warning("not_given_back", error=repr(error))
 
 
-async def _run(settings: Settings, listener: socket.socket) -> None:
+async def _run(settings: Settings, listener: socket.socket, stop: Stop) -> None:
+    app = import_from_string("main:create_app")()
+    app.state.stopping = stop.begun
     config = uvicorn.Config(
-        "main:create_app",
-        factory=True,
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -93,16 +151,19 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         timeout_graceful_shutdown=_STREAMS_MAY_TAKE_S,
     )
     server = _Server(config)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, server)
-    await server.serve(sockets=[listener])
-    if not server.started:
-        raise Misconfigured("The API did not start; the log above says why.")
+    closing = asyncio.create_task(_close_after(stop, server, settings.shutdown_notice_s), name="close")
+    try:
+        await server.serve(sockets=[listener])
+    except SystemExit as error:  # uvicorn's way of saying that the application did not start
+        raise Misconfigured("The API did not start; the log above says why.") from error
+    finally:
+        await end(closing)
 
 
-def _stop(server: uvicorn.Server) -> None:
-    server.force_exit = server.should_exit
+async def _close_after(stop: Stop, server: uvicorn.Server, notice_s: float) -> None:
+    """Load balancers see that we are not ready before the port is closed."""
+    await stop.begun.wait()
+    await asyncio.sleep(0 if stop.reason else notice_s)
     server.should_exit = True
 
 
@@ -123,10 +184,21 @@ def _bound_socket(settings: Settings) -> Iterator[socket.socket]:
         except OSError as error:
             raise Misconfigured(
                 f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}): "
-                "choose another with ORRERY_HOST and ORRERY_PORT."
+                f"{_who_listens(settings)}choose another with ORRERY_HOST and ORRERY_PORT."
             ) from error
         listener.setblocking(False)
         yield listener
+
+
+def _who_listens(settings: Settings) -> str:
+    """Where it is our own platform, on this data folder."""
+    try:
+        running = read_services_file(settings)
+    except AppError:
+        return ""
+    if running is None or urlsplit(running.api_url).port != settings.port:
+        return ""
+    return f"Orrery already runs on this data folder as process {running.pid}; stop it, or "
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:

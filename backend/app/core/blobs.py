@@ -15,7 +15,7 @@ import obstore
 from obstore.exceptions import BaseError as StoreError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from app.core.errors import NotFound, StorageFull, Unavailable
+from app.core.errors import Misconfigured, NotFound, StorageFull, Unavailable
 
 _FULL = ("No space left", "Disk quota", "QuotaExceeded")
 
@@ -125,11 +125,23 @@ class Blobs:
 
 
 def open_blobs(url: str | None, data_dir: Path) -> Blobs:
-    """`ORRERY_BLOB_URL`: a folder or `s3://bucket/prefix` (credentials as AWS tools find them)."""
+    """`ORRERY_BLOB_URL`: a folder or `s3://bucket/prefix` (credentials as AWS tools find them).
+
+    Raises `Misconfigured` where it is neither, or the folder cannot be made.
+    """
     if url and "://" in url:
-        return Blobs(from_url(url))
+        try:
+            return Blobs(from_url(url))
+        except (StoreError, ValueError) as error:
+            raise Misconfigured(f"ORRERY_BLOB_URL is {url!r}, which cannot be opened: {error}.") from error
     folder = Path(url) if url else data_dir / "blobs"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Misconfigured(
+            f"The folder of blobs {str(folder)!r} cannot be made ({error.strerror}): "
+            "repair it, or set ORRERY_BLOB_URL to another."
+        ) from error
     return Blobs(LocalStore(folder.resolve(), automatic_cleanup=True), folder.resolve())
 
 

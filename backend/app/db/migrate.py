@@ -6,6 +6,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -27,11 +29,33 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def _upgrade(connection: Connection) -> None:
-    command.upgrade(alembic_config(connection), "head")
+    config = alembic_config(connection)
+    _refuse_newer(connection, ScriptDirectory.from_config(config))
+    command.upgrade(config, "head")
+
+
+def _refuse_newer(connection: Connection, ours: ScriptDirectory) -> None:
+    known = {script.revision for script in ours.walk_revisions()}
+    current = MigrationContext.configure(connection).get_current_heads()
+    connection.rollback()  # Alembic begins a transaction for each migration itself
+    if foreign := [revision for revision in current if revision not in known]:
+        raise Misconfigured(
+            f"The database has the schema {foreign[0]!r} of a newer Orrery, and this one knows "
+            f"{newest_revision()!r} at most: upgrade Orrery, or restore a backup from before that upgrade."
+        )
+
+
+def newest_revision() -> str:
+    """The revision that `migrate` ends at."""
+    return ScriptDirectory(str(BACKEND / "alembic")).get_current_head() or ""
 
 
 async def migrate(url: str) -> None:
-    """Upgrades the database at `url`, whose role must own the schema. Safe to run from several processes."""
+    """Upgrades the database at `url`, whose role must own the schema. Safe to run from several processes.
+
+    Raises:
+        Misconfigured: the database has the schema of a newer version.
+    """
     async with open_engine(url, pool_size=2, long_statements=True) as engine, engine.begin() as lock:
         await lock.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         async with engine.connect() as connection:

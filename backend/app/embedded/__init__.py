@@ -1,5 +1,6 @@
 """PostgreSQL with pgvector and Redis for one machine: launch, wait, repair, stop."""
 
+from app.embedded.failures import explained
 from app.embedded.services import Services, open_services
 from app.embedded.services_file import (
     ServicesFile,
@@ -11,6 +12,7 @@ from app.embedded.services_file import (
 __all__ = [
     "Services",
     "ServicesFile",
+    "explained",
     "open_services",
     "read_services_file",
     "remove_services_file",

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
-from app.api.dependencies import AgentsDep, ResourcesDep, StandingDep, allow, paged
+from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, allow, paged
 from app.api.schemas.agents import (
     AgentCreate,
     AgentRead,
@@ -132,7 +132,7 @@ async def run(
     body: RunCreate,
     agents: AgentsDep,
     resources: ResourcesDep,
-    standing: StandingDep,
+    reader: ReaderDep,
     response: Response,
 ) -> Any:
     """Starts a run. It goes on whatever becomes of this request."""
@@ -141,8 +141,7 @@ async def run(
     started = await agents.start_run(agent, request)
     if mode is RunMode.STREAM:
         events = await agents.events(started.id, after=0)
-        heartbeat_s = resources.settings.sse_heartbeat_s
-        stream = event_stream(events, heartbeat_s=heartbeat_s, standing=standing)
+        stream = event_stream(events, reader)
         stream.headers["Location"] = _location(started.id)
         return stream
     timeout_s = body.wait_timeout_s or resources.settings.run_wait_timeout_s

@@ -7,13 +7,13 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from app.api.dependencies import PUBLIC, ResourcesDep
+from app.api.dependencies import PUBLIC, ResourcesDep, StoppingDep
 
 router = APIRouter(prefix="/health", tags=["health"], dependencies=[])
 
 
 class Health(BaseModel):
-    status: Literal["ok", "unavailable"]
+    status: Literal["ok", "unavailable", "stopping"]
     checks: dict[str, str] = {}
 
 
@@ -24,8 +24,11 @@ async def live() -> Health:
 
 
 @router.get("/ready", operation_id="health_ready", dependencies=[PUBLIC])
-async def ready(resources: ResourcesDep, response: Response) -> Health:
+async def ready(resources: ResourcesDep, stopping: StoppingDep, response: Response) -> Health:
     """503 while the database or the broker cannot be reached, or the process is stopping."""
+    if stopping.is_set():
+        response.status_code = 503
+        return Health(status="stopping")
     checks = await resources.check()
     if all(state == "ok" for state in checks.values()):
         return Health(status="ok", checks=checks)

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from app.api.dependencies import JobsDep, ResourcesDep, StandingDep, allow, paged
+from app.api.dependencies import JobsDep, ReaderDep, ResourcesDep, allow, paged
 from app.api.schemas.common import ItemError, PageRead, page_of
 from app.api.schemas.rag import JobItemRead, JobRead, Progress
 from app.api.sse import STREAM, Snapshot, snapshot_stream
@@ -79,7 +79,7 @@ async def events(
     job_id: UUID,
     jobs: JobsDep,
     resources: ResourcesDep,
-    standing: StandingDep,
+    reader: ReaderDep,
     last_event_id: Annotated[int | None, Header(ge=0, le=_MAX_MARK)] = None,
 ) -> StreamingResponse:
     """The job as `GET` shows it, whenever it has changed; the event `end` when it has ended.
@@ -89,7 +89,7 @@ async def events(
     await jobs.get(job_id)
     settings = resources.settings
     states = jobs.follow(job_id, seen=last_event_id, every_s=settings.job_poll_interval_s)
-    return snapshot_stream(_snapshots(states), heartbeat_s=settings.sse_heartbeat_s, standing=standing)
+    return snapshot_stream(_snapshots(states), reader)
 
 
 async def _snapshots(states: AsyncIterator[JobState]) -> AsyncIterator[Snapshot]:

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from app.api.dependencies import AgentsDep, ResourcesDep, StandingDep, allow, paged
+from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, allow, paged
 from app.api.schemas.agents import RunRead, RunSummary, StepRead
 from app.api.schemas.common import Moment, PageRead, page_of
 from app.api.sse import STREAM, event_stream
@@ -69,14 +69,13 @@ async def events(
     run_id: UUID,
     agents: AgentsDep,
     resources: ResourcesDep,
-    standing: StandingDep,
+    reader: ReaderDep,
     after: Annotated[int, Query(ge=0, le=MAX_SEQ, description="The last `seq` that was seen")] = 0,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ)] = None,
 ) -> StreamingResponse:
     """The run's log from event `after` + 1 until it ends, as it is stored."""
     followed = await agents.events(run_id, after=max(after, last_event_id or 0))
-    heartbeat_s = resources.settings.sse_heartbeat_s
-    return event_stream(followed, heartbeat_s=heartbeat_s, standing=standing)
+    return event_stream(followed, reader)
 
 
 @router.post("/{run_id}/cancel", operation_id="runs_cancel", dependencies=[allow(Permission.AGENTS_RUN)])
