@@ -39,10 +39,12 @@ from app.db.session import Database
 from app.embedded import read_services_file
 from app.resources import Resources, demanded, open_resources, process_name
 from app.services.runs.claims import queues_due
+from app.services.runs.clock import mend_times
 from app.workers import celery_app
 
 logger = structlog.get_logger(__name__)
 
+_MEND_EVERY_S = 60
 _EXPOSED = ["ETag", "Location", "Retry-After", "X-Request-Id"]
 _TAGS = ["auth", "projects", "agents", "runs", "collections", "documents", "search", "jobs", "health"]
 
@@ -115,10 +117,22 @@ async def serving(settings: Settings) -> AsyncIterator[Resources]:
         sweeper = asyncio.create_task(
             _wake_forever(resources.database, settings.sweep_interval_s), name="queue-sweeper"
         )
+        clock = asyncio.create_task(_mend_forever(resources.database, settings.lease_s), name="clock")
         try:
             yield resources
         finally:
             await end(sweeper)
+            await end(clock)
+
+
+async def _mend_forever(database: Database, lease_s: float) -> None:
+    """Looks from time to time whether the clock was set back."""
+    while True:
+        try:
+            await mend_times(database, lease_s=lease_s)
+        except Exception as error:
+            logger.warning("times_not_mended", error=repr(error))
+        await asyncio.sleep(_MEND_EVERY_S)
 
 
 async def _wake_forever(database: Database, interval_s: float) -> None:

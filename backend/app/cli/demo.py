@@ -22,7 +22,7 @@ from app.cli.ingesting import collect_files, ensure_collection, ingest
 from app.core.config import Settings
 from app.core.errors import AppError
 from app.core.processes import die_with
-from app.embedded import read_services_file
+from app.embedded import explained, make_data_folder, read_services_file
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 COLLECTION, AGENT = "handbook", "handbook"
@@ -107,7 +107,8 @@ def _server(settings: Settings, console: Console) -> Iterator[bool]:
         yield True
         return
     console.print("starting the platform on embedded services …")
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with explained(settings.data_dir):
+        make_data_folder(settings.data_dir)
     log = settings.data_dir / "demo-server.log"
     command = [sys.executable, "-m", "app.cli", "serve", "--port", "0"]
     # Only for its owner: the server prints a fresh API key.

@@ -19,7 +19,7 @@ from app.core.constants import INGEST_QUEUE
 from app.core.processes import die_with
 from app.core.security import master_key
 from app.core.tasks import end
-from app.embedded import Services
+from app.embedded import Services, end_processes, find_workers
 from app.embedded.process import exited, stop
 
 logger = structlog.get_logger(__name__)
@@ -61,7 +61,12 @@ def worker_environment(settings: Settings, services: Services, worker_id: str) -
 
 @asynccontextmanager
 async def supervised_worker(settings: Settings, services: Services, *, worker_id: str) -> AsyncIterator[None]:
-    """Keeps one worker alive for the length of the block; what a dead one held, its successor takes over."""
+    """Keeps one worker alive for the length of the block; what a dead one held, its successor takes over.
+
+    A worker of the same id that a killed platform left behind is ended first (Linux ends it at once).
+    """
+    left = find_workers(settings.data_dir.resolve(), worker_id)
+    await end_processes(left, name="worker", polite=SIGTERM, firm=SIGKILL)
     task = asyncio.create_task(_keep_alive(settings, services, worker_id), name="worker-supervisor")
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from signal import Signals
@@ -33,9 +34,29 @@ def _is(process: psutil.Process, name: str, folder: Path) -> bool:
         return False
 
 
+def find_workers(data: Path, owner: str) -> list[psutil.Process]:
+    """Workers, and what they started, that were told to work on `data` as `owner`."""
+    return [process for process in psutil.process_iter() if _works_on(process, data, owner)]
+
+
+def _works_on(process: psutil.Process, data: Path, owner: str) -> bool:
+    try:
+        environment = process.environ()
+    except psutil.Error:
+        return False
+    told = (environment.get("ORRERY_DATA_DIR"), environment.get("ORRERY_WORKER_ID"))
+    return told == (str(data), owner) and process.pid != os.getpid()
+
+
 async def end_leftovers(name: str, folder: Path, *, polite: Signals, firm: Signals) -> None:
-    """Stops every leftover: `polite` to the parents, then `firm` to all, then kill."""
-    found = find_leftovers(name, folder)
+    """Stops what `find_leftovers` finds."""
+    await end_processes(find_leftovers(name, folder), name=name, polite=polite, firm=firm)
+
+
+async def end_processes(
+    found: Sequence[psutil.Process], *, name: str, polite: Signals, firm: Signals
+) -> None:
+    """Stops leftovers: `polite` to the parents, then `firm` to all, then kill."""
     if not found:
         return
     log.warning("leftover processes of an earlier start are stopped", service=name, pids=_pids(found))
