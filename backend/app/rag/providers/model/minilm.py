@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.core.errors import Misconfigured
 from app.rag.providers.model.fair_batches import FairBatches
 from app.rag.providers.model.minilm_graph import DIMENSIONS, ensure_graph, model_folder
 from app.rag.types import Dense
@@ -88,8 +89,12 @@ class MiniLM:
     def _load(self) -> tuple[Tokenizer, InferenceSession]:
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is loaded; on by default
         # heavy: 50 MB and 0.3 s that most processes never need
-        from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415
-
+        try:
+            from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415
+        except ImportError as error:
+            raise Misconfigured(
+                f"The package 'onnxruntime' cannot be imported ({error}): run 'make setup' again."
+            ) from error
         tokenizer = _read_tokenizer()
         tokenizer.no_padding()
         tokenizer.enable_truncation(MAX_TOKENS)

@@ -1,0 +1,109 @@
+"""Settings: known names, sensible values, and the master key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+from pydantic_settings.exceptions import SettingsError
+
+from app.cli.doctor.finding import Finding, fail, ok, warn
+from app.cli.doctor.subject import Subject
+from app.core.config import Settings
+from app.core.errors import Misconfigured
+from app.core.security import MIN_KEY_LENGTH, master_key
+
+_PREFIX = "ORRERY_"
+_NOT_SETTINGS = ("API_KEY", "URL", "WORKER_ID", "SEED")
+"""What the command line, the workers and the tests read besides the settings."""
+_SECRET = ("KEY", "PASSWORD", "URL")
+_DATABASE = ("postgresql", "postgres")
+_BROKER = ("redis", "rediss", "unix")
+
+
+def names_are_known(subject: Subject) -> Iterator[Finding]:
+    yield from unknown_names(subject.environment)
+
+
+def unknown_names(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Each `ORRERY_*` variable of the environment and of `.env` is one that somebody reads."""
+    known = sorted([_PREFIX + name.upper() for name in Settings.model_fields])
+    valid = {*known, *(_PREFIX + name for name in _NOT_SETTINGS)}
+    found = {name.upper(): value for name, value in (dotenv_values(".env") | dict(environment)).items()}
+    ours = sorted(name for name in found if name.startswith(_PREFIX))
+    unknown = [name for name in ours if name not in valid]
+    for name in unknown:
+        near = get_close_matches(name, valid, n=1, cutoff=0.6)
+        remedy = f"did you mean {near[0]}?" if near else "remove it; orrery's settings are in its reference"
+        yield fail(f"{name} is set, but there is no such setting", remedy)
+    for name in ours:
+        if not (found[name] or "").strip():
+            yield warn(f"{name} is set, but empty", "give it a value, or remove it")
+    if not unknown:
+        yield ok(f"{len(ours)} variables {_PREFIX}* are set, all known")
+
+
+def wrong_values(error: ValidationError | SettingsError) -> Iterator[Finding]:
+    """What keeps the settings from being read at all."""
+    if isinstance(error, SettingsError):
+        yield fail(str(error), "correct it")
+        return
+    for wrong in error.errors():
+        name = _PREFIX + "_".join(map(str, wrong["loc"])).upper()
+        shown = "…" if name.endswith(_SECRET) else repr(wrong["input"])
+        yield fail(f"{name} is {shown}: {wrong['msg']}", "correct the value, or remove the variable")
+
+
+def urls_fit(subject: Subject) -> Iterator[Finding]:
+    settings = subject.settings
+    if settings.database_migration_url and not settings.database_url:
+        yield fail(
+            "ORRERY_DATABASE_MIGRATION_URL is set without ORRERY_DATABASE_URL", "set both, or neither of them"
+        )
+    wanted = {
+        "ORRERY_DATABASE_URL": (settings.database_url, _DATABASE),
+        "ORRERY_DATABASE_MIGRATION_URL": (settings.database_migration_url, _DATABASE),
+        "ORRERY_REDIS_URL": (settings.redis_url, _BROKER),
+    }
+    for name, (value, schemes) in wanted.items():
+        text = value.get_secret_value().strip() if value else ""
+        scheme = text.partition("://")[0].partition("+")[0]
+        if text and scheme not in schemes:
+            yield fail(f"{name} begins with {scheme[:20]!r}", f"it begins with {schemes[0]}://")
+    kinds = "embedded services" if settings.embedded else "services of your own"
+    yield ok(f"the settings ask for {kinds}")
+
+
+def master_key_is_there(subject: Subject) -> Iterator[Finding]:
+    """Looks only: reading the key of an empty folder would make one."""
+    settings, path = subject.settings, _key_file(subject)
+    if settings.master_key is None and settings.embedded and not path.exists():
+        if (subject.data / "postgres").exists():
+            yield fail(
+                f"the master key {str(path)!r} is missing, and there is a database",
+                "restore it from a backup: without it no stored key or secret can be used",
+            )
+        else:
+            yield ok("the master key will be generated at the first start")
+        return
+    try:
+        key = master_key(settings)
+    except (Misconfigured, OSError) as error:
+        yield fail(str(error), "correct that")
+        return
+    if len(key) < MIN_KEY_LENGTH:
+        yield fail(f"the master key in {str(path)!r} is cut short", "restore it from a backup")
+    elif settings.master_key and path.exists() and path.read_bytes() != key:
+        yield warn(
+            f"ORRERY_MASTER_KEY is another key than the one in {str(path)!r}",
+            "keep the one that the stored keys were made with, and remove the other",
+        )
+    else:
+        yield ok("the master key is there")
+
+
+def _key_file(subject: Subject) -> Path:
+    return subject.data / "secrets" / "master.key"

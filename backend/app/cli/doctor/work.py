@@ -1,0 +1,81 @@
+"""Whether work gets done: workers that answer, items that wait too long, leases of the dead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from app.cli.doctor.finding import Finding, fail, ok, warn
+from app.cli.doctor.subject import Subject
+from app.core.config import Settings
+from app.db.connection import open_engine
+from app.db.failures import explained
+from app.db.inspection import WorkFacts, work_facts
+from app.db.session import make_database
+
+_ANSWER_S = 1.0
+_PATIENCE_S = 5.0
+_LONG_S = 60.0
+
+
+async def work_gets_done(subject: Subject) -> list[Finding]:
+    if not subject.database_url or not subject.redis_url:
+        return []
+    with explained(subject.database_url, setting="ORRERY_DATABASE_URL"):
+        async with (
+            open_engine(subject.database_url, pool_size=1, timeout_s=_PATIENCE_S) as engine,
+            make_database(engine, _nobody).system_work() as session,
+        ):
+            items, runs = await work_facts(session)
+    workers = await asyncio.to_thread(_workers, subject.redis_url)
+    return [*_answering(workers, items), *_items(items, subject.settings), *_runs(runs, subject.settings)]
+
+
+async def _nobody(_: str) -> None:
+    """Looking queues nothing."""
+
+
+def _workers(url: str) -> int:
+    """How many workers answer a ping, also busy ones."""
+    transport = {"socket_timeout": _PATIENCE_S, "socket_connect_timeout": _PATIENCE_S}
+    try:
+        with Celery(broker=url, broker_transport_options=transport, set_as_current=False) as app:
+            return len(app.control.ping(timeout=_ANSWER_S))
+    except (OperationalError, OSError):
+        return 0  # the broker has findings of its own
+
+
+def _answering(workers: int, items: WorkFacts) -> Iterator[Finding]:
+    if workers:
+        yield ok(f"workers that answer: {workers}")
+    elif items.due:
+        yield fail(f"no worker answers, and {items.due} items wait", "run 'orrery worker'")
+    else:
+        yield warn("no worker answers: documents would wait", "run 'orrery worker'")
+
+
+def _items(items: WorkFacts, settings: Settings) -> Iterator[Finding]:
+    if items.waited_s > _LONG_S:
+        yield warn(
+            f"{items.due} items are due, the oldest for {items.waited_s:.0f} s",
+            "run more workers ('orrery worker'), or look into their log",
+        )
+    else:
+        yield ok(f"items that wait: {items.due}")
+    yield from _left("items", items, settings)
+
+
+def _runs(runs: WorkFacts, settings: Settings) -> Iterator[Finding]:
+    yield from _left("runs", runs, settings)
+
+
+def _left(noun: str, facts: WorkFacts, settings: Settings) -> Iterator[Finding]:
+    """Somebody sweeps within a lease and two looks; what is older, nobody will take up."""
+    if facts.expired and facts.expired_for_s > settings.lease_s + 2 * settings.sweep_interval_s:
+        yield fail(
+            f"{facts.expired} {noun} belong to dead processes, the oldest for {facts.expired_for_s:.0f} s",
+            "start 'orrery serve' (and workers): it takes them up",
+        )
