@@ -125,8 +125,8 @@ async def release_local(database: Database, table: Table) -> int:
 async def _release(database: Database, table: Table, whose: ColumnElement[bool]) -> int:
     statement = (
         update(table)
-        .where(whose, table.c.lease_until > func.now())
-        .values(lease_until=func.now())
+        .where(whose, table.c.finished_at.is_(None), table.c.lease_until.is_not(None))
+        .values(lease_until=func.least(table.c.lease_until, func.now()))
         .returning(table.c.id)
     )
     async with database.system_work() as session:
