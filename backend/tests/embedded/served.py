@@ -10,6 +10,7 @@ import httpx2
 import psutil
 
 from app.embedded import find_leftovers
+from app.embedded.leftovers import runs
 from tests.trust.serving import Platform
 
 
@@ -31,8 +32,7 @@ def children(platform: Platform) -> list[psutil.Process]:
 
 
 def alive(processes: list[psutil.Process]) -> list[int]:
-    _, left = psutil.wait_procs(processes, timeout=0)
-    return [process.pid for process in left if process.status() != psutil.STATUS_ZOMBIE]
+    return [process.pid for process in processes if runs(process)]
 
 
 def _pid(platform: Platform) -> int:
