@@ -15,7 +15,14 @@ _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _TAIL_BYTES = 4096
 _TAIL_LINES = 4
 _ROOM_BYTES = 2**20
-_DAMAGED = ("checkpoint record", "pg_control", "pg_filenode.map", "invalid data in file")
+_FATAL = (" PANIC:", " FATAL:")
+_DAMAGED = (
+    "checkpoint record",
+    "pg_control",
+    "pg_filenode.map",
+    "invalid data in file",
+    "files are incompatible",
+)
 
 
 class DiedAtStart(Misconfigured):
@@ -61,12 +68,13 @@ def _sentence(error: OSError, data_dir: Path) -> str:
 
 def start_failure(what: str, *, log: Path, offset: int) -> DiedAtStart:
     """A service that did not start: `what` happened, its last words, what to do."""
-    words = last_lines(log, offset=offset)
-    if os.strerror(errno.ENOSPC) in words or is_full(log.parent):
+    lines = _lines(log, offset=offset)
+    words, all_words = _telling(lines), " ".join(lines).lower()
+    if os.strerror(errno.ENOSPC).lower() in all_words or is_full(log.parent):
         # the last words may not have fitted, too
         said = words or os.strerror(errno.ENOSPC)
         return DiskFull(f"{what} ({said}): free some disk space and start again.")
-    if any(mark in words for mark in _DAMAGED):
+    if any(mark in all_words for mark in _DAMAGED):
         remedy = f"its files are damaged: restore them from a backup (more in {str(log)!r})"
     else:
         remedy = f"see {str(log)!r} and start again"
@@ -86,8 +94,19 @@ def log_end(log: Path) -> int:
 
 def last_lines(log: Path, *, offset: int) -> str:
     """The last few lines written to `log` after byte `offset`, joined by ` | `."""
+    return " | ".join(_lines(log, offset=offset)[-_TAIL_LINES:])
+
+
+def _lines(log: Path, *, offset: int) -> list[str]:
     with log.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(offset, size - _TAIL_BYTES) if size >= offset else 0)
         lines = stream.read().decode(errors="replace").splitlines()
-    return " | ".join(line.strip() for line in lines[-_TAIL_LINES:] if line.strip())
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _telling(lines: list[str]) -> str:
+    """The last ones, up to PostgreSQL's first fatal line: afterwards it only says that it ends."""
+    fatal = (number for number, line in enumerate(lines, start=1) if any(mark in line for mark in _FATAL))
+    end = next(fatal, len(lines))
+    return " | ".join(lines[max(0, end - _TAIL_LINES) : end])
