@@ -80,10 +80,14 @@ class TestSearch:
         done = command(["search", "x", "--collection", "nowhere"], served.data_dir)
         assert (done.returncode, done.stderr) == (1, "Error: There is no collection 'nowhere' here.\n")
 
-    def test_in_an_unknown_mode_shows_what_the_server_said(self, command: Command, served: Platform) -> None:
+    def test_in_an_unknown_mode_names_the_option_and_the_choices(
+        self, command: Command, served: Platform
+    ) -> None:
         done = command(["search", "x", "--mode", "magic"], served.data_dir)
         assert done.returncode == 1
-        assert "/body/mode" in done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Error: --mode: ")
+        assert "hybrid" in line
         assert "Traceback" not in done.stderr
 
 

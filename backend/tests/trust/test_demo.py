@@ -40,6 +40,9 @@ class TestNextDemo:
         assert "joining the running server" in again.stderr
         assert platform.running
 
+    def test_names_the_address_of_that_server(self, again: Demo, platform: Platform) -> None:
+        assert f"documented at {platform.url}/docs" in again.stderr
+
     def test_ingests_and_publishes_nothing_again(self, again: Demo) -> None:
         assert "0 documents ingested, 12 were there already" in again.stderr
         assert json.loads(again.stdout)["version"] == 1

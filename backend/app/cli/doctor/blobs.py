@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from app.cli.doctor.subject import Subject
 from app.core.blobs import Blobs, open_blobs
 from app.core.errors import AppError
 
+_PATIENCE_S = 10.0
 _PROBE = b"orrery doctor"
 
 
@@ -20,7 +22,10 @@ async def blobs_keep_what_they_get(subject: Subject) -> list[Finding]:
         return [ok("there are no blobs yet")]
     place = repr(url or str(subject.data / "blobs"))
     try:
-        read = await _probe(open_blobs(url, subject.data))
+        async with asyncio.timeout(_PATIENCE_S):
+            read = await _probe(open_blobs(url, subject.data))
+    except TimeoutError:
+        return [fail(f"the blob store {place} does not answer", "start it, or correct ORRERY_BLOB_URL")]
     except (AppError, OSError) as error:
         return [
             fail(f"the blob store {place} does not work: {error}", "repair it, or correct ORRERY_BLOB_URL")

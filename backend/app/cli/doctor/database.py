@@ -49,7 +49,7 @@ async def database_answers(subject: Subject) -> list[Finding]:
             vector = await vector_extension(connection)
             walls = await wall_facts(connection)
     return [
-        *_server(facts, place_of(subject.database_url), subject.settings),
+        *server_findings(facts, place_of(subject.database_url), subject.settings),
         *_role(role),
         *_vector(vector),
         *_walls(walls),
@@ -64,7 +64,7 @@ async def _engine(subject: Subject, url: str) -> AsyncIterator[AsyncEngine]:
         yield engine
 
 
-def _server(facts: ServerFacts, place: str, settings: Settings) -> Iterator[Finding]:
+def server_findings(facts: ServerFacts, place: str, settings: Settings) -> Iterator[Finding]:
     if facts.version_number < _OLDEST:
         yield fail(f"PostgreSQL {facts.version} is too old", "upgrade it to 15 or newer")
     else:

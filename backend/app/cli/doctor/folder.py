@@ -115,15 +115,15 @@ def disk_has_room(subject: Subject) -> Iterator[Finding]:
 def file_system_suits(subject: Subject) -> Iterator[Finding]:
     place = nearest(subject.data)
     kind, options = _mounted(place)
-    if kind in _NETWORK:
+    if "ro" in options:
+        yield fail(f"the data folder is on a read-only file system ({kind})", "mount it writable")
+    elif kind in _NETWORK:
         yield warn(
             f"the data folder is on a network file system ({kind})",
             "PostgreSQL can lose data there: set ORRERY_DATA_DIR to a local disk",
         )
     elif kind in _FORGETFUL:
         yield warn(f"the data folder is in memory ({kind})", "it is lost when this machine restarts")
-    elif "ro" in options:
-        yield fail(f"the data folder is on a read-only file system ({kind})", "mount it writable")
     else:
         yield ok(f"the file system is {kind or 'of an unknown kind'}")
 
