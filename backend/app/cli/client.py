@@ -101,6 +101,16 @@ def segment(reference: str) -> str:
     return quote(reference, safe="", errors="replace")
 
 
+def readiness(url: str, *, timeout_s: float) -> tuple[int, dict[str, Any]]:
+    """Status code and body of `health/ready`; `ApiError` where nothing sensible answers."""
+    with httpx2.Client(base_url=url, timeout=timeout_s, trust_env=False) as http:
+        try:
+            answer = http.get("/health/ready")
+            return answer.status_code, dict(answer.json())
+        except (httpx2.TransportError, ValueError, TypeError) as error:
+            raise _unreachable(http, error) from error
+
+
 @contextmanager
 def open_client(server: Server) -> Iterator[Client]:
     headers = {"Authorization": f"Bearer {server.api_key}"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 async def end(task: asyncio.Task[None]) -> None:
@@ -12,3 +14,20 @@ async def end(task: asyncio.Task[None]) -> None:
     """
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@contextmanager
+def cancellation_kept() -> Iterator[None]:
+    """A cancellation inside the block leaves it as one, whatever error the clean-up hid it behind.
+
+    (A statement that is cancelled makes the rollback fail, one time in ten: a loop that survives errors
+    would then survive its end, too.)
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    except Exception as error:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError from error
+        raise

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.core.errors import BadRequest
 from app.core.failpoints import failpoint
+from app.core.tasks import cancellation_kept
 
 Wake = Callable[[str], Awaitable[None]]
 
@@ -57,26 +58,29 @@ class Database:
     @asynccontextmanager
     async def unit_of_work(self, tenant: Tenant) -> AsyncIterator[AsyncSession]:
         """One transaction that sees one organization; committed on leaving, rolled back on an error."""
-        async with self.sessions() as session:
-            async with session.begin():
-                await session.execute(_BIND_TENANT, {"org": str(tenant.org_id)})
-                yield session
-            await self._wake_marked(session)
+        with cancellation_kept():
+            async with self.sessions() as session:
+                async with session.begin():
+                    await session.execute(_BIND_TENANT, {"org": str(tenant.org_id)})
+                    yield session
+                await self._wake_marked(session)
 
     @asynccontextmanager
     async def system_work(self) -> AsyncIterator[AsyncSession]:
         """One transaction as `orrery_system`: across organizations, on a listed set of tables only."""
-        async with self.sessions() as session:
-            async with session.begin():
-                await session.execute(_SYSTEM_ROLE)
-                yield session
-            await self._wake_marked(session)
+        with cancellation_kept():
+            async with self.sessions() as session:
+                async with session.begin():
+                    await session.execute(_SYSTEM_ROLE)
+                    yield session
+                await self._wake_marked(session)
 
     @asynccontextmanager
     async def no_ones_work(self) -> AsyncIterator[AsyncSession]:
         """One transaction that sees no tenant's rows: for database functions, or to ask if it lives."""
-        async with self.sessions() as session, session.begin():
-            yield session
+        with cancellation_kept():
+            async with self.sessions() as session, session.begin():
+                yield session
 
     async def _wake_marked(self, session: AsyncSession) -> None:
         for queue in sorted(session.info.pop(_QUEUES, ())):

@@ -5,6 +5,7 @@ from app.embedded.failures import ServiceLost, explained
 from app.embedded.leftovers import end_processes, find_leftovers, find_workers
 from app.embedded.lock import lock_left_by
 from app.embedded.places import make_data_folder
+from app.embedded.ports import why_not_listen
 from app.embedded.private import write_private
 from app.embedded.services import Services, open_services
 from app.embedded.services_file import (
@@ -29,6 +30,7 @@ __all__ = [
     "open_services",
     "read_services_file",
     "remove_services_file",
+    "why_not_listen",
     "write_private",
     "write_services_file",
 ]

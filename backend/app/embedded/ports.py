@@ -25,10 +25,15 @@ def free_port() -> int:
 
 
 def _bindable(port: int) -> bool:
-    with socket.socket() as probe:
+    return not why_not_listen(LOOPBACK, port)
+
+
+def why_not_listen(host: str, port: int) -> str:
+    """Why `port` of `host` cannot be listened on now; empty where it can."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""

@@ -135,6 +135,51 @@ class TestPython:
         ]
 
 
+DEBIAN = Path("/usr/bin/python3")
+
+
+def _fits(python: Path) -> bool:
+    """Whether the system's own Python is one that Orrery takes."""
+    ask = "import sys; raise SystemExit(sys.version_info < (3, 11))"
+    return python.exists() and subprocess.run([python, "-c", ask]).returncode == 0
+
+
+@pytest.mark.skipif(not _fits(DEBIAN), reason="this system has no Python of its own, or an older one")
+class TestSystemPython:
+    def test_is_taken_where_path_has_no_other(self, machine: Machine) -> None:
+        (machine.path / "python3").unlink()
+        (machine.path / "python3").symlink_to(DEBIAN)
+        assert machine.run()[0] == 0
+        (call,) = machine.calls()
+        assert call.endswith(f"--python {machine.path / 'python3'}")
+
+    @pytest.mark.soak
+    @pytest.mark.timeout(1200)
+    def test_sets_up_a_checkout_that_works(self, tmp_path: Path) -> None:
+        checkout = tmp_path / "orrery"
+        kept = shutil.ignore_patterns(".venv", "__pycache__", ".*_cache", ".hypothesis")
+        shutil.copytree(SCRIPT.parents[1], checkout / "backend", ignore=kept)
+        own = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ORRERY_", "PYTHON"))
+        }
+        environment = own | {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+        script = checkout / "backend" / "scripts" / "bootstrap.sh"
+        made = subprocess.run(["sh", script], env=environment, capture_output=True, text=True)
+        if "has neither venv nor pip" in made.stderr:
+            pytest.skip("this system's Python has neither venv nor pip, and the set-up says so")
+        assert made.returncode == 0, made.stderr
+        orrery = checkout / "backend" / ".venv" / "bin" / "orrery"
+        done = subprocess.run(
+            [orrery, "--data-dir", tmp_path / "data", "doctor"],
+            env=environment | {"ORRERY_PORT": "0"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "0 to repair" in done.stdout
+
+
 class TestSync:
     def test_installs_what_the_lock_file_says_with_the_python_at_hand(self, machine: Machine) -> None:
         assert machine.run()[0] == 0

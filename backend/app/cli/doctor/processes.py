@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import httpx2
 import psutil
 
+from app.cli.client import ApiError, readiness
 from app.cli.crash import read_crash
 from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import NOTHING_RUNS, Subject
-from app.embedded import find_leftovers, find_workers, lock_left_by
+from app.embedded import find_leftovers, find_workers, lock_left_by, why_not_listen
 from app.services.runs.leases import LOCAL
 
 _ANSWER_S = 5.0
@@ -32,14 +31,13 @@ def platform_answers(subject: Subject) -> Iterator[Finding]:
 
 def _ready(url: str, pid: int) -> Finding:
     try:
-        answer = httpx2.get(f"{url}/health/ready", timeout=_ANSWER_S, trust_env=False)
-        state = answer.json()
-    except (httpx2.TransportError, ValueError) as error:
+        status, state = readiness(url, timeout_s=_ANSWER_S)
+    except ApiError:
         return fail(
-            f"process {pid} should serve {url}, but does not answer ({type(error).__name__})",
+            f"process {pid} should serve {url}, but does not answer",
             "look into its log; if it hangs, end it and start 'orrery serve' again",
         )
-    if answer.status_code == 200:
+    if status == 200:
         return ok(f"process {pid} serves {url} and is ready")
     wrong = ", ".join(f"{name}: {what}" for name, what in state.get("checks", {}).items() if what != "ok")
     return fail(f"process {pid} at {url} is {state.get('status')} ({wrong})", "see the other findings")
@@ -49,18 +47,13 @@ def port_is_free(subject: Subject) -> Iterator[Finding]:
     host, port = subject.settings.host, subject.settings.port
     if subject.running is not None or port == 0:
         return
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            yield fail(
-                f"{host}:{port} cannot be listened on ({error.strerror}){_taken_by(port)}",
-                "end that, or set ORRERY_PORT (ORRERY_HOST) to another",
-            )
-        else:
-            yield ok(f"{host}:{port} is free for the API")
+    if reason := why_not_listen(host, port):
+        yield fail(
+            f"{host}:{port} cannot be listened on ({reason}){_taken_by(port)}",
+            "end that, or set ORRERY_PORT (ORRERY_HOST) to another",
+        )
+    else:
+        yield ok(f"{host}:{port} is free for the API")
 
 
 def _taken_by(port: int) -> str:

@@ -1,0 +1,82 @@
+"""A clock that was set back: rows that were written in what is now the future."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.services.runs.clock import mend_times
+from app.services.runs.leases import ITEMS, claim_items, queues_due
+from tests.conftest import Running
+from tests.factories import Factory, Member
+
+QUEUE = "clock-tests"
+LEASE_S = 5.0
+_SHIFT = text(
+    """
+    UPDATE work_items SET created_at = created_at + interval '1 hour', due_at = due_at + interval '1 hour',
+        updated_at = now() + interval '1 hour', lease_until = lease_until + interval '1 hour' WHERE id = :id
+    """
+)
+
+
+async def queued(server: Running, member: Member, *, delay_s: float = 0) -> UUID:
+    """A work item that was stored an hour ahead of now."""
+    values = {
+        "org_id": member.tenant.org_id,
+        "project_id": member.tenant.project,
+        "queue": QUEUE,
+        "kind": "clock",
+        "subject_id": member.tenant.org_id,
+    }
+    async with server.resources.database.unit_of_work(member.tenant) as session:
+        statement = ITEMS.insert().values(**values).returning(ITEMS.c.id)
+        item: UUID = (await session.execute(statement)).scalar_one()
+        delay = text("UPDATE work_items SET due_at = now() + make_interval(secs => :s) WHERE id = :id")
+        await session.execute(delay, {"s": delay_s, "id": item})
+        await session.execute(_SHIFT, {"id": item})
+    return item
+
+
+async def due_in(server: Running, member: Member, item: UUID) -> timedelta:
+    async with server.resources.database.unit_of_work(member.tenant) as session:
+        asked = text("SELECT due_at - now() FROM work_items WHERE id = :id")
+        found: timedelta = (await session.execute(asked, {"id": item})).scalar_one()
+    return found
+
+
+class TestItems:
+    async def test_of_the_future_are_due_now(self, server: Running, member: Member) -> None:
+        item = await queued(server, member)
+        assert await due_in(server, member, item) > timedelta(minutes=50)
+        assert await mend_times(server.resources.database, lease_s=LEASE_S) >= 1
+        assert await due_in(server, member, item) <= timedelta(0)
+        async with server.resources.database.system_work() as session:
+            assert QUEUE in await queues_due(session)
+
+    async def test_keep_the_delay_that_was_planned(self, server: Running, member: Member) -> None:
+        item = await queued(server, member, delay_s=120)
+        await mend_times(server.resources.database, lease_s=LEASE_S)
+        assert timedelta(seconds=60) < await due_in(server, member, item) <= timedelta(seconds=121)
+
+    async def test_held_by_the_dead_are_free_after_one_lease(self, server: Running, member: Member) -> None:
+        item = await queued(server, member)
+        database = server.resources.database
+        await mend_times(database, lease_s=LEASE_S)
+        async with database.system_work() as session:
+            claims = await claim_items(session, QUEUE, owner="dead", lease_s=3600, limit=50, kinds={"clock"})
+        assert item in [claim.id for claim in claims]
+        await mend_times(database, lease_s=LEASE_S)
+        async with database.unit_of_work(member.tenant) as session:
+            asked = text("SELECT lease_until - now() FROM work_items WHERE id = :id")
+            left: timedelta = (await session.execute(asked, {"id": item})).scalar_one()
+        assert left <= timedelta(seconds=LEASE_S)
+
+    async def test_of_the_present_are_left_alone(
+        self, server: Running, member: Member, make: Factory
+    ) -> None:
+        database = server.resources.database
+        await mend_times(database, lease_s=LEASE_S)
+        assert await mend_times(database, lease_s=LEASE_S) == 0
