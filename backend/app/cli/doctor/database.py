@@ -194,7 +194,7 @@ async def saved_key_is_known(subject: Subject) -> list[Finding]:
         _engine(subject, subject.database_url) as engine,
         make_database(engine, _nobody).system_work() as session,
     ):
-        known = await Identities(session).holder(digest)
+        known = await Identities(session).key_holder(digest)
     if known:
         return [ok("the master key fits the database: the command line's key is known")]
     return [
