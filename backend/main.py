@@ -27,6 +27,7 @@ from app.api.routers import (
     root,
     runs,
     search,
+    secrets,
     sessions,
 )
 from app.core.config import Settings, get_settings
@@ -46,7 +47,7 @@ logger = structlog.get_logger(__name__)
 
 _MEND_EVERY_S = 60
 _EXPOSED = ["ETag", "Location", "Retry-After", "X-Request-Id"]
-_TAGS = ["auth", "projects", "agents", "runs", "collections", "documents", "search", "jobs", "health"]
+_TAGS = ["auth", "projects", "agents", "runs", "collections", "documents", "search", "jobs", "secrets", "health"]
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -66,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.stopping = asyncio.Event()
     api = APIRouter(prefix=API_PREFIX, dependencies=[NATIVE], responses=NATIVE_RESPONSES)
-    for module in (auth, sessions, projects, agents, runs, collections, documents, search, jobs):
+    for module in (auth, sessions, projects, agents, runs, collections, documents, search, jobs, secrets):
         api.include_router(module.router)
     api.include_router(documents.intake_router, max_body_size=settings.max_upload_request_bytes)
     app.include_router(api)

@@ -8,7 +8,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
@@ -21,10 +21,11 @@ from app.core import failpoints
 from app.core.blobs import Blobs, open_blobs
 from app.core.config import Settings
 from app.core.egress import Gate, Limits, Rules, open_egress, system_trust
+from app.core.envelope import MasterKeys
 from app.core.errors import Misconfigured
 from app.core.ids import new_id
 from app.core.passwords import Passwords
-from app.core.security import derive_key, master_key
+from app.core.security import master_keys
 from app.core.session_tokens import SessionTokens
 from app.core.timed_cache import TimedCache
 from app.db.connection import open_engine
@@ -37,6 +38,7 @@ from app.rag.providers.model.query_cache import CachedQueries
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
 from app.services.ingestion_service import Parse
+from app.services.installation_service import api_key_pepper
 from app.services.llm.extractive import Extractive
 from app.services.model_resolver import MakeModel, ModelResolver, local_models
 from app.services.rag_service import CollectionRetriever, RagService
@@ -45,6 +47,7 @@ from app.services.runs.executor import Executor
 from app.services.runs.leases import LOCAL
 from app.services.runs.streams import RunStreams
 from app.services.runs.watch import Watch
+from app.services.secret_service import SecretService
 from app.services.session_service import SessionService
 
 _CHECK_S = 2
@@ -67,6 +70,10 @@ class Resources:
     streams: RunStreams
     compiler: AgentCompiler
     providers: dict[str, MakeModel]
+    masters: MasterKeys = field(repr=False)
+
+    def secrets(self, tenant: Tenant) -> SecretService:
+        return SecretService(self.database, tenant, self.masters, self.settings.max_secret_bytes)
 
     def rag(self, tenant: Tenant) -> RagService:
         return RagService(self.database, tenant, self.embedder)
@@ -152,7 +159,7 @@ async def open_resources(
             sweep_interval_s=settings.sweep_interval_s,
             grace_s=settings.shutdown_grace_s,
         )
-        auth = make_auth(settings, database, session_secret)
+        auth = make_auth(settings, database, await api_key_pepper(database, settings), session_secret)
         yield Resources(
             settings=settings,
             database=database,
@@ -167,6 +174,7 @@ async def open_resources(
             streams=RunStreams(database, watch),
             compiler=AgentCompiler(),
             providers=providers,
+            masters=master_keys(settings),
         )
 
 
@@ -182,11 +190,13 @@ async def _open_database(settings: Settings, url: str, wake: Wake) -> AsyncItera
         yield make_database(engine, wake)
 
 
-def make_auth(settings: Settings, database: Database, session_secret: bytes | None) -> AuthService:
+def make_auth(
+    settings: Settings, database: Database, pepper: bytes, session_secret: bytes | None
+) -> AuthService:
     secret = session_secret or secrets.token_bytes(32)
     return AuthService(
         database,
-        derive_key(master_key(settings), "api-keys"),
+        pepper,
         tokens=SessionTokens(secret, access_s=settings.access_token_s),
         passwords=Passwords(concurrency=settings.password_concurrency, queue=settings.password_queue),
         cache=TimedCache(ttl_s=settings.auth_cache_s, size=settings.auth_cache_size),

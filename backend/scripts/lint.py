@@ -198,6 +198,15 @@ def check_commit(source: Source) -> Iterator[Finding]:
                 yield source.finding(node.lineno, "commit", "only app/db/session.py ends a transaction")
 
 
+def check_reveal(source: Source) -> Iterator[Finding]:
+    if source.inside("app.services", *FREE_ROOMS):
+        return
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Attribute(attr="reveal"):
+                yield source.finding(node.lineno, "reveal", "only services use the values of secrets")
+
+
 def check_ways_out(source: Source) -> Iterator[Finding]:
     if source.inside(*FREE_ROOMS):
         return
@@ -253,6 +262,7 @@ CHECKS = (
     check_sizes,
     check_name,
     check_commit,
+    check_reveal,
     check_ways_out,
     check_langgraph,
     check_execution,

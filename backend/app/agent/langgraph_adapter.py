@@ -10,7 +10,6 @@ Importing this module imports LangGraph (seconds without bytecode): import it wh
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
@@ -25,11 +24,6 @@ from app.agent.core.state import RunState, Update, apply, join
 from app.agent.graph.plan import Plan, Step
 from app.agent.graph.run_context import RunContext
 from app.agent.graph.stepping import GATE, gate, run_step
-
-# LangSmith arrives with langchain-core and reads its switches when a graph runs. Both spellings, because
-# the older one wins where an operator has set it for something else.
-os.environ["LANGSMITH_TRACING"] = "false"
-os.environ["LANGSMITH_TRACING_V2"] = "false"
 
 Graph = CompiledStateGraph[Any, RunContext, Any, Any]
 

@@ -36,6 +36,7 @@ from app.services.intake_service import IntakeService
 from app.services.job_service import JobService
 from app.services.project_service import ProjectService
 from app.services.rag_service import RagService
+from app.services.secret_service import SecretService
 from app.services.session_service import Client, SessionService
 
 _bearer = HTTPBearer(auto_error=False, description="An API key, `orr_…`, or the access token of a login")
@@ -290,6 +291,10 @@ async def get_agents(caller: CallerDep, resources: ResourcesDep) -> AgentService
     return resources.agents(caller.tenant, caller.principal)
 
 
+async def get_secrets(caller: CallerDep, resources: ResourcesDep) -> SecretService:
+    return resources.secrets(caller.tenant)
+
+
 CollectionsDep = Annotated[CollectionService, Depends(get_collections)]
 DocumentsDep = Annotated[DocumentService, Depends(get_documents)]
 IntakeDep = Annotated[IntakeService, Depends(get_intake)]
@@ -297,3 +302,4 @@ JobsDep = Annotated[JobService, Depends(get_jobs)]
 ProjectsDep = Annotated[ProjectService, Depends(get_projects)]
 RagDep = Annotated[RagService, Depends(get_rag)]
 AgentsDep = Annotated[AgentService, Depends(get_agents)]
+SecretsDep = Annotated[SecretService, Depends(get_secrets)]

@@ -15,7 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from app.api import quoting
 from app.core.errors import AppError, FieldError, StorageFull
+from app.core.masking import mask_credentials
 from app.db.outage import is_disk_full, is_lost_race, is_outage
 
 logger = structlog.get_logger(__name__)
@@ -50,9 +52,8 @@ def problem(
         "errors": [{"pointer": e.pointer, "code": e.code, "message": e.message} for e in errors],
     }
     # ASCII, because what is quoted may not be text at all (half a surrogate pair).
-    return Response(
-        json.dumps(body, separators=(",", ":")), status, headers, media_type="application/problem+json"
-    )
+    text = mask_credentials(json.dumps(body, separators=(",", ":")))
+    return Response(text, status, headers, media_type="application/problem+json")
 
 
 async def _app_error(request: Request, error: AppError) -> Response:
@@ -80,7 +81,8 @@ def problem_of(request: Request, error: AppError) -> Response:
 
 async def _validation_error(request: Request, error: RequestValidationError) -> Response:
     errors = tuple(
-        FieldError(pointer(*found["loc"]), found["type"], _message(found)) for found in error.errors()
+        FieldError(pointer(*found["loc"]), found["type"], quoting.message(request, found))
+        for found in error.errors()
     )
     return problem(
         request,
@@ -95,12 +97,6 @@ async def _validation_error(request: Request, error: RequestValidationError) -> 
 def pointer(*parts: object) -> str:
     """A JSON pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
-def _message(found: Any) -> str:
-    value = found.get("input")
-    short = isinstance(value, str | int | float | bool) and len(str(value)) <= 100
-    return f"{found['msg']}, got {value!r}" if short else str(found["msg"])
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

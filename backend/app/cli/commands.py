@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from app.cli.ingesting import collect_files, ensure_collection
 from app.cli.ingesting import ingest as ingest_files
 from app.cli.keys import create_key
 from app.cli.retrieval_set import read_retrieval_set
+from app.cli.rotating import rotate_secrets
 from app.cli.serve import migrate_explained
 from app.cli.serve import serve as serve_platform
 from app.cli.worker_process import worker_arguments
@@ -38,6 +40,8 @@ from app.services.auth_service import Bootstrapped
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 cli.add_typer(keys, name="keys")
+secrets = typer.Typer(no_args_is_help=True, help="Encryption of stored secrets.")
+cli.add_typer(secrets, name="secrets")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -249,6 +253,35 @@ def keys_create(
     if save:
         save_credentials(settings, made.key)
     typer.echo(json.dumps({"id": str(made.id), "key": made.key}) if as_json else made.key)
+
+
+@secrets.command("rotate")
+def secrets_rotate(
+    data_keys: Annotated[bool, typer.Option(help="Also replace the data keys of all organizations.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Put ORRERY_MASTER_KEY in force in place of ORRERY_MASTER_KEY_PREVIOUS, and replace all data keys.
+
+    Servers may go on working if they were started with both master keys. An interrupted rotation is
+    finished by running it again. Exit code 1: something is left under an old key.
+    """
+    settings = get_settings()
+    found = read_services_file(settings)
+    url = found.database_url if found else demanded(settings.database_url, "ORRERY_DATABASE_URL")
+    console = Console(stderr=True, highlight=False, emoji=False)
+    done = asyncio.run(rotate_secrets(settings, url, data_keys=data_keys, progress=console.print))
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+    else:
+        begun = "Finished the rotation that was begun before" if done.resumed else "Done"
+        typer.echo(
+            f"{begun}: {done.keys_wrapped} keys wrapped by the new master key, {done.data_keys_replaced} "
+            f"data keys replaced, {done.secrets_sealed} secrets sealed again, {done.keys_left} keys left."
+        )
+    for line in done.unreadable:
+        console.print(f"  left: {line}", markup=False)
+    if done.keys_left:
+        raise typer.Exit(1)
 
 
 def _console(as_json: bool) -> Console:

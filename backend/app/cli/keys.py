@@ -7,10 +7,10 @@ from uuid import UUID
 
 from app.core.config import Settings
 from app.core.permissions import ALL
-from app.core.security import derive_key, master_key
 from app.db.connection import open_engine
 from app.db.session import make_database
 from app.services.auth_service import AuthContext, AuthService
+from app.services.installation_service import api_key_pepper
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ async def create_key(
     """Whoever can read the data folder may do this; it needs no other key."""
     prepared = settings.database_prepared_statements
     async with open_engine(database_url, pool_size=2, prepared=prepared) as engine:
-        auth = AuthService(make_database(engine, _no_queue), derive_key(master_key(settings), "api-keys"))
+        database = make_database(engine, _no_queue)
+        auth = AuthService(database, await api_key_pepper(database, settings))
         owner = await auth.owner()
         caller = AuthContext(owner.user_id, owner.tenant, ALL)
         row, key = await auth.create_key(

@@ -20,7 +20,7 @@ from app.core.blobs import open_blobs
 from app.core.config import Settings
 from app.core.errors import AppError, Misconfigured
 from app.core.failpoints import failpoint
-from app.core.security import derive_key, jwt_key, master_key
+from app.core.security import jwt_key, master_key
 from app.core.tasks import end
 from app.db.connection import open_engine
 from app.db.failures import explained as database_explained
@@ -35,6 +35,7 @@ from app.embedded import (
     write_services_file,
 )
 from app.services.auth_service import AuthService, Bootstrapped
+from app.services.installation_service import api_key_pepper
 from app.services.runs.leases import ITEMS, LOCAL, RUNS, put_back, release_local
 
 logger = structlog.get_logger(__name__)
@@ -90,8 +91,8 @@ async def _serve(settings: Settings, stop: Stop, *, worker: bool, started: Start
 async def prepare(settings: Settings, services: Services) -> Bootstrapped:
     """Migrates, makes the first owner, project and key, and frees what dead local processes held."""
     with explained(settings.data_dir):
-        jwt_key(settings)  # says what is wrong with it before anything has started
-        pepper = derive_key(master_key(settings), "api-keys")
+        jwt_key(settings)  # these two say what is wrong with them before anything has started
+        master_key(settings)
         open_blobs(settings.blob_url, settings.data_dir)
     await migrate_explained(settings, services.migration_url)
     prepared = settings.database_prepared_statements
@@ -101,6 +102,7 @@ async def prepare(settings: Settings, services: Services) -> Bootstrapped:
             database = make_database(engine, _nobody)
             if "postgresql" in services.owned:
                 await _take_over(database)
+            pepper = await api_key_pepper(database, settings)
             made = await AuthService(database, pepper).bootstrap(settings)
     if made.api_key and load_api_key(settings) != made.api_key:
         with explained(settings.data_dir):

@@ -42,6 +42,11 @@ class Settings(BaseSettings):
     # generated only with embedded services
     master_key: SecretStr | None = None
     jwt_key: SecretStr | None = None
+    master_key_previous: SecretStr | None = Field(default=None, description="while it is being changed")
+
+    # secrets
+    max_secret_bytes: int = Field(default=64 * 2**10, ge=1)
+    secrets_rotation_batch: int = Field(default=500, ge=1, description="rows of one transaction")
 
     # first start
     bootstrap_email: str | None = None

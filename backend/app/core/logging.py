@@ -10,6 +10,7 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 from app.core.config import Settings
+from app.core.masking import mask_credentials
 
 # Without local variables: they hold credentials and documents.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
@@ -21,6 +22,10 @@ _QUIET = (
     "celery.worker.strategy",
     "celery.app.trace",
 )
+
+
+def _masked(_: Any, __: str, line: Any) -> str:
+    return mask_credentials(line)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -47,6 +52,7 @@ def configure_logging(settings: Settings) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *([_TRACEBACKS] if as_json else []),
                 renderer,
+                _masked,
             ],
         )
     )

@@ -21,12 +21,16 @@ class Permission(StrEnum):
     KEYS_WRITE = "keys:write"
     PROJECTS_READ = "projects:read"
     PROJECTS_WRITE = "projects:write"
+    SECRETS_READ = "secrets:read"
+    SECRETS_WRITE = "secrets:write"
     USERS_READ = "users:read"
     ACCOUNT = "account"  # one's own sessions and password
 
 
-READ = frozenset(p for p in Permission if p.value.endswith(":read") and p is not Permission.KEYS_READ)
+_CREDENTIALS = {Permission.KEYS_READ, Permission.SECRETS_READ}
+READ = frozenset(p for p in Permission if p.value.endswith(":read")) - _CREDENTIALS
 MEMBER = READ | {
+    Permission.SECRETS_READ,
     Permission.AGENTS_WRITE,
     Permission.AGENTS_RUN,
     Permission.COLLECTIONS_WRITE,

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
 from app.core.config import Settings
+from app.core.envelope import Key, MasterKeys
 from app.core.errors import Misconfigured
 
 MIN_KEY_LENGTH = 32
@@ -41,7 +42,7 @@ def api_key_hint(key: str) -> str:
 
 
 def master_key(settings: Settings) -> bytes:
-    """`ORRERY_MASTER_KEY`, from which the keys of secrets and of API keys are derived.
+    """`ORRERY_MASTER_KEY`, which wraps the keys of secrets and of API keys.
 
     With embedded services one is generated once (0600) in the data folder. Raises `Misconfigured` where
     real services are used without a key: losing it would lose every secret.
@@ -60,19 +61,39 @@ def jwt_key(settings: Settings) -> bytes:
 def _key(settings: Settings, given: SecretStr | None, name: str) -> bytes:
     variable = f"ORRERY_{name.upper()}_KEY"
     if given is not None:
-        key = given.get_secret_value()
-        if len(key) < MIN_KEY_LENGTH:
-            raise Misconfigured(
-                f"{variable} has {len(key)} characters; it needs at least {MIN_KEY_LENGTH}: "
-                "try `openssl rand -hex 32`."
-            )
-        return key.encode()
+        return _long_enough(given, variable)
     if not settings.embedded:
         raise Misconfigured(
             f"{variable} is not set. With ORRERY_DATABASE_URL and ORRERY_REDIS_URL it must be given, "
             "so that every replica has the same: try `openssl rand -hex 32`."
         )
     return generated_secret(settings.data_dir / "secrets" / f"{name}.key").encode()
+
+
+def _long_enough(given: SecretStr, variable: str) -> bytes:
+    key = given.get_secret_value()
+    if len(key) < MIN_KEY_LENGTH:
+        raise Misconfigured(
+            f"{variable} has {len(key)} characters; it needs at least {MIN_KEY_LENGTH}: "
+            "try `openssl rand -hex 32`."
+        )
+    return key.encode()
+
+
+def master_keys(settings: Settings) -> MasterKeys:
+    """The master key, and `ORRERY_MASTER_KEY_PREVIOUS` while it is being changed."""
+    previous = previous_master_key(settings)
+    return MasterKeys(wrapping_key(master_key(settings)), wrapping_key(previous) if previous else None)
+
+
+def previous_master_key(settings: Settings) -> bytes | None:
+    given = settings.master_key_previous
+    return _long_enough(given, "ORRERY_MASTER_KEY_PREVIOUS") if given is not None else None
+
+
+def wrapping_key(master: bytes) -> Key:
+    """What wraps data keys. Its id is derived: it tells which master key wrapped them, not the key."""
+    return Key(UUID(bytes=derive_key(master, "master-key-id")[:16]), derive_key(master, "key-wrapping"))
 
 
 def generated_secret(path: Path) -> str:

@@ -21,10 +21,10 @@ def slugify(name: str) -> str:
     return check_slug(slug)
 
 
-def check_slug(slug: str) -> str:
+def check_slug(slug: str, *, pointer: str = "/body/slug") -> str:
     """`slug` itself, if it is one; `Invalid` otherwise (UUIDs are refused: they would be taken for ids)."""
     if not _SLUG.fullmatch(slug) or as_uuid(slug):
-        raise _invalid(f"{slug!r} is not a slug: {SLUG_PATTERN}, and not a UUID", "/body/slug")
+        raise _invalid(f"{slug!r} is not a slug: {SLUG_PATTERN}, and not a UUID", pointer)
     return slug
 
 

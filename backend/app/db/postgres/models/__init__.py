@@ -14,6 +14,7 @@ from app.db.postgres.models.rag import (
     RAGPipelineVersion,
 )
 from app.db.postgres.models.registry import ModelRegistry, ToolRegistry
+from app.db.postgres.models.secrets import InstallationKey, OrganizationKey, Secret
 from app.db.postgres.models.sessions import LoginAttempts, RefreshToken, UserSession
 
 __all__ = [
@@ -29,14 +30,17 @@ __all__ = [
     "DocumentVersion",
     "File",
     "IndexVersion",
+    "InstallationKey",
     "Job",
     "LoginAttempts",
     "Membership",
     "ModelRegistry",
     "Organization",
+    "OrganizationKey",
     "Project",
     "RAGPipeline",
     "RAGPipelineVersion",
+    "Secret",
     "RefreshToken",
     "ToolRegistry",
     "User",

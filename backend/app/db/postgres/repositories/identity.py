@@ -147,6 +147,10 @@ class Identities:
         statement = select(ApiKey.id).where(ApiKey.digest == digest)
         return (await self.session.execute(statement)).first() is not None
 
+    async def has_keys(self) -> bool:
+        """Whether any API key was ever made."""
+        return (await self.session.execute(select(ApiKey.id).limit(1))).first() is not None
+
     async def mark_used(self, holder: Holder, every: timedelta) -> None:
         """Notes that the credential is used, unless somebody did within `every`."""
         row: type[ApiKey | UserSession] = UserSession

@@ -1,0 +1,71 @@
+"""Which wrong values an error may quote back: never one that could be a credential.
+
+A value is withheld where the request's model has a secret anywhere (a secret may stand in the wrong field),
+where a field bears the name of a credential, and where the field is unknown (it may be a misspelt one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Annotated, Any, get_args, get_origin
+
+from fastapi import Request
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+CREDENTIALS = frozenset(
+    {
+        "api_key",
+        "authorization",
+        "client_secret",
+        "code",
+        "cookie",
+        "credentials",
+        "key",
+        "new_password",
+        "passphrase",
+        "password",
+        "private_key",
+        "refresh_token",
+        "secret",
+        "token",
+        "value",
+    }
+)
+_LONGEST = 100
+_UNKNOWN = "extra_forbidden"
+
+
+def message(request: Request, found: Any) -> str:
+    """What is wrong, with the value where it is short and no secret."""
+    value, text = found.get("input"), str(found["msg"])
+    short = isinstance(value, str | int | float | bool) and len(str(value)) <= _LONGEST
+    if not short or found["type"] == _UNKNOWN or _may_be_secret(request, found["loc"]):
+        return text
+    return f"{text}, got {value!r}"
+
+
+def _may_be_secret(request: Request, place: Sequence[object]) -> bool:
+    if any(str(part).lower().replace("-", "_") in CREDENTIALS for part in place):
+        return True
+    body = getattr(request.scope.get("route"), "body_field", None)
+    return place[:1] == ("body",) and body is not None and takes_secrets(body.field_info.annotation)
+
+
+@lru_cache(maxsize=1024)
+def takes_secrets(annotation: Any) -> bool:
+    """Whether a value of this type holds a `SecretStr` or `SecretBytes` at any depth."""
+    return any(part in (SecretStr, SecretBytes) for part in _parts(annotation, set()))
+
+
+def _parts(annotation: Any, seen: set[int]) -> Iterator[Any]:
+    if id(annotation) in seen:
+        return
+    seen.add(id(annotation))
+    yield annotation
+    arguments = get_args(annotation)
+    for argument in arguments[:1] if get_origin(annotation) is Annotated else arguments:
+        yield from _parts(argument, seen)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for field in annotation.model_fields.values():
+            yield from _parts(field.annotation, seen)

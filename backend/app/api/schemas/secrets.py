@@ -1,0 +1,46 @@
+"""Secrets on the wire: values go in, and never come out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field, SecretStr
+
+from app.api.schemas.common import Body, Read, Slug
+
+Value = Annotated[SecretStr, Field(min_length=1, description="Write-only", examples=["sk-…"])]
+Description = Annotated[str, Field(max_length=2000)]
+
+
+class SecretCreate(Body):
+    """Tools, model connections and nodes refer to it by `name`."""
+
+    name: Slug = Field(examples=["weather-api"])
+    value: Value
+    description: Description = ""
+
+
+class SecretValue(Body):
+    """Replaces the value."""
+
+    value: Value
+
+
+class SecretUpdate(Body):
+    """JSON Merge Patch (RFC 7396)."""
+
+    description: Description = ""
+
+
+class SecretRead(Read):
+    """`hint` is the end of a long value, null for a short one. The value itself is never shown."""
+
+    id: UUID
+    name: str = Field(validation_alias="slug")
+    description: str
+    hint: str | None
+    value_changed_at: datetime
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,62 @@
+"""What the installation keeps for itself, wrapped by the master key: the pepper of API keys.
+
+It is unwrapped once, when a process starts, which also tells a wrong master key at once. That it is stored
+rather than derived is what keeps API keys valid when the master key changes (docs/adr/0006).
+"""
+
+from __future__ import annotations
+
+import os
+
+from app.core.config import Settings
+from app.core.envelope import INSTALLATION, KEY_BYTES, Key, UnknownKey, Unreadable, unwrap, wrap
+from app.core.errors import Misconfigured
+from app.core.ids import new_id
+from app.core.security import derive_key, master_key, master_keys, previous_master_key
+from app.db.postgres.models.secrets import InstallationKey
+from app.db.postgres.repositories.identity import Identities
+from app.db.postgres.repositories.secrets import PEPPER, InstallationKeys
+from app.db.session import Database
+
+
+async def api_key_pepper(database: Database, settings: Settings) -> bytes:
+    """The key of API key digests; made when the installation first starts.
+
+    Raises:
+        Misconfigured: the master key is missing, or is not the one that secrets here are encrypted with.
+    """
+    masters = master_keys(settings)
+    async with database.system_work() as session:
+        keys = InstallationKeys(session)
+        row = await keys.get(PEPPER)
+        if row is None:
+            secret = os.urandom(KEY_BYTES)
+            if await Identities(session).has_keys():
+                # Made before peppers were stored: those keys must stay valid.
+                secret = derive_key(previous_master_key(settings) or master_key(settings), PEPPER)
+            row = await keys.ensure(_wrapped(Key(new_id(), secret), masters.current))
+    try:
+        return unwrap(masters, row.wrapped, key=row.id, org_id=INSTALLATION).secret
+    except UnknownKey as error:
+        raise Misconfigured(_wrong_key(settings, masters.current, row)) from error
+    except Unreadable as error:
+        raise Misconfigured(
+            f"The stored key {PEPPER!r} of this installation is damaged ({error}): restore the table "
+            "installation_keys from a backup."
+        ) from error
+
+
+def _wrapped(key: Key, master: Key) -> InstallationKey:
+    return InstallationKey(
+        name=PEPPER, id=key.id, master_id=master.id, wrapped=wrap(master, key, INSTALLATION)
+    )
+
+
+def _wrong_key(settings: Settings, given: Key, row: InstallationKey) -> str:
+    file = settings.data_dir / "secrets" / "master.key"
+    source = "ORRERY_MASTER_KEY" if settings.master_key is not None else f"the key in {str(file)!r}"
+    return (
+        f"The secrets of this installation are encrypted with another master key (fingerprint "
+        f"{row.master_id.hex[:8]}) than {source} (fingerprint {given.id.hex[:8]}): give the right one, or, "
+        "to change it, the old one as well in ORRERY_MASTER_KEY_PREVIOUS."
+    )

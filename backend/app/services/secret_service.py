@@ -1,0 +1,125 @@
+"""Secrets: credentials that are written once, used by name, and never shown again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.envelope import Key, MasterKeys, Unreadable
+from app.core.errors import AppError, FieldError, Invalid
+from app.core.ids import new_id
+from app.core.paging import Page, PageRequest
+from app.core.slugs import check_slug
+from app.db.postgres.models.secrets import Secret
+from app.db.postgres.repositories.secrets import Secrets
+from app.db.session import Database, Tenant
+from app.services.sealing import known, open_from, seal_into, with_data_key
+
+_HINT = 4
+_HINT_FROM = 20
+
+
+class SecretUnreadable(AppError):
+    """A stored value does not open with its key: the row was changed by other hands."""
+
+    code, title = "secret_unreadable", "Secret unreadable"
+
+
+@dataclass(slots=True)
+class SecretService:
+    """Secrets of one project. Opens transactions of its own: making a data key takes another one."""
+
+    database: Database
+    tenant: Tenant
+    masters: MasterKeys
+    max_bytes: int
+
+    async def create(self, name: str, value: SecretStr, *, description: str = "") -> Secret:
+        """`Conflict` where the name is taken."""
+        plaintext = self._checked(value)
+        row = Secret(
+            org_id=self.tenant.org_id,
+            id=new_id(),
+            project_id=self.tenant.project,
+            slug=check_slug(name, pointer="/body/name"),
+            description=description,
+            hint=hint(value),
+            value_changed_at=datetime.now(UTC),
+        )
+
+        async def insert(session: AsyncSession, key: Key) -> Secret:
+            seal_into(row, key, plaintext)
+            return await Secrets(session, self.tenant).add(
+                row,
+                duplicate=f"There is a secret {name!r} already; choose another name, or replace its value.",
+            )
+
+        return await with_data_key(self.database, self.masters, self.tenant, insert)
+
+    async def get(self, reference: str) -> Secret:
+        async with self.database.unit_of_work(self.tenant) as session:
+            return await Secrets(session, self.tenant).find(reference)
+
+    async def page(self, request: PageRequest) -> Page[Secret]:
+        async with self.database.unit_of_work(self.tenant) as session:
+            return await Secrets(session, self.tenant).page(request)
+
+    async def describe(self, reference: str, description: str) -> Secret:
+        async with self.database.unit_of_work(self.tenant) as session:
+            row = await Secrets(session, self.tenant).find(reference, lock=True)
+            row.description, row.updated_at = description, datetime.now(UTC)
+            return row
+
+    async def replace(self, reference: str, value: SecretStr) -> Secret:
+        """Whoever asks from now on gets the new value; the old one is gone."""
+        plaintext = self._checked(value)
+
+        async def update(session: AsyncSession, key: Key) -> Secret:
+            row = await Secrets(session, self.tenant).find(reference, lock=True)
+            seal_into(row, key, plaintext)
+            row.hint = hint(value)
+            row.value_changed_at = row.updated_at = datetime.now(UTC)
+            return row
+
+        return await with_data_key(self.database, self.masters, self.tenant, update)
+
+    async def delete(self, reference: str) -> None:
+        async with self.database.unit_of_work(self.tenant) as session:
+            await session.delete(await Secrets(session, self.tenant).find(reference, lock=True))
+
+    async def reveal(self, reference: str) -> SecretStr:
+        """The value of the secret with this name or id, for the moment of its use.
+
+        For services that call somebody in the tenant's name (tools, model connections, http nodes, mail):
+        they ask right before the call, hand `get_secret_value()` to the client, and keep, log or return
+        it nowhere. Never for routers and commands: `scripts/lint.py` refuses it outside `app.services`.
+
+        Raises:
+            NotFound: there is no such secret in this project.
+            Unavailable: this process was started before the master key was changed.
+            SecretUnreadable: the stored value was changed by other hands.
+        """
+        async with self.database.unit_of_work(self.tenant) as session:
+            row, stored = await Secrets(session, self.tenant).opened(reference)
+        try:
+            return SecretStr(open_from(row, known(self.masters, stored)).decode())
+        except Unreadable as error:
+            raise SecretUnreadable(
+                f"The value of the secret {row.slug!r} cannot be decrypted ({error}): set it again."
+            ) from error
+
+    def _checked(self, value: SecretStr) -> bytes:
+        plaintext = value.get_secret_value().encode()
+        if len(plaintext) > self.max_bytes:
+            message = f"the value has {len(plaintext)} bytes; at most {self.max_bytes} are taken"
+            raise Invalid(message, errors=[FieldError("/body/value", "too_long", message)])
+        return plaintext
+
+
+def hint(value: SecretStr) -> str | None:
+    """The last characters of a long value, by which its owner recognises it; nothing of a short one."""
+    text = value.get_secret_value()
+    return f"…{text[-_HINT:]}" if len(text) >= _HINT_FROM else None
