@@ -120,9 +120,7 @@ class RotationService:
                 await self._replace(Tenant(org_id), key_id)
             except Unreadable as error:
                 self._note("data key", key_id, org_id, error)
-            self.progress(
-                f"organization {number} of {len(retired)}: {self.done.secrets_sealed} secrets sealed again"
-            )
+            self.progress(f"organization {number} of {len(retired)} done")
 
     async def _replace(self, tenant: Tenant, old_id: UUID) -> None:
         """Seals everything under the key `old_id` again, then deletes it."""
@@ -136,6 +134,7 @@ class RotationService:
                 break
             after = rows[-1].id
             self.done.secrets_sealed += sealed
+            self.progress(f"{self.done.secrets_sealed} secrets sealed again")
         async with self.database.unit_of_work(tenant) as session:
             self.done.data_keys_replaced += await OrganizationKeys(session, tenant).delete_unused(old_id)
 

@@ -32,6 +32,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "projects_update": {"json": {"name": "Stolen"}},
     "runs_create": {"json": {"input": {"name": "Eve"}}},
     "search": {"json": {"collections": ["planted"], "query": "gold"}},
+    "secrets_create": {"json": {"name": "planted", "value": "planted"}},
+    "secrets_replace": {"json": {"value": "stolen"}},
+    "secrets_update": {"json": {"description": "Stolen"}},
 }
 """What a route needs besides its path to get as far as looking for what it is about."""
 

@@ -31,7 +31,7 @@ REFERENCES: dict[tuple[str, str], str] = {
 """Where a body or a query names something: operation and place → what of the treasure."""
 
 OPAQUE = re.compile(
-    r"body/(name|slug|title|description|note|query|input|metadata|settings)"
+    r"body/(name|slug|title|description|note|query|input|metadata|settings|value)"
     r"|body/items/0/(title|text|external_id|metadata)"
     r"|body/(email|password|current_password|new_password|refresh_token)"
     r"|body/organization"  # of a login, which has tests of its own
@@ -71,6 +71,7 @@ async def treasure(server: Running) -> Treasure:
         key = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Spare"}), 201)
         colleague = await Factory(server.resources).person(of=owner.tenant)
         session = ok(await client.post(f"{API}/auth/login", json=colleague.login), 200)
+        secret = ok(await client.post(f"{API}/secrets", json={"name": "gold", "value": "island"}), 201)
         ids = {
             "session_id": session["session_id"],
             "agent": run["agent_id"],
@@ -79,10 +80,11 @@ async def treasure(server: Running) -> Treasure:
             "document_id": taken["items"][0]["document_id"],
             "job_id": taken["job_id"],
             "key_id": key["id"],
+            "secret": secret["id"],
             "project": str(owner.tenant.project_id),
             "version": run["version_id"],
         }
-    return Treasure(owner, ids, {"agent": agent, "collection": collection})
+    return Treasure(owner, ids, {"agent": agent, "collection": collection, "secret": "gold"})
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=["another organization", "another project"])
@@ -129,7 +131,7 @@ class TestForeignIds:
 
     @pytest.mark.parametrize(
         "call",
-        [c for c in CALLS if {"agent", "collection"} & set(c.parameters)],
+        [c for c in CALLS if {"agent", "collection", "secret"} & set(c.parameters)],
         ids=lambda call: call.id,
     )
     async def test_are_not_found_by_slug_either(

@@ -8,7 +8,9 @@ import pytest
 import structlog
 
 from app.core.config import Settings
+from app.core.ids import new_id
 from app.core.logging import configure_logging
+from app.core.security import new_api_key
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +45,14 @@ def test_json_lines_carry_the_bound_request_id(capsys: pytest.CaptureFixture[str
         structlog.get_logger("x").info("seen", n=1)
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["request_id"], line["n"]) == ("seen", "r-1", 1)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_api_key_in_a_line_is_masked(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    configure_logging(Settings(log_format=form, _env_file=None))
+    key = new_api_key(new_id())
+    structlog.get_logger("x").info("request", path=f"/agents/{key}")
+    logging.getLogger("y").warning("called with %s", key)
+    logged = capsys.readouterr().err
+    assert key not in logged
+    assert logged.count("orr_…") == 2

@@ -65,6 +65,13 @@ class TestChokePoints:
     def test_the_session_may_commit(self) -> None:
         assert rules("connection.commit()", path="app/db/session.py") == []
 
+    @pytest.mark.parametrize("path", ["app/api/routers/secrets.py", "app/cli/ask.py", "app/agent/factory.py"])
+    def test_asking_for_the_value_of_a_secret_is_reported(self, path: str) -> None:
+        assert rules("value = await secrets.reveal(name)", path=path) == ["reveal"]
+
+    def test_services_may_ask_for_it(self) -> None:
+        assert rules("secrets.reveal(name)", path="app/services/tool_service.py") == []
+
     @pytest.mark.parametrize(
         "statement",
         ["import langgraph", "from langgraph.graph import StateGraph", "import_module('langgraph.types')"],

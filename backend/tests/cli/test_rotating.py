@@ -1,0 +1,116 @@
+"""`orrery secrets rotate` beside a running server, also when it is killed in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from app.core.config import Settings
+from app.core.security import master_keys
+from app.db.connection import open_engine
+from app.db.session import Tenant, make_database
+from app.services.secret_service import SecretService
+from tests.cli.conftest import Command
+from tests.trust.serving import Platform, started
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def stored(served: Platform) -> dict[str, str]:
+    """Secrets by name."""
+    values = {f"rotated-{number}": f"value number {number} of a secret" for number in range(COUNT)}
+    with served.client() as client:
+        for name, value in values.items():
+            client.post("/secrets", json={"name": name, "value": value}).raise_for_status()
+    return values
+
+
+def revealed(served: Platform) -> dict[str, str]:
+    """What services would see; the API shows no values."""
+    settings = Settings(data_dir=served.data_dir, _env_file=None)
+    with served.client() as client:
+        me = client.get("/auth/me").raise_for_status().json()
+        names = [row["name"] for row in client.get("/secrets").raise_for_status().json()["items"]]
+
+    async def ask() -> dict[str, str]:
+        async with open_engine(served.services()["database_url"], pool_size=1) as engine:
+            tenant = Tenant(UUID(me["org_id"]), UUID(me["project_id"]))
+            secrets = SecretService(make_database(engine, _nobody), tenant, master_keys(settings), 1)
+            return {name: (await secrets.reveal(name)).get_secret_value() for name in names}
+
+    return asyncio.run(ask())
+
+
+async def killed_before_the_last(served: Platform) -> None:
+    """A rotation that waits for the newest secret, which we hold, until it is killed."""
+    hold = text("SELECT id FROM secrets ORDER BY id DESC LIMIT 1 FOR UPDATE")
+    async with open_engine(served.services()["migration_url"]) as engine, engine.begin() as connection:
+        await connection.execute(hold)
+        await asyncio.to_thread(kill_rotation, served)
+
+
+def kill_rotation(served: Platform) -> None:
+    with started(
+        ["secrets", "rotate"],
+        served.data_dir,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        ORRERY_SECRETS_ROTATION_BATCH="1",
+    ) as process:
+        assert process.stderr
+        while "secrets sealed again" not in (line := process.stderr.readline()):
+            assert line, "it ended too early"
+        process.kill()
+        process.wait()
+
+
+async def _nobody(queue: str) -> None:
+    raise AssertionError(queue)
+
+
+class TestRotate:
+    def test_tells_programs_what_it_did(
+        self, command: Command, served: Platform, stored: dict[str, str]
+    ) -> None:
+        done = command(["secrets", "rotate", "--json"], served.data_dir)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert (told["keys_left"], told["unreadable"], told["resumed"]) == (0, [], False)
+        assert told["secrets_sealed"] >= COUNT
+        assert "is in force" in done.stderr
+        assert revealed(served).items() >= stored.items()
+
+    def test_of_the_master_key_alone_seals_nothing_again(
+        self, command: Command, served: Platform, stored: dict[str, str]
+    ) -> None:
+        done = command(["secrets", "rotate", "--no-data-keys"], served.data_dir)
+        assert done.returncode == 0, done.stderr
+        assert "0 secrets sealed again, 0 keys left" in done.stdout
+
+    def test_with_a_wrong_master_key_is_one_sentence(
+        self, command: Command, served: Platform, stored: dict[str, str]
+    ) -> None:
+        wrong = {"ORRERY_MASTER_KEY": "wrong-master-key-of-more-than-32-characters"}
+        done = command(["secrets", "rotate"], served.data_dir, **wrong)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Error: The master key with the fingerprint")
+        assert wrong["ORRERY_MASTER_KEY"] not in line
+
+    def test_killed_in_the_middle_is_finished_by_the_next(
+        self, command: Command, served: Platform, stored: dict[str, str]
+    ) -> None:
+        asyncio.run(killed_before_the_last(served))
+        assert revealed(served).items() >= stored.items()
+        done = command(["secrets", "rotate", "--json"], served.data_dir)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert (told["resumed"], told["keys_left"]) == (True, 0)
+        assert 0 < told["secrets_sealed"] < COUNT
+        assert revealed(served).items() >= stored.items()

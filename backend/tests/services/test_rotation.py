@@ -1,0 +1,200 @@
+"""Rotation: nothing is lost wherever it dies, nobody is disturbed, nothing is left under an old key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from app.core.errors import Misconfigured, Unavailable
+from app.core.ids import new_id
+from app.core.paging import PageRequest
+from app.db.session import Tenant
+from app.embedded import Services
+from app.services.rotation_service import Rotated
+from tests.services.vault import Killed, Mortal, Vault, masters, open_vault
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+COUNTS = (3, 1)
+ALL = sum(COUNTS)
+LONGEST = 60
+
+
+@dataclass(slots=True)
+class Filled:
+    """Two organizations with secrets, whose values are `<name> of <organization>`."""
+
+    vault: Vault
+    tenants: list[Tenant]
+
+    async def all_open(self, current: int, previous: int | None = None) -> bool:
+        """Whether every value opens for a process with these master keys."""
+        for tenant in self.tenants:
+            secrets = self.vault.secrets(tenant, masters(current, previous))
+            for row in (await secrets.page(PageRequest(100))).items:
+                value = (await secrets.reveal(row.slug)).get_secret_value()
+                assert value == f"{row.slug} of {tenant.org_id}"
+        return True
+
+    async def keys(self) -> set[object]:
+        return set(await self.vault.as_owner("SELECT id, wrapped FROM organization_keys"))
+
+    def mortal(self, dies_in: int) -> Mortal:
+        database = self.vault.database
+        return Mortal(database.engine, database.sessions, database.wake, dies_in)
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def shared(services: Services, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Vault]:
+    async with open_vault(services, tmp_path_factory.mktemp("vault")) as vault:
+        yield vault
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def filled(shared: Vault) -> Filled:
+    await shared.as_owner("TRUNCATE installation_keys, organizations, users CASCADE")
+    shared.in_force = 0
+    await shared.open()
+    tenants = [await shared.tenant(), await shared.tenant()]
+    for tenant, count in zip(tenants, COUNTS, strict=True):
+        for number in range(count):
+            await shared.secrets(tenant).create(f"s-{number}", SecretStr(f"s-{number} of {tenant.org_id}"))
+    return Filled(shared, tenants)
+
+
+class TestRotate:
+    async def test_replaces_every_key_and_seals_everything_again(self, filled: Filled) -> None:
+        before = await filled.keys()
+        done = await filled.vault.rotate(masters(1, previous=0))
+        assert done == Rotated(keys_wrapped=3, data_keys_replaced=2, secrets_sealed=ALL)
+        assert not before & await filled.keys()
+        assert await filled.all_open(1)
+
+    async def test_leaves_nothing_to_the_old_master_key(self, filled: Filled) -> None:
+        await filled.vault.rotate(masters(1, previous=0))
+        with pytest.raises(Unavailable):
+            await filled.all_open(0)
+
+    async def test_of_the_master_key_alone_leaves_the_data_keys(self, filled: Filled) -> None:
+        before = await filled.vault.as_owner("SELECT sealed FROM secrets ORDER BY id")
+        done = await filled.vault.rotate(masters(1, previous=0), data_keys=False)
+        assert (done.keys_wrapped, done.data_keys_replaced, done.keys_left) == (3, 0, 0)
+        assert await filled.vault.as_owner("SELECT sealed FROM secrets ORDER BY id") == before
+        assert await filled.all_open(1)
+
+    async def test_with_the_same_master_key_replaces_the_data_keys(self, filled: Filled) -> None:
+        done = await filled.vault.rotate()
+        assert (done.keys_wrapped, done.data_keys_replaced, done.keys_left) == (0, 2, 0)
+        assert await filled.all_open(0)
+
+    async def test_says_nothing_of_its_own_in_the_metadata(self, filled: Filled) -> None:
+        dates = "SELECT updated_at, value_changed_at, hint FROM secrets ORDER BY id"
+        before = await filled.vault.as_owner(dates)
+        await filled.vault.rotate()
+        assert await filled.vault.as_owner(dates) == before
+
+    async def test_without_the_master_key_in_force_changes_nothing(self, filled: Filled) -> None:
+        before = await filled.keys()
+        with pytest.raises(Misconfigured, match="neither ORRERY_MASTER_KEY nor ORRERY_MASTER_KEY_PREVIOUS"):
+            await filled.vault.rotate(masters(2, previous=1))
+        assert await filled.keys() == before
+
+    async def test_before_the_first_start_says_so(self, filled: Filled) -> None:
+        await filled.vault.as_owner("DELETE FROM installation_keys")
+        with pytest.raises(Misconfigured, match="start `orrery serve` once"):
+            await filled.vault.rotate()
+
+
+class TestLeft:
+    async def test_names_a_value_that_does_not_open_and_keeps_its_key(self, filled: Filled) -> None:
+        ((row_id,),) = await filled.vault.as_owner(
+            "UPDATE secrets SET sealed = overlay(sealed placing '\\x00' from 30) "
+            "WHERE id = (SELECT min(id::text)::uuid FROM secrets) RETURNING id"
+        )
+        done = await filled.vault.rotate(masters(1, previous=0))
+        assert (done.keys_left, done.secrets_sealed) == (1, ALL - 1)
+        (line,) = done.unreadable
+        assert str(row_id) in line
+
+    async def test_names_a_data_key_of_a_master_key_that_is_gone(self, filled: Filled) -> None:
+        org = filled.tenants[0].org_id
+        await filled.vault.as_owner(
+            "UPDATE organization_keys SET wrapped = overlay(wrapped placing '\\xff' from 3), "
+            "master_id = gen_random_uuid() WHERE org_id = :org",
+            org=org,
+        )
+        done = await filled.vault.rotate(masters(1, previous=0))
+        assert done.keys_left == 1
+        assert all(str(org) in line for line in done.unreadable)
+
+    async def test_counts_what_a_rotation_of_the_master_key_alone_does_not_finish(
+        self, filled: Filled
+    ) -> None:
+        await filled.vault.as_owner("UPDATE organization_keys SET retired_at = now()")
+        assert (await filled.vault.rotate(data_keys=False)).keys_left == 2
+
+
+class TestKilled:
+    async def test_in_any_transaction_loses_nothing_and_is_finished_later(self, filled: Filled) -> None:
+        """Each round dies one transaction later than the one before, until one gets to its end."""
+        for number in range(1, LONGEST):
+            keys = masters(number, previous=number - 1)
+            try:
+                await filled.vault.rotate(keys, database=filled.mortal(number))
+            except Killed:
+                assert await filled.all_open(number, previous=number - 1)
+            else:
+                break
+            done = await filled.vault.rotate(keys)
+            assert (done.keys_left, done.unreadable) == (0, [])
+        assert await filled.all_open(number)
+        assert 10 < number < LONGEST - 1
+
+    async def test_goes_on_where_it_was(self, filled: Filled) -> None:
+        await filled.vault.as_owner("UPDATE organization_keys SET retired_at = now()")
+        one, _ = filled.tenants
+        await filled.vault.secrets(one).replace("s-0", SecretStr(f"s-0 of {one.org_id}"))
+        done = await filled.vault.rotate()
+        assert (done.resumed, done.secrets_sealed, done.data_keys_replaced) == (True, ALL - 1, 2)
+
+
+class TestMeanwhile:
+    async def test_readers_and_writers_with_both_keys_notice_nothing(self, filled: Filled) -> None:
+        """Half of them were started for the old master key and half for the new one."""
+        stop = asyncio.Event()
+
+        async def use(tenant: Tenant, *keys: int) -> int:
+            secrets, rounds = filled.vault.secrets(tenant, masters(*keys)), 0
+            while not stop.is_set():
+                name = f"n-{new_id().hex[-12:]}"
+                await secrets.create(name, SecretStr(f"{name} of {tenant.org_id}"))
+                await secrets.replace("s-0", SecretStr(f"s-0 of {tenant.org_id}"))
+                assert (await secrets.reveal(name)).get_secret_value() == f"{name} of {tenant.org_id}"
+                await secrets.delete(name)
+                rounds += 1
+            return rounds
+
+        keys = [(0, 1), (1, 0)]
+        users = [asyncio.create_task(use(tenant, *pair)) for tenant in filled.tenants for pair in keys]
+        for current, previous in [(1, 0), (0, 1), (1, 0)]:
+            done = await filled.vault.rotate(masters(current, previous))
+            assert (done.keys_left, done.unreadable) == (0, [])
+        stop.set()
+        assert all(rounds > 0 for rounds in await asyncio.gather(*users))
+        assert await filled.all_open(1)
+
+    async def test_new_data_keys_are_wrapped_by_the_key_in_force(self, filled: Filled) -> None:
+        """So a process that does not know the new master key yet can read what one that does has written."""
+        fresh = await filled.vault.tenant()
+        await filled.vault.secrets(fresh, masters(1, previous=0)).create("early", SecretStr("gold"))
+        assert (await filled.vault.secrets(fresh, masters(0)).reveal("early")).get_secret_value() == "gold"
+
+    async def test_an_outdated_process_can_make_no_data_key(self, filled: Filled) -> None:
+        await filled.vault.rotate(masters(1, previous=0))
+        fresh = await filled.vault.tenant()
+        with pytest.raises(Unavailable, match="start it again"):
+            await filled.vault.secrets(fresh, masters(0)).create("late", SecretStr("gold"))
