@@ -22,7 +22,7 @@ serve: setup ## Run the whole platform on this machine (ARGS="--port 9000")
 test: setup ## Run the tests (TESTS=tests/house, ARGS="-k name"; PYTEST_WORKERS=1 sets the processes)
 	@$(in_backend) -m pytest -n $${PYTEST_WORKERS:-auto --maxprocesses 8} --dist worksteal $(TESTS) $(ARGS)
 
-check: setup ## What CI runs: format, lint, types, import contracts, house rules, then the tests
+check: setup ## What CI runs: format, lint, types, import contracts, house rules, licences, then the tests
 	@$(in_backend) scripts/check.py
 	@$(MAKE) --no-print-directory test
 

@@ -21,6 +21,7 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "lint": (sys.executable, "-m", "ruff", "check", "."),
     "imports": (str(Path(sys.executable).with_name("lint-imports")), "--no-logo"),
     "house": (sys.executable, "scripts/lint.py"),
+    "licences": (sys.executable, "scripts/licences.py"),
     "requirements": ("sh", "scripts/export_requirements.sh", "--check"),
 }
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 
 SWITCHES = {
-    # LangSmith arrives with langchain-core. Both spellings: the older one wins where it is set.
+    # LangSmith arrives with langchain-core. All spellings: of the first two the older wins where it is set,
+    # and the oldest ones make every run fail.
     "LANGSMITH_TRACING": "false",
     "LANGSMITH_TRACING_V2": "false",
+    "LANGCHAIN_TRACING": "false",
+    "LANGCHAIN_TRACING_V2": "false",
+    "LANGCHAIN_HANDLER": "",
     # The official wheels of ONNX Runtime report to mobile.events.data.microsoft.com unless told otherwise.
     "ORT_DISABLE_TELEMETRY": "1",
     # huggingface_hub comes with tokenizers and is not used; the second is https://donottrack.sh.
