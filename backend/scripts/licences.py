@@ -90,8 +90,8 @@ def normal(name: str) -> str:
 def stated(distribution: Distribution) -> str:
     """What the metadata says, as an SPDX expression where it can be read as one; "" if it says nothing."""
     metadata = distribution.metadata
-    if expression := metadata.get("License-Expression"):
-        return str(expression)
+    if expression := "".join(metadata.get_all("License-Expression", [])):
+        return expression
     classifiers = [
         text.rpartition(" :: ")[2]
         for text in metadata.get_all("Classifier", [])
@@ -100,7 +100,7 @@ def stated(distribution: Distribution) -> str:
     spoken = [text for text in classifiers if text not in NO_LICENCE]
     if spoken:
         return " AND ".join(f"({SPOKEN.get(text.lower(), text)})" for text in spoken)
-    text = str(metadata.get("License") or "").strip()
+    text = "".join(metadata.get_all("License", [])).strip()
     return SPOKEN.get(text.lower(), text)
 
 
