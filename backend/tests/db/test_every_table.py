@@ -68,7 +68,7 @@ class Foreign:
         """Whether a statement meets rows; one that fails on what it met has met some."""
         try:
             return bool(await self.run(statement))
-        except asyncpg.InsufficientPrivilegeError:
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.IntegrityConstraintViolationError):
             return True
 
     async def refusal(self, statement: str) -> str:
