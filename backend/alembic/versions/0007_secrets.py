@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from app.db.walls import system_wall, tenant_wall
 
 revision = "0007"
-down_revision = "0006"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

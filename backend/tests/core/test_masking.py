@@ -7,6 +7,7 @@ import pytest
 from app.core.ids import new_id
 from app.core.masking import mask_credentials
 from app.core.security import new_api_key
+from app.core.session_tokens import SessionTokens
 
 KEY = new_api_key(new_id())
 
@@ -16,6 +17,14 @@ def test_an_api_key_is_masked(text: str) -> None:
     masked = mask_credentials(text.replace("{}", KEY))
     assert KEY.rpartition("_")[2] not in masked
     assert "orr_…" in masked
+
+
+def test_the_tokens_of_a_session_are_masked() -> None:
+    tokens = SessionTokens(b"s" * 32)
+    access = tokens.access_token(user_id=new_id(), session_id=new_id(), org_id=new_id())
+    assert mask_credentials(f"Bearer {access} refused") == "Bearer eyJ… refused"
+    refresh = f"orf_{new_id().hex}_{'x' * 43}"
+    assert mask_credentials(f"refresh {refresh}.") == "refresh orf_…."
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 def auth(world: World) -> AuthService:
     """Looks every credential up each time."""
     uncached = world.resources.settings.model_copy(update={"auth_cache_s": 0})
-    return make_auth(uncached, world.resources.database, session_secret=b"s" * 32)
+    known = world.resources
+    return make_auth(uncached, known.database, known.auth.pepper, session_secret=b"s" * 32)
 
 
 @pytest.fixture

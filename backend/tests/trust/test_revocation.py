@@ -309,7 +309,8 @@ class Watched:
 
 async def watched(world: World, settings: Settings) -> Watched:
     clock, member = Clock(), await Factory(world.here.resources).member()
-    auth = make_auth(settings, world.here.resources.database, JWT_KEY.encode())
+    here = world.here.resources
+    auth = make_auth(settings, here.database, here.auth.pepper, JWT_KEY.encode())
     auth.cache = TimedCache(ttl_s=settings.auth_cache_s, size=10, clock=lambda: clock.now)
     return Watched(auth, clock, member, settings)
 

@@ -63,6 +63,7 @@ def used() -> Iterator[Used]:
         "ORRERY_BOOTSTRAP_API_KEY": cage.new("bootstrap-key"),
         "ORRERY_MASTER_KEY": cage.new("master-key"),
         "ORRERY_MASTER_KEY_PREVIOUS": cage.new("previous-master-key"),
+        "ORRERY_JWT_KEY": cage.new("jwt-key"),
     }
     with open_folder() as folder:
         platform = Platform(folder / "data", settings)
@@ -87,6 +88,7 @@ def use(used: Used) -> None:
     write_secrets(used)
     send_nonsense(used)
     make_and_misuse_keys(used)
+    log_in(used)
     work(used)
 
 
@@ -141,6 +143,34 @@ def make_and_misuse_keys(used: Used) -> None:
     used.call("GET", "/api/v1/auth/me", 401, headers=unknown)
     used.ids["key_id"] = used.call("POST", path, 201, json={"name": "kept"})["id"]
     used.answers.popitem()  # holds that key, which nobody uses
+
+
+def log_in(used: Used) -> None:
+    cage, path, email = used.cage, "/api/v1/auth", "owner@example.test"
+    right = {"email": email, "password": cage.birds["bootstrap-password"]}
+    grant = (
+        used.client.post(f"{path}/login", json=right).raise_for_status().json()
+    )  # the tokens' one appearance
+    bearer = {"Authorization": f"Bearer {grant['access_token']}"}
+    used.call("GET", f"{path}/me", 200, headers=bearer)
+    fresh = used.client.post(f"{path}/refresh", json={"refresh_token": grant["refresh_token"]})
+    for name, token in (grant | {"next_token": fresh.raise_for_status().json()["refresh_token"]}).items():
+        if name.endswith("_token") and token:
+            cage.put(name, token.rpartition("_" if name != "access_token" else ".")[2])
+    wrong: list[Any] = [
+        right | {"password": cage.new("wrong-password")},
+        right | {"password": [cage.new("listed-password")]},
+        right | {"pasword": cage.new("misspelt-password")},
+        {"email": [cage.new("mislaid-password")]},
+        cage.new("bare-password"),
+    ]
+    for status, body in zip((401, 422, 422, 422, 422), wrong, strict=True):
+        used.call("POST", f"{path}/login", status, json=body)
+    used.call("GET", f"{path}/sessions/{grant['refresh_token']}", 405)
+    used.call("POST", f"{path}/refresh", 401, json={"refresh_token": cage.new("unknown-token")})
+    change = {"current_password": right["password"], "new_password": cage.new("new-password") + "-Long1"}
+    used.call("POST", f"{path}/password", 204, json=change, headers=bearer)
+    used.call("POST", f"{path}/logout", 204, json={"refresh_token": grant["refresh_token"]})
 
 
 def work(used: Used) -> None:

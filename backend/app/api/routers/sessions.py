@@ -51,7 +51,7 @@ async def login(
     """A session. 429 and 503 say in `Retry-After` when to try again."""
     if body.cookie:
         cookies.check_origin(request)
-    wanted = Login(body.email, body.password, body.organization, browser=body.cookie)
+    wanted = Login(body.email, body.password.get_secret_value(), body.organization, browser=body.cookie)
     grant = await sessions.login(wanted, client)
     return _granted(grant, sessions, response, cookies if body.cookie else None)
 
@@ -70,8 +70,8 @@ async def refresh(
     For a few seconds after its use it may come again (a lost answer, two windows at once): the answer
     has the same next refresh token.
     """
-    if body is not None and body.refresh_token is not None:
-        return _granted(await sessions.refresh(body.refresh_token, client), sessions, response, None)
+    if (given := _given(body)) is not None:
+        return _granted(await sessions.refresh(given, client), sessions, response, None)
     token = _refresh_cookie(request, cookies, sessions)
     if token is None:
         raise Unauthenticated("Send `refresh_token`: the request has neither it nor its cookie.")
@@ -87,7 +87,7 @@ async def logout(
     body: RefreshCreate | None = None,
 ) -> Response:
     """Ends the session that a refresh token, an access token or the cookies name; may be repeated."""
-    token = body.refresh_token if body else None
+    token = _given(body)
     if token is not None:
         await sessions.logout(refresh_token=token)
     elif bearer is not None:
@@ -150,11 +150,16 @@ async def change_password(
     await sessions.change_password(
         caller.principal,
         caller.session_id,
-        current=body.current_password,
-        new=body.new_password,
+        current=body.current_password.get_secret_value(),
+        new=body.new_password.get_secret_value(),
         client=client,
     )
     return Response(status_code=204)
+
+
+def _given(body: RefreshCreate | None) -> str | None:
+    token = body.refresh_token if body else None
+    return token.get_secret_value() if token else None
 
 
 def _reach(caller: AuthContext) -> UUID | None:

@@ -6,14 +6,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
 from app.api.schemas.common import Body, Name, Read
 from app.core.permissions import Permission
 
-Password = Annotated[str, Field(min_length=1, max_length=1024, examples=["correct horse battery staple"])]
-Token = Annotated[str, Field(min_length=1, max_length=4096)]
+Password = Annotated[
+    SecretStr, Field(min_length=1, max_length=1024, examples=["correct horse battery staple"])
+]
+Token = Annotated[SecretStr, Field(min_length=1, max_length=4096)]
 
 
 class LoginCreate(Body):

@@ -87,7 +87,6 @@ class MiniLM:
         return np.asarray(vectors, np.float32)
 
     def _load(self) -> tuple[Tokenizer, InferenceSession]:
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is loaded; on by default
         # heavy: 50 MB and 0.3 s that most processes never need
         try:
             from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415
