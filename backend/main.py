@@ -47,7 +47,18 @@ logger = structlog.get_logger(__name__)
 
 _MEND_EVERY_S = 60
 _EXPOSED = ["ETag", "Location", "Retry-After", "X-Request-Id"]
-_TAGS = ["auth", "projects", "agents", "runs", "collections", "documents", "search", "jobs", "secrets", "health"]
+_TAGS = [
+    "auth",
+    "projects",
+    "agents",
+    "runs",
+    "collections",
+    "documents",
+    "search",
+    "jobs",
+    "secrets",
+    "health",
+]
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -1,7 +1,7 @@
 """What the installation keeps for itself, wrapped by the master key: the pepper of API keys.
 
 It is unwrapped once, when a process starts, which also tells a wrong master key at once. That it is stored
-rather than derived is what keeps API keys valid when the master key changes (docs/adr/0006).
+rather than derived is what keeps API keys valid when the master key changes (docs/adr/0009).
 """
 
 from __future__ import annotations

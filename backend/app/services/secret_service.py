@@ -14,6 +14,7 @@ from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.slugs import check_slug
 from app.db.postgres.models.secrets import Secret
+from app.db.postgres.repositories.listing import contains
 from app.db.postgres.repositories.secrets import Secrets
 from app.db.session import Database, Tenant
 from app.services.sealing import known, open_from, seal_into, with_data_key
@@ -63,9 +64,12 @@ class SecretService:
         async with self.database.unit_of_work(self.tenant) as session:
             return await Secrets(session, self.tenant).find(reference)
 
-    async def page(self, request: PageRequest) -> Page[Secret]:
+    async def page(self, request: PageRequest, *, q: str | None = None) -> Page[Secret]:
+        """`q` is a part of the name."""
         async with self.database.unit_of_work(self.tenant) as session:
-            return await Secrets(session, self.tenant).page(request)
+            secrets = Secrets(session, self.tenant)
+            statement = secrets.visible()
+            return await secrets.page(request, statement.where(contains(q, Secret.slug)) if q else statement)
 
     async def describe(self, reference: str, description: str) -> Secret:
         async with self.database.unit_of_work(self.tenant) as session:

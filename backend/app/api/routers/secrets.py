@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
 
-from app.api.dependencies import PageDep, SecretsDep, allow
-from app.api.schemas.common import PageRead
+from fastapi import APIRouter, Query, Response
+
+from app.api.dependencies import SecretsDep, allow, paged
+from app.api.schemas.common import PageRead, page_of
 from app.api.schemas.secrets import SecretCreate, SecretRead, SecretUpdate, SecretValue
+from app.core.paging import PageRequest
 from app.core.permissions import Permission
+from app.db.postgres.repositories.secrets import Secrets
 
 router = APIRouter(prefix="/secrets", tags=["secrets"])
 
@@ -22,11 +26,12 @@ async def create(body: SecretCreate, secrets: SecretsDep) -> SecretRead:
 
 
 @router.get("", operation_id="secrets_list", dependencies=[allow(Permission.SECRETS_READ)])
-async def list_(page: PageDep, secrets: SecretsDep) -> PageRead[SecretRead]:
-    found = await secrets.page(page)
-    return PageRead(
-        items=[SecretRead.model_validate(row) for row in found.items], next_cursor=found.next_cursor
-    )
+async def list_(
+    page: Annotated[PageRequest, paged(Secrets)],
+    secrets: SecretsDep,
+    q: Annotated[str | None, Query(description="Part of the name")] = None,
+) -> PageRead[SecretRead]:
+    return page_of(await secrets.page(page, q=q), SecretRead.model_validate)
 
 
 @router.get("/{secret}", operation_id="secrets_get", dependencies=[allow(Permission.SECRETS_READ)])

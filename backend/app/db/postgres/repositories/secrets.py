@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from uuid import UUID
 
 from sqlalchemy import Select, delete, exists, func, select, tuple_, update
@@ -14,6 +15,7 @@ from sqlalchemy.orm import undefer
 from app.core.slugs import as_uuid
 from app.db.postgres.models.secrets import InstallationKey, OrganizationKey, Secret
 from app.db.postgres.repositories.base import Repository
+from app.db.postgres.repositories.listing import Sorts
 
 PEPPER = "api-keys"
 
@@ -109,6 +111,7 @@ class Secrets(Repository[Secret]):
 
     model = Secret
     noun = "secret"
+    sorts: ClassVar[Sorts] = {"created_at": Secret.created_at, "name": Secret.slug}
 
     async def opened(self, reference: str) -> tuple[Secret, OrganizationKey]:
         """A secret with its sealed value and the key for it, as of one moment."""

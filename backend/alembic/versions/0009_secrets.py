@@ -6,8 +6,8 @@ from sqlalchemy.dialects import postgresql
 
 from app.db.walls import system_wall, tenant_wall
 
-revision = "0007"
-down_revision = "0010"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
