@@ -28,4 +28,4 @@ def best_per_document(hits: Iterable[Hit]) -> list[Hit]:
         held = best.get(hit.document_id)
         if held is None or hit.score > held.score:
             best[hit.document_id] = hit
-    return sorted(best.values(), key=lambda hit: (-hit.score, str(hit.chunk_id)))
+    return sorted(best.values(), key=lambda hit: (-hit.score, hit.chunk_id))

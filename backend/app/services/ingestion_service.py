@@ -135,12 +135,9 @@ class IngestionService:
                 if not rows:
                     await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
                     return
-                weights = {
-                    row.chunk.id: indexed(row.title, row.chunk.text, row.language).sparse(average)
-                    for row in rows
-                }
+                weights = {row.id: indexed(row.title, row.text, row.language).sparse(average) for row in rows}
                 await store_in(session, claim.tenant, index.id).reweigh(weights)
-                after = rows[-1].chunk.id
+                after = rows[-1].id
             failpoint("reweigh.stored")
 
     async def _begin(self, claim: Claim) -> Subject:

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.agent.core.interfaces import Passage
 from app.core.errors import Invalid
-from app.db.postgres.models.rag import IndexVersion
-from app.db.postgres.repositories.rag import Chunks, Collections, FoundChunk, Indexes
+from app.db.connection import DriverConnection
+from app.db.postgres.repositories.searching import FoundChunk, Searched, SearchedIndex
 from app.db.session import Database, Tenant
 from app.rag.fusion import best_per_document, reciprocal_rank
+from app.rag.providers.vector_store.pgvector_search import PgVectorSearch
 from app.rag.sparse import encode_query, query_terms
-from app.rag.types import Embedder, Hit
-from app.services.vector_stores import store_in
+from app.rag.types import Dense, Embedder, Hit
 
 UNKNOWN_LANGUAGE = "unknown"
 MIN_CANDIDATES = 100
@@ -63,46 +61,72 @@ class RagService:
         """Best first; `NotFound` for an unknown collection. Scores compare within one answer only."""
         dense_wanted = query.mode is not SearchMode.KEYWORD
         vector = (await self.embedder.embed([query.text]))[0] if dense_wanted else None
-        limit = max(MIN_CANDIDATES, 2 * query.top_k)
-        async with self.database.unit_of_work(self.tenant) as session:
-            indexes = await self._indexes(session, query.collections)
-            legs: list[list[Hit]] = []
-            if vector is not None:
-                stores = [store_in(session, self.tenant, index.id) for index in indexes]
-                legs.append(_ranked([hit for s in stores for hit in await s.dense(vector, limit=limit)]))
-            if query.mode is not SearchMode.DENSE:
-                found_by_words = [await self._keyword(session, i, query.text, limit) for i in indexes]
-                legs.append(_ranked([hit for hits in found_by_words for hit in hits]))
-            # Some more than asked for: what was deleted a moment ago is still in the index.
-            ranked = _fuse(legs, by_document=query.group_by is GroupBy.DOCUMENT)[: 2 * query.top_k]
-            found = await Chunks(session, self.tenant).found([chunk_id for chunk_id, _ in ranked])
-        results = [Result(score, found[chunk_id]) for chunk_id, score in ranked if chunk_id in found]
-        return results[: query.top_k]
+        async with self.database.reading(self.tenant) as connection:
+            searched = Searched(connection, self.tenant)
+            indexes = await searched.indexes(query.collections)
+            self._check(indexes)
+            legs = await self._legs(connection, indexes, query, vector)
+            ranked = _fuse(legs, by_document=query.group_by is GroupBy.DOCUMENT)
+            return await _shown(searched, ranked, query.top_k)
 
-    async def _indexes(self, session: AsyncSession, references: Sequence[str]) -> list[IndexVersion]:
-        collections = Collections(session, self.tenant)
-        ids = {(await collections.find(reference)).id for reference in references}
-        indexes = await Indexes(session, self.tenant).live(sorted(ids))
+    async def _legs(
+        self,
+        connection: DriverConnection,
+        indexes: Sequence[SearchedIndex],
+        query: Query,
+        vector: Dense | None,
+    ) -> list[list[Hit]]:
+        """One list of hits per leg, best first."""
+        limit = max(MIN_CANDIDATES, 2 * query.top_k)
+        by_vector: list[list[Hit]] = []
+        by_words: list[list[Hit]] = []
+        for index in indexes:
+            store = PgVectorSearch(connection, self.tenant.org_id, index.id)
+            if vector is not None:
+                by_vector.append(await store.dense(vector, limit=limit))
+            if query.mode is not SearchMode.DENSE:
+                by_words.append(await _keyword(store, index, query.text, limit))
+        wanted = {
+            SearchMode.HYBRID: (by_vector, by_words),
+            SearchMode.DENSE: (by_vector,),
+            SearchMode.KEYWORD: (by_words,),
+        }
+        return [_merged(leg) for leg in wanted[query.mode]]
+
+    def _check(self, indexes: Sequence[SearchedIndex]) -> None:
         for index in indexes:
             if index.embedding_model != self.embedder.name:
                 raise Invalid(
                     f"The index of collection {index.collection_id} was made by {index.embedding_model!r}, "
                     f"which is not the embedder in use ({self.embedder.name!r})."
                 )
-        return indexes
-
-    async def _keyword(self, session: AsyncSession, index: IndexVersion, text: str, limit: int) -> list[Hit]:
-        languages = [None if lang == UNKNOWN_LANGUAGE else lang for lang in index.languages]
-        counts = query_terms(text, languages)
-        store = store_in(session, self.tenant, index.id)
-        frequencies = await store.frequencies(sorted(counts))
-        weights = encode_query(frequencies, document_count=index.chunk_count, counts=counts)
-        return await store.keyword(weights, limit=limit)
 
 
-def _ranked(hits: list[Hit]) -> list[Hit]:
+async def _keyword(store: PgVectorSearch, index: SearchedIndex, text: str, limit: int) -> list[Hit]:
+    languages = [None if lang == UNKNOWN_LANGUAGE else lang for lang in index.languages]
+    counts = query_terms(text, languages)
+    frequencies = await store.frequencies(list(counts))
+    weights = encode_query(frequencies, document_count=index.chunk_count, counts=counts)
+    return await store.keyword(weights, limit=limit)
+
+
+async def _shown(searched: Searched, ranked: Sequence[tuple[UUID, float]], top_k: int) -> list[Result]:
+    """The best `top_k` whose documents are still there: what was deleted a moment ago is still indexed."""
+    results: list[Result] = []
+    for start in range(0, len(ranked), top_k):
+        page = ranked[start : start + top_k]
+        found = await searched.chunks([chunk_id for chunk_id, _ in page])
+        results += [Result(score, found[chunk_id]) for chunk_id, score in page if chunk_id in found]
+        if len(results) >= top_k:
+            break
+    return results[:top_k]
+
+
+def _merged(lists: Sequence[list[Hit]]) -> list[Hit]:
     """Hits of several indexes as one list, best first, ties always in the same order."""
-    return sorted(hits, key=lambda hit: (-hit.score, str(hit.chunk_id)))
+    if len(lists) == 1:
+        return lists[0]
+    return sorted((hit for hits in lists for hit in hits), key=lambda hit: (-hit.score, hit.chunk_id))
 
 
 def _fuse(legs: Sequence[list[Hit]], *, by_document: bool) -> list[tuple[UUID, float]]:
@@ -113,12 +137,12 @@ def _fuse(legs: Sequence[list[Hit]], *, by_document: bool) -> list[tuple[UUID, f
         return [(hit.chunk_id, hit.score) for hit in legs[0]]
     if not by_document:
         scores = reciprocal_rank([[hit.chunk_id for hit in leg] for leg in legs])
-        return sorted(scores.items(), key=lambda item: (-item[1], str(item[0])))
+        return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     documents = reciprocal_rank([[hit.document_id for hit in leg] for leg in legs])
     shown: dict[UUID, UUID] = {}
     for leg in reversed(legs):
         shown |= {hit.document_id: hit.chunk_id for hit in leg}
-    ranked = sorted(documents.items(), key=lambda item: (-item[1], str(item[0])))
+    ranked = sorted(documents.items(), key=lambda item: (-item[1], item[0]))
     return [(shown[document], score) for document, score in ranked]
 
 
@@ -136,17 +160,17 @@ class CollectionRetriever:
 
 
 def _passage(result: Result) -> Passage:
-    chunk = result.found.chunk
+    chunk = result.found
     return Passage(
         chunk_id=chunk.id,
         document_id=chunk.document_id,
-        title=result.found.title,
+        title=chunk.title,
         text=chunk.text,
-        start=chunk.start_offset,
-        end=chunk.end_offset,
+        start=chunk.start,
+        end=chunk.end,
         score=result.score,
         page=chunk.page,
-        external_id=result.found.external_id,
-        metadata=result.found.metadata,
+        external_id=chunk.external_id,
+        metadata=chunk.metadata,
         page_starts=tuple((start, page) for start, page in chunk.page_starts),
     )

@@ -26,16 +26,16 @@ async def search(body: SearchRequest, rag: RagDep) -> SearchRead:
 
 
 def _read(result: Result) -> SearchItem:
-    chunk = result.found.chunk
+    found = result.found
     return SearchItem(
         score=result.score,
-        chunk_id=chunk.id,
-        document_id=chunk.document_id,
-        external_id=result.found.external_id,
-        title=result.found.title,
-        text=chunk.text,
-        page=chunk.page,
-        start=chunk.start_offset,
-        end=chunk.end_offset,
-        metadata=result.found.metadata,
+        chunk_id=found.id,
+        document_id=found.document_id,
+        external_id=found.external_id,
+        title=found.title,
+        text=found.text,
+        page=found.page,
+        start=found.start,
+        end=found.end,
+        metadata=found.metadata,
     )

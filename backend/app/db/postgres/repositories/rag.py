@@ -138,13 +138,12 @@ class Indexes(Repository[IndexVersion]):
 
 
 @dataclass(frozen=True, slots=True)
-class FoundChunk:
-    """A chunk with what a searcher wants to know of its document."""
+class StoredChunk:
+    """A chunk as it was indexed: with its document's title and language."""
 
-    chunk: ChunkRow
+    id: UUID
+    text: str
     title: str
-    external_id: str
-    metadata: Json
     language: str | None
 
 
@@ -286,29 +285,24 @@ class Chunks(Repository[ChunkRow]):
         statement = self.visible().where(ChunkRow.document_version_id == version_id)
         return await self.many(statement.order_by(ChunkRow.ordinal))
 
-    async def in_collection(self, collection_id: UUID, *, after: UUID | None, limit: int) -> list[FoundChunk]:
-        """Chunks of a collection's documents in id order, `limit` at a time."""
-        statement = self._found().where(Document.collection_id == collection_id)
-        if after is not None:
-            statement = statement.where(ChunkRow.id > after)
-        rows = await self.session.execute(statement.order_by(ChunkRow.id).limit(limit))
-        return [FoundChunk(*row) for row in rows]
-
-    async def found(self, chunk_ids: Sequence[UUID]) -> dict[UUID, FoundChunk]:
-        """What search shows of these chunks; those of deleted documents are missing."""
-        rows = await self.session.execute(self._found().where(ChunkRow.id.in_(chunk_ids)))
-        return {row[0].id: FoundChunk(*row) for row in rows}
-
-    def _found(self) -> Select[ChunkRow, str, str, Json, str | None]:
-        return (
-            select(ChunkRow, Document.title, Document.external_id, Document.doc_metadata, Document.language)
+    async def in_collection(
+        self, collection_id: UUID, *, after: UUID | None, limit: int
+    ) -> list[StoredChunk]:
+        """Chunks of a collection's documents in id order, `limit` at a time; none of deleted documents."""
+        statement = (
+            select(ChunkRow.id, ChunkRow.text, Document.title, Document.language)
             .join(Document, (Document.org_id == ChunkRow.org_id) & (Document.id == ChunkRow.document_id))
             .where(
                 ChunkRow.org_id == self.tenant.org_id,
                 Document.project_id == self.tenant.project,
+                Document.collection_id == collection_id,
                 Document.deleted_at.is_(None),
             )
         )
+        if after is not None:
+            statement = statement.where(ChunkRow.id > after)
+        rows = await self.session.execute(statement.order_by(ChunkRow.id).limit(limit))
+        return [StoredChunk(*row) for row in rows]
 
     async def erase_version(self, version_id: UUID) -> None:
         await self.session.execute(

@@ -1,7 +1,7 @@
-"""Vectors in PostgreSQL: exact dense and BM25 legs on one table, document frequencies on another.
+"""Vectors in PostgreSQL, written: entries in one table, document frequencies in another.
 
 Writes go through a connection whose transaction the caller owns, so that an index change and the
-document's state change are one. Scores are inner products; higher is better.
+document's state change are one. `pgvector_search` reads them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rag.providers.vector_store.pgvector_tables import SPARSE_DIMENSIONS, entries, terms
-from app.rag.types import Dense, Hit, SparseVector, VectorEntry
+from app.rag.types import Dense, SparseVector, VectorEntry
 
 Connect = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
 
@@ -138,29 +138,6 @@ class PgVector:
             left = await connection.execute(self._mine(func.count()).where(mine))
             return int(left.scalar_one())
 
-    async def dense(self, vector: Dense, *, limit: int) -> list[Hit]:
-        """The nearest chunks by inner product, exactly."""
-        distance = entries.c.dense.max_inner_product(vector)
-        return await self._nearest(distance, limit)
-
-    async def keyword(self, query: SparseVector, *, limit: int) -> list[Hit]:
-        """The best chunks by BM25 among those that share a term with `query`, exactly."""
-        if not query.indices:
-            return []
-        distance = entries.c.sparse.max_inner_product(_pg_sparse(query))
-        return await self._nearest(distance, limit, entries.c.terms.op("&&")(list(query.indices)))
-
-    async def frequencies(self, wanted: Sequence[int]) -> dict[int, int]:
-        """In how many visible chunks each term occurs."""
-        statement = select(terms.c.term, terms.c.documents).where(
-            terms.c.org_id == self.org_id,
-            terms.c.index_id == self.index_id,
-            terms.c.term.in_(wanted),
-            terms.c.documents > 0,
-        )
-        async with self.connect() as connection:
-            return {term: count for term, count in (await connection.execute(statement))}
-
     async def reweigh(self, sparse: Mapping[UUID, SparseVector]) -> None:
         """Replaces the document weights of chunks; their terms stay what they were."""
         async with self.connect() as connection:
@@ -170,16 +147,6 @@ class PgVector:
                     .where(*self._scope(), entries.c.chunk_id == chunk_id)
                     .values(sparse=_pg_sparse(sparse[chunk_id]))
                 )
-
-    async def _nearest(self, distance: Any, limit: int, *where: Any) -> list[Hit]:
-        statement = (
-            self._mine(entries.c.chunk_id, entries.c.document_id, (-distance).label("score"))
-            .where(entries.c.visible, *where)
-            .order_by(distance, entries.c.chunk_id)
-            .limit(limit)
-        )
-        async with self.connect() as connection:
-            return [Hit(*row) for row in (await connection.execute(statement))]
 
     async def _totals(self, connection: AsyncConnection, *where: Any) -> Totals:
         columns = (func.count(), func.coalesce(func.sum(entries.c.term_count), 0))
