@@ -8,37 +8,61 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 
+from benchmarks import tables
+from benchmarks.machine import describe
 from benchmarks.registry import Benchmark, Scale, load_all
-from benchmarks.tables import document, markdown
+from benchmarks.results import Results, earlier_ratios
+
+RESULTS = Path(__file__).with_name("results")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the named benchmarks, or all, one after another; prints each as soon as it is measured."""
     known = load_all()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Our cost over the bare parts.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; by default all")
-    parser.add_argument("--full", action="store_true", help="full size: takes many times as long")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    parser = _parser(known)
     wanted = parser.parse_args(arguments)
     if unknown := sorted(set(wanted.names) - known.keys()):
         parser.error(f"there is no benchmark {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+    try:
+        against = earlier_ratios(wanted.against) if wanted.against else None
+    except ValueError as error:
+        parser.error(str(error))
     scale = Scale.FULL if wanted.full else Scale.DEFAULT
-    results = [_measured(known[name], scale, as_json=wanted.json) for name in wanted.names or known]
+    results = Results(scale.name.lower(), describe())
+    if not wanted.json:
+        print(tables.machine(results.machine), end="\n\n", flush=True)
+    for name in wanted.names or known:
+        _measure(known[name], scale, results, show=not wanted.json)
+    results.write(wanted.out, against)
     if wanted.json:
-        print(json.dumps({"scale": scale.name.lower(), "benchmarks": results}, indent=2))
+        print(json.dumps(results.document(), indent=2))
+    elif against is not None:
+        print(tables.changes(against, results.rows))
+    print(f"written to {wanted.out}: bench.json, bench.md, bench.png", file=sys.stderr)
     return 0
 
 
-def _measured(benchmark: Benchmark, scale: Scale, *, as_json: bool) -> object:
+def _parser(known: dict[str, Benchmark]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Our cost over the bare parts.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; by default all")
+    parser.add_argument("--full", action="store_true", help="full size: takes many times as long")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help=f"by default {RESULTS}")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="an earlier bench.json to compare with")
+    return parser
+
+
+def _measure(benchmark: Benchmark, scale: Scale, results: Results, *, show: bool) -> None:
     print(f"measuring {benchmark.name} …", file=sys.stderr, flush=True)
     began = time.perf_counter()
-    rows = uvloop.run(benchmark.measure(scale))
-    if not as_json:
-        print(markdown(benchmark, rows), flush=True)
-    return document(benchmark, rows, duration_s=time.perf_counter() - began)
+    report = uvloop.run(benchmark.measure(scale))
+    results.add(benchmark, report, time.perf_counter() - began)
+    if show:
+        print(tables.markdown(benchmark, report), flush=True)
 
 
 def _forget_settings() -> None:

@@ -22,7 +22,9 @@ from app.core.config import Settings
 from app.core.constants import API_PREFIX
 from app.core.processes import die_with
 from app.embedded import ServicesFile, read_services_file
+from benchmarks.processes import cpu_s, running_module, tree_cpu_s
 
+WORKER = "app.workers.celery_app"
 BACKEND = Path(__file__).resolve().parents[1]
 _START_S = 120
 _STOP_S = 60
@@ -61,6 +63,16 @@ class Platform:
 
     def client(self) -> httpx2.AsyncClient:
         return self.child.client(self.key)
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds so far of each process of the platform; only differences mean something."""
+        children = self.child.process.children(recursive=True)
+        return {
+            "API": cpu_s([self.child.process]),
+            "worker": sum(tree_cpu_s(worker) for worker in running_module(self.child.process, WORKER)),
+            "PostgreSQL": cpu_s(child for child in children if "postgres" in child.name()),
+            "Redis": cpu_s(child for child in children if "redis" in child.name()),
+        }
 
     @property
     def postgres(self) -> list[psutil.Process]:
@@ -112,7 +124,7 @@ def _started(arguments: list[str], data_dir: Path, *, stdout: Any) -> Iterator[s
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         cwd=BACKEND,
-        env=os.environ | {"ORRERY_DATA_DIR": str(data_dir), "ORRERY_LOG_LEVEL": "WARNING"},
+        env=os.environ | {"ORRERY_DATA_DIR": str(data_dir)},
         stdout=stdout,
         stderr=None if stdout is subprocess.PIPE else subprocess.STDOUT,
         preexec_fn=die_with(os.getpid(), SIGTERM),

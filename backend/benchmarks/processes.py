@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 import psutil
@@ -42,3 +42,8 @@ def resident_mb(process: psutil.Process) -> float:
 def running_module(root: psutil.Process, module: str) -> list[psutil.Process]:
     """Children of `root` that were started as `python -m module`."""
     return [child for child in root.children() if module in child.cmdline()]
+
+
+def used(before: Mapping[str, float], after: Mapping[str, float], *, per: float = 1) -> dict[str, float]:
+    """The differences of two readings by name, divided by `per`."""
+    return {name: (after[name] - before[name]) / per for name in before}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib import import_module
 from pkgutil import iter_modules
@@ -27,20 +27,45 @@ class Scale(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure, the same for both sides. `aim` is the ratio that we want to stay below."""
+    """One figure, the same for both sides.
+
+    `aim` is the ratio that we promise to stay below, `budget` the most that ours may be, in its unit.
+    `spread` is how far the rounds were apart: (highest ratio − lowest) / lowest; None for a single one.
+    """
 
     what: str
     unit: str
     ours: float
     floor: float
     aim: float | None = None
+    budget: float | None = None
+    spread: float | None = None
 
     @property
     def ratio(self) -> float:
         return self.ours / self.floor if self.floor else float("inf")
 
+    @property
+    def met(self) -> bool | None:
+        """Whether aim and budget are kept; None where nothing is promised."""
+        kept = []
+        if self.aim is not None:
+            kept.append(self.ratio <= self.aim)
+        if self.budget is not None:
+            kept.append(self.ours <= self.budget)
+        return all(kept) if kept else None
 
-Measure = Callable[[Scale], Coroutine[Any, Any, Sequence[Row]]]
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a benchmark found. `cpu` is by what was done, then by process, in `cpu_unit`."""
+
+    rows: Sequence[Row]
+    cpu: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    cpu_unit: str = "CPU s"
+
+
+Measure = Callable[[Scale], Coroutine[Any, Any, Report]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +81,7 @@ BENCHMARKS: dict[str, Benchmark] = {}
 
 
 def benchmark(name: str, *, floor: str) -> Callable[[Measure], Measure]:
-    """Registers an async function of a `Scale` that answers rows; a name can be taken once."""
+    """Registers an async function of a `Scale` that answers a report; a name can be taken once."""
 
     def register(measure: Measure) -> Measure:
         if name in BENCHMARKS:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import psutil
 
 from benchmarks.children import BenchmarkFailed, Platform, call, data_folder, platform, server
-from benchmarks.processes import cpu_s
-from benchmarks.registry import Row, Scale, benchmark
+from benchmarks.processes import cpu_s, used
+from benchmarks.registry import Report, Row, Scale, benchmark
+from benchmarks.rounds import Cost, take_turns
 
-AIM = 1.9
+_AIM = 1.9
+_FLOOR = "floor"
 _AT_ONCE = 8
 _ROUNDS = 3
 Send = Callable[[], Awaitable[None]]
@@ -44,7 +47,7 @@ ASKING: dict[str, Any] = GREETING | {
 
 
 @benchmark("run", floor="FastAPI, LangGraph with three nodes and one inserted row per run")
-async def run(scale: Scale) -> list[Row]:
+async def run(scale: Scale) -> Report:
     count = scale.pick(8, 50, 1000)
     with data_folder() as data_dir, platform(data_dir) as ours:
         url = ours.services.migration_url
@@ -58,7 +61,7 @@ async def run(scale: Scale) -> list[Row]:
                     "3 nodes, one model call, streamed": _streaming(client, "asking"),
                 }
                 floor = _sender(bare_client, "/runs", {"input": {"name": "world"}})
-                return await _rows(ours, bare.process, cases, floor, count)
+                return await _report(ours, bare.process, cases, floor, count)
 
 
 async def publish(client: Any, slug: str, graph: dict[str, Any]) -> None:
@@ -67,36 +70,39 @@ async def publish(client: Any, slug: str, graph: dict[str, Any]) -> None:
     await call(client, "POST", f"/agents/{slug}/publish")
 
 
-async def _rows(
-    ours: Platform, bare: psutil.Process, cases: dict[str, Send], floor: Send, count: int
-) -> list[Row]:
-    """Cases and floor take turns, so that whatever else the machine does meets all alike."""
-    sides = {"": (floor, [bare]), **{name: (send, [ours.child.process]) for name, send in cases.items()}}
-    for send, _ in sides.values():
+async def _report(
+    ours: Platform, bare: psutil.Process, cases: Mapping[str, Send], floor: Send, count: int
+) -> Report:
+    def bare_cpu() -> dict[str, float]:
+        return {"API": cpu_s([bare]), "PostgreSQL": cpu_s(ours.postgres)}
+
+    # The floor is sent more often: a clock that ticks every 10 ms hardly sees less.
+    sides = {_FLOOR: partial(_cost, floor, bare_cpu, 10 * count)}
+    sides |= {name: partial(_cost, send, ours.cpu, count) for name, send in cases.items()}
+    for send in (floor, *cases.values()):
         await _many(send, 2 * _AT_ONCE)  # engines loaded, statements prepared, pools filled
-    least: dict[str, tuple[float, float]] = {}
-    for _ in range(_ROUNDS):
-        for name, (send, processes) in sides.items():
-            many = count if name else 10 * count  # a clock that ticks every 10 ms hardly sees less
-            api, database = await _cost(send, processes, ours.postgres, many)
-            before = least.get(name, (api, database))
-            least[name] = min(before[0], api), min(before[1], database)
-    bare_api, bare_database = least.pop("")
-    rows = [Row(name, "CPU ms per run", api, bare_api, AIM) for name, (api, _) in least.items()]
-    return rows + [
-        Row(f"{name}: PostgreSQL", "CPU ms per run", database, bare_database)
-        for name, (_, database) in least.items()
+    rounds = await take_turns(sides, _ROUNDS)
+    least = {name: rounds.least(name) for name in sides}
+    rows = [
+        Row(
+            f"{name}: {process}",
+            "CPU ms per run",
+            least[name][process],
+            least[_FLOOR][process],
+            _AIM if process == "API" else None,
+            spread=rounds.spread(name, _FLOOR, process),
+        )
+        for process in ("API", "PostgreSQL")
+        for name in cases
     ]
+    return Report(rows, least, "CPU ms per run")
 
 
-async def _cost(
-    send: Send, api: list[psutil.Process], postgres: list[psutil.Process], count: int
-) -> tuple[float, float]:
-    """CPU milliseconds per call of the serving process and of the database."""
-    before = cpu_s(api), cpu_s(postgres)
+async def _cost(send: Send, cpu: Callable[[], dict[str, float]], count: int) -> Cost:
+    """CPU milliseconds per call, by process."""
+    before = cpu()
     await _many(send, count)
-    after = cpu_s(api), cpu_s(postgres)
-    return (after[0] - before[0]) * 1e3 / count, (after[1] - before[1]) * 1e3 / count
+    return used(before, cpu(), per=count / 1e3)
 
 
 async def _many(send: Send, count: int) -> None:

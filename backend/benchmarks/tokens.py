@@ -20,7 +20,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from benchmarks._paced_server import TOKEN
 from benchmarks.children import BenchmarkFailed, data_folder, platform, server
 from benchmarks.processes import cpu_s, own_cpu_s
-from benchmarks.registry import Row, Scale, benchmark
+from benchmarks.registry import Report, Row, Scale, benchmark
 from benchmarks.run import ASKING, publish
 
 os.environ["LANGSMITH_TRACING"] = "false"
@@ -33,7 +33,7 @@ Write = Callable[[int], Awaitable[None]]
 
 
 @benchmark("tokens", floor='LangGraph\'s stream_mode="messages" (v2), read and dropped in the same process')
-async def tokens(scale: Scale) -> list[Row]:
+async def tokens(scale: Scale) -> Report:
     at_once = scale.pick(2, 100, 200)
     counts = scale.pick(5, 20, 100), scale.pick(20, 200, 600)
     graph = _bare_graph()
@@ -54,10 +54,12 @@ async def tokens(scale: Scale) -> list[Row]:
                 counts,
             )
     what = f"{at_once} runs at once, {1 / _PACE_S:.0f} tokens per second each"
-    return [
+    rows = [
         Row(f"{what}: API process", "CPU µs per token", ours_us, floor_us, _AIM),
         Row(f"{what}: with PostgreSQL", "CPU µs per token", ours_us + database_us, floor_us),
     ]
+    cpu = {"ours": {"API": ours_us, "PostgreSQL": database_us}, "floor": {"API": floor_us}}
+    return Report(rows, cpu, "CPU µs per token")
 
 
 async def _slopes(
