@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
@@ -12,19 +12,14 @@ from uuid import UUID
 
 import asyncpg
 import httpx2
-import numpy as np
 from pgvector import SparseVector as PgSparse
 from pgvector.asyncpg import register_vector
 
-from app.core.config import Settings
-from app.core.constants import INGEST_QUEUE
-from app.rag.providers.model.query_cache import CachedQueries
 from app.rag.providers.vector_store.pgvector_tables import SPARSE_DIMENSIONS
 from app.rag.sparse import encode_query, query_terms
 from app.rag.types import Dense
-from app.resources import open_resources
-from app.workers.job_manager import make_drain
-from benchmarks._texts import make_queries, make_texts
+from benchmarks._filling import RandomVectors, fill, multiply
+from benchmarks._texts import make_queries
 from benchmarks.children import Platform, call, data_folder, platform
 from benchmarks.processes import cpu_s, own_cpu_s, used
 from benchmarks.registry import Report, Row, Scale, benchmark
@@ -32,9 +27,6 @@ from benchmarks.rounds import Cost, Rounds, Side, take_turns
 
 _AIM = 1.5
 _COLLECTION = "searched"
-_CHUNK_WORDS = 87
-_DOCUMENT_CHUNKS = 20
-_BATCH = 200
 _TOP_K = 10
 _CANDIDATES = 100
 _MODES = ("keyword", "dense", "hybrid")
@@ -52,40 +44,7 @@ _TEXTS = """
     FROM chunks c JOIN documents d ON d.org_id = c.org_id AND d.id = c.document_id
     WHERE c.org_id = $1 AND c.id = ANY($2) AND d.deleted_at IS NULL
 """
-_COPY_ID = "md5({0}::text || number)::uuid"
-_COPIES = (
-    f"""
-    INSERT INTO chunks (org_id, id, document_id, document_version_id, pipeline_version_id, ordinal, text,
-        start_offset, end_offset, page, heading_path, token_count, page_starts)
-    SELECT org_id, {_COPY_ID.format("id")}, document_id, document_version_id, pipeline_version_id,
-        ordinal + 1000000 * number, text, start_offset, end_offset, page, heading_path, token_count, page_starts
-    FROM chunks, generate_series(1, $1::int - 1) AS number
-    """,
-    f"""
-    INSERT INTO vector_entries (org_id, index_id, chunk_id, document_id, document_version_id, visible, text_hash,
-        term_count, terms, dense, sparse, payload)
-    SELECT org_id, index_id, {_COPY_ID.format("chunk_id")}, document_id, document_version_id, visible, text_hash,
-        term_count, terms, dense, sparse, payload
-    FROM vector_entries, generate_series(1, $1::int - 1) AS number
-    """,
-    "UPDATE vector_terms SET documents = documents * $1::int",
-    "UPDATE index_versions SET chunk_count = chunk_count * $1::int, term_total = term_total * $1::int",
-)
 Ask = Callable[[int], Awaitable[None]]
-
-
-class RandomVectors:
-    """`Embedder` in the place of the offline model, so that thousands of chunks are quickly made."""
-
-    name = "all-minilm-l6-v2"
-    dimensions = 384
-
-    def __init__(self) -> None:
-        self._chance = np.random.default_rng(1)
-
-    async def embed(self, texts: Sequence[str]) -> Dense:
-        vectors = self._chance.standard_normal((len(texts), self.dimensions), np.float32)
-        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +86,8 @@ async def search(scale: Scale) -> Report:
     with data_folder() as data_dir, platform(data_dir) as ours:
         async with ours.client() as client:
             found = await call(client, "POST", "/collections", {"name": _COLLECTION, "slug": _COLLECTION})
-            await _fill(ours, client, ingested)
-            await _multiply(ours.services.migration_url, copies)
+            await fill(ours, client, _COLLECTION, chunks=ingested)
+            await multiply(ours.services.migration_url, copies)
             me = await call(client, "GET", "/auth/me")
             connection = await asyncpg.connect(ours.services.database_url)
             await register_vector(connection)
@@ -138,41 +97,6 @@ async def search(scale: Scale) -> Report:
             rounds = await _measured(ours, client, bare, queries, prepared, scale.pick(1, 3, 5))
             await connection.close()
     return _report(rounds, count)
-
-
-async def _fill(ours: Platform, client: httpx2.AsyncClient, chunks: int) -> None:
-    """Takes the documents in over HTTP and works them off here, with vectors of chance."""
-    documents = make_texts(max(1, chunks // _DOCUMENT_CHUNKS), words=_DOCUMENT_CHUNKS * _CHUNK_WORDS)
-    items = [{"title": f"Document {n}", "text": text} for n, text in enumerate(documents)]
-    for start in range(0, len(items), _BATCH):
-        body = {"items": items[start : start + _BATCH]}
-        await call(client, "POST", f"/collections/{_COLLECTION}/documents/text", body)
-    services = ours.services
-    settings = Settings(data_dir=ours.data_dir, _env_file=None)
-    async with open_resources(
-        settings,
-        database_url=services.database_url,
-        redis_url=services.redis_url,
-        wake=_nobody,
-        owner="local:benchmark",
-    ) as resources:
-        drain = make_drain(replace(resources, embedder=CachedQueries(RandomVectors())), "local:benchmark")
-        await drain.run(INGEST_QUEUE)
-
-
-async def _multiply(owner_url: str, times: int) -> None:
-    """Stores every chunk `times` times in all, under other ids: quicker than to ingest as many."""
-    if times == 1:
-        return
-    connection = await asyncpg.connect(owner_url)
-    for statement in _COPIES:
-        await connection.execute(statement, times)
-    await connection.execute("VACUUM ANALYZE chunks, vector_entries, vector_terms")
-    await connection.close()
-
-
-async def _nobody(queue: str) -> None:
-    """The queue is worked off here."""
 
 
 async def _prepare(bare: _Bare, query: str, count: int) -> _Prepared:
