@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import asyncpg
 from greenlet import getcurrent
-from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy import Connection, Engine, Table, event, text
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.dml import Delete, Insert, Update
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ColumnElement, TextClause
@@ -28,6 +29,7 @@ import app.db.postgres.models
 from app.db.base import Base
 from app.rag.providers.vector_store.pgvector_tables import metadata as vectors
 
+_FETCH = asyncpg.Connection.fetch
 _SYSTEM = "works_as_system"
 _PRODUCT = str(Path(app.__file__).parent)
 _TESTS = str(Path(__file__).parent)
@@ -50,12 +52,21 @@ def watched() -> Iterator[None]:
     event.listen(Engine, "before_execute", _before)
     event.listen(Engine, "commit", _ended)
     event.listen(Engine, "rollback", _ended)
+    asyncpg.Connection.fetch = _checked_fetch  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
+        asyncpg.Connection.fetch = _FETCH  # type: ignore[assignment, method-assign]
         event.remove(Engine, "before_execute", _before)
         event.remove(Engine, "commit", _ended)
         event.remove(Engine, "rollback", _ended)
+
+
+async def _checked_fetch(connection: asyncpg.Connection[Any], query: str, *args: Any, **named: Any) -> Any:
+    """SQLAlchemy itself uses prepared statements: what comes here was sent on the driver, past it."""
+    if _from_product():
+        check(text(query))
+    return await _FETCH(connection, query, *args, **named)
 
 
 def _before(connection: Connection, statement: Any, *_: Any) -> None:

@@ -64,7 +64,7 @@ class TestSubmit:
         batches = FairBatches(recorder, dimensions=2, batch_size=32, name="test")
         batches.submit(["x" * 5000] * 20).result(10)
         batches.close()
-        assert [len(batch) for batch in recorder.batches] == [8, 8, 4]
+        assert [len(batch) for batch in recorder.batches] == [2] * 10
 
 
 class TestFairness:
@@ -94,7 +94,50 @@ class TestFairness:
         long.result(10)
         for future in short:
             future.result(10)
-        assert recorder.batches.index(["l" * 900] * 4) < 5
+        assert recorder.batches.index(["l" * 900] * 2) < 5
+
+
+class TestThreads:
+    def test_as_many_batches_are_computed_at_once(self) -> None:
+        together = threading.Barrier(3)
+
+        def embed(texts: list[str]) -> Dense:
+            together.wait(10)
+            return np.array([[len(text)] for text in texts], np.float32)
+
+        batches = FairBatches(embed, dimensions=1, batch_size=2, name="test", threads=3)
+        vectors = batches.submit(["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]).result(10)
+        batches.close()
+        assert vectors.ravel().tolist() == [1, 2, 3, 4, 5, 6]
+
+    def test_a_call_whose_batches_all_fail_at_once_fails_once(self) -> None:
+        together = threading.Barrier(2)
+
+        def embed(texts: list[str]) -> Dense:
+            together.wait(10)
+            raise Unavailable("poison")
+
+        batches = FairBatches(embed, dimensions=1, batch_size=1, name="test", threads=2)
+        call = batches.submit(["a", "b"])
+        with pytest.raises(Unavailable, match="poison"):
+            call.result(10)
+        batches.close()
+
+    def test_many_calls_get_their_own_vectors(self) -> None:
+        def embed(texts: list[str]) -> Dense:
+            return np.array([[int(text)] for text in texts], np.float32)
+
+        batches = FairBatches(embed, dimensions=1, batch_size=3, name="test", threads=4)
+        calls = [batches.submit([str(number + place) for place in range(7)]) for number in range(0, 700, 7)]
+        found = [value for call in calls for value in call.result(10).ravel().tolist()]
+        batches.close()
+        assert found == list(range(700))
+
+    def test_a_closed_model_says_so_to_later_calls(self) -> None:
+        batches = FairBatches(lambda texts: np.zeros((len(texts), 1)), dimensions=1, batch_size=1, name="t")
+        batches.close()
+        with pytest.raises(Unavailable):
+            batches.submit(["late"]).result(10)
 
 
 class TestFailure:

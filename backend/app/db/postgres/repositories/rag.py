@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
-from sqlalchemy import Select, Text, delete, func, inspect, literal_column, select, tuple_, update
+from sqlalchemy import (
+    Select,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    inspect,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import undefer
 
@@ -147,6 +159,23 @@ class StoredChunk:
     language: str | None
 
 
+_DOCUMENTS: Table = Document.__table__  # type: ignore[assignment]
+# Made once: every stage of every ingestion sends it.
+_SHOW_STATUS = (
+    update(_DOCUMENTS)
+    .where(
+        _DOCUMENTS.c.org_id == bindparam("at_org"),
+        _DOCUMENTS.c.id == bindparam("at_id"),
+        _DOCUMENTS.c.newest_version_id == bindparam("at_version"),
+    )
+    .values(
+        status=bindparam("is_status", type_=_DOCUMENTS.c.status.type),
+        error=bindparam("is_error", type_=_DOCUMENTS.c.error.type),
+        updated_at=func.now(),
+    )
+)
+
+
 class Documents(Repository[Document]):
     """Documents of one project that are not deleted."""
 
@@ -190,7 +219,8 @@ class Documents(Repository[Document]):
         self, document_id: UUID, version_id: UUID, status: DocumentStatus, *, error: Json | None = None
     ) -> None:
         """Shows how far the newest version is; an older version's progress is not shown."""
-        await self.set_statuses({document_id: version_id}, status, error=error)
+        at = {"at_org": self.tenant.org_id, "at_id": document_id, "at_version": version_id}
+        await self.session.execute(_SHOW_STATUS, at | {"is_status": status, "is_error": error})
 
     async def set_statuses(
         self, versions: Mapping[UUID, UUID], status: DocumentStatus, *, error: Json | None = None

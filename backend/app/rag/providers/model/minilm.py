@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -28,8 +29,8 @@ _MAX_CHARACTERS = 16_384  # far beyond 256 word pieces of any real text; bounds 
 class MiniLM:
     """`Embedder` over the installed weights; `folder` keeps the graph that is built from them once.
 
-    English only. `threads` 0 means one per core; `batch_size` is the upper limit of texts per run.
-    With `int8` it is faster and smaller, but vectors are off by about 0.01 in cosine and depend a
+    English only. `threads` batches are computed at once, 0 means one per core; `batch_size` is the
+    upper limit of texts per batch. With `int8` it is faster and smaller, but vectors are off by about 0.01 in cosine and depend a
     little on the texts computed beside them. One instance belongs to one process: make it after a
     fork. `embed` raises `Misconfigured` or `StorageFull` where the model cannot be loaded, and
     `Unavailable` once closed.
@@ -43,8 +44,13 @@ class MiniLM:
         self._threads = threads or _cores()
         self._int8 = int8
         self._loaded: tuple[Tokenizer, InferenceSession] | None = None
+        self._loading = threading.Lock()
         self._batches = FairBatches(
-            self._run, dimensions=self.dimensions, batch_size=batch_size, name=self.name
+            self._run,
+            dimensions=self.dimensions,
+            batch_size=batch_size,
+            name=self.name,
+            threads=self._threads,
         )
 
     async def embed(self, texts: Sequence[str]) -> Dense:
@@ -52,7 +58,7 @@ class MiniLM:
         return await asyncio.wrap_future(self._batches.submit(list(texts)))
 
     def close(self) -> None:
-        """Waits for the batch being computed (well under a second) and ends the thread."""
+        """Waits for the batches being computed (well under a second) and ends the threads."""
         self._batches.close()
 
     @staticmethod
@@ -75,7 +81,8 @@ class MiniLM:
         return len(MiniLM.tokenizer().encode(text, add_special_tokens=False).ids)
 
     def _run(self, texts: list[str]) -> Dense:
-        tokenizer, session = self._loaded = self._loaded or self._load()
+        with self._loading:
+            tokenizer, session = self._loaded = self._loaded or self._load()
         # one by one: the batch call would start a thread pool that does not survive the fork of a child
         pieces = [tokenizer.encode(_readable(text)).ids for text in texts]
         ids = np.zeros((len(pieces), max(map(len, pieces))), np.int64)
@@ -98,10 +105,10 @@ class MiniLM:
         tokenizer.no_padding()
         tokenizer.enable_truncation(MAX_TOKENS)
         options = SessionOptions()
-        options.intra_op_num_threads = self._threads
+        # One batch per thread: threads that share a batch wait for each other at every step of it, which
+        # costs a fifth more CPU as soon as anything else runs on the machine.
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        # idle threads that spin would take the cores from the rest of the process
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = ensure_graph(self._folder, int8=self._int8)
         return tokenizer, InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
