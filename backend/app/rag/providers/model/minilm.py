@@ -30,10 +30,10 @@ class MiniLM:
     """`Embedder` over the installed weights; `folder` keeps the graph that is built from them once.
 
     English only. `threads` batches are computed at once, 0 means one per core; `batch_size` is the
-    upper limit of texts per batch. With `int8` it is faster and smaller, but vectors are off by about 0.01 in cosine and depend a
-    little on the texts computed beside them. One instance belongs to one process: make it after a
-    fork. `embed` raises `Misconfigured` or `StorageFull` where the model cannot be loaded, and
-    `Unavailable` once closed.
+    upper limit of texts per batch. With `int8` it is faster and smaller, but vectors are off by about
+    0.01 in cosine and depend a little on the texts computed beside them. One instance belongs to one
+    process: make it after a fork. `embed` raises `Misconfigured` or `StorageFull` where the model
+    cannot be loaded, and `Unavailable` once closed.
     """
 
     name = "all-minilm-l6-v2"
