@@ -9,9 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     Select,
-    Table,
     Text,
-    bindparam,
     delete,
     func,
     inspect,
@@ -39,6 +37,7 @@ from app.db.postgres.models.rag import (
 )
 from app.db.postgres.repositories.base import Repository
 from app.db.postgres.repositories.listing import Sorts
+from app.db.postgres.repositories.stages import SHOW_STATUS
 
 
 def own_pipeline(collection_id: UUID) -> str:
@@ -159,23 +158,6 @@ class StoredChunk:
     language: str | None
 
 
-_DOCUMENTS: Table = Document.__table__  # type: ignore[assignment]
-# Made once: every stage of every ingestion sends it.
-_SHOW_STATUS = (
-    update(_DOCUMENTS)
-    .where(
-        _DOCUMENTS.c.org_id == bindparam("at_org"),
-        _DOCUMENTS.c.id == bindparam("at_id"),
-        _DOCUMENTS.c.newest_version_id == bindparam("at_version"),
-    )
-    .values(
-        status=bindparam("is_status", type_=_DOCUMENTS.c.status.type),
-        error=bindparam("is_error", type_=_DOCUMENTS.c.error.type),
-        updated_at=func.now(),
-    )
-)
-
-
 class Documents(Repository[Document]):
     """Documents of one project that are not deleted."""
 
@@ -220,7 +202,7 @@ class Documents(Repository[Document]):
     ) -> None:
         """Shows how far the newest version is; an older version's progress is not shown."""
         at = {"at_org": self.tenant.org_id, "at_id": document_id, "at_version": version_id}
-        await self.session.execute(_SHOW_STATUS, at | {"is_status": status, "is_error": error})
+        await self.session.execute(SHOW_STATUS, at | {"is_status": status, "is_error": error})
 
     async def set_statuses(
         self, versions: Mapping[UUID, UUID], status: DocumentStatus, *, error: Json | None = None

@@ -11,7 +11,6 @@ from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    Table,
     TextClause,
     and_,
     bindparam,
@@ -31,6 +30,7 @@ from app.db.base import Json
 from app.db.postgres.models.jobs import Job, JobKind, WorkItem, WorkKind, WorkState
 from app.db.postgres.repositories.base import Repository
 from app.db.postgres.repositories.listing import Sorts
+from app.db.postgres.repositories.stages import PROLONG
 from app.db.session import Tenant, wake_after
 
 OPEN = (WorkState.QUEUED, WorkState.RUNNING)
@@ -41,25 +41,6 @@ class LeaseLost(AppError):
     """Another worker holds the item now, or it was cancelled: whatever we were about to write is void."""
 
     status, code, title = 409, "lease_lost", "Lease lost"
-
-
-_ITEMS: Table = WorkItem.__table__  # type: ignore[assignment]
-# Made once: every stage of every item sends it.
-_PROLONG = (
-    update(_ITEMS)
-    .where(
-        _ITEMS.c.org_id == bindparam("at_org"),
-        _ITEMS.c.id == bindparam("at_id"),
-        _ITEMS.c.fence == bindparam("at_fence"),
-        _ITEMS.c.state == WorkState.RUNNING,
-    )
-    .values(
-        lease_until=func.now() + text("make_interval(secs => :for_s)"),
-        stage=func.coalesce(bindparam("at_stage", type_=_ITEMS.c.stage.type), _ITEMS.c.stage),
-        updated_at=func.now(),
-    )
-    .returning(_ITEMS.c.id)
-)
 
 
 def _seconds(seconds: float) -> TextClause:
@@ -262,9 +243,7 @@ class WorkItems(Repository[WorkItem]):
         Every transaction that writes on behalf of an item begins with this.
         """
         held = {"at_org": claim.org_id, "at_id": claim.id, "at_fence": claim.fence}
-        done = await self.session.execute(
-            _PROLONG, held | {"for_s": claim.lease_s, "at_stage": stage or None}
-        )
+        done = await self.session.execute(PROLONG, held | {"for_s": claim.lease_s, "at_stage": stage or None})
         if done.scalar_one_or_none() is None:
             raise LeaseLost(f"The lease of work item {claim.id} is lost.")
 
