@@ -1,4 +1,4 @@
-"""The statements that every stage of every work item sends, made once: building them cost more than sending."""
+"""The statements that each stage of each work item sends, made once: building cost more than sending."""
 
 from __future__ import annotations
 
