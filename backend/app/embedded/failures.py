@@ -16,6 +16,7 @@ _TAIL_BYTES = 4096
 _TAIL_LINES = 4
 _ROOM_BYTES = 2**20
 _FATAL = (" PANIC:", " FATAL:")
+_NOT_YET = "the database system is"  # starting up, shutting down: what callers are told meanwhile
 _DAMAGED = (
     "checkpoint record",
     "pg_control",
@@ -107,6 +108,10 @@ def _lines(log: Path, *, offset: int) -> list[str]:
 
 def _telling(lines: list[str]) -> str:
     """The last ones, up to PostgreSQL's first fatal line: afterwards it only says that it ends."""
-    fatal = (number for number, line in enumerate(lines, start=1) if any(mark in line for mark in _FATAL))
+    fatal = (
+        number
+        for number, line in enumerate(lines, start=1)
+        if any(mark in line for mark in _FATAL) and _NOT_YET not in line
+    )
     end = next(fatal, len(lines))
     return " | ".join(lines[max(0, end - _TAIL_LINES) : end])
