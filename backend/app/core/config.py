@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     ingest_concurrency: int = Field(default=4, ge=1, le=64)
     ingest_max_attempts: int = Field(default=3, ge=1)
     ingest_patience_s: float = Field(default=6 * 3600, ge=0, description="while a service is away")
-    ingest_large_bytes: int = Field(default=2**18, ge=1, description="beyond it, a document is a large one")
+    ingest_large_bytes: int = Field(default=2**16, ge=1, description="beyond it, a document is a large one")
     ingest_isolation_s: float = Field(default=60, ge=0, description="alone, once its worker has died")
     parse_processes: int = Field(default=2, ge=1, le=64)
     parse_timeout_s: float = Field(default=120, gt=0)

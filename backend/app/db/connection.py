@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,6 +21,7 @@ else:
     DriverConnection: TypeAlias = asyncpg.Connection  # generic for type checkers only
 
 _REST_S = 2.0
+_GOODBYE_S = 5.0
 
 
 def async_url(url: str) -> str:
@@ -78,7 +80,10 @@ async def open_engine(
     try:
         yield engine
     finally:
-        await engine.dispose()
+        # Connections are closed one after the other, and a server that does not answer says no goodbye.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await engine.dispose()
 
 
 @asynccontextmanager

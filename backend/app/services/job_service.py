@@ -222,7 +222,7 @@ class Drain:
     max_attempts: int = 3
     patience_s: float = 6 * 3600
     isolation_s: float = 60
-    large_bytes: int = 2**18
+    large_bytes: int = 2**16
     endless: frozenset[str] = frozenset()
 
     async def run(self, queue: str) -> int:

@@ -85,6 +85,8 @@ class Proxy:
                 if not (answering and self.mute):
                     writer.write(chunk)
                     await writer.drain()
+            if not (answering and self.mute):
+                writer.write_eof()
 
 
 @asynccontextmanager

@@ -120,7 +120,7 @@ class TestLateWriter:
         gates.caught(point)
         with second_worker(platform):
             delete(platform, f"/documents/{document}")
-            eventually(lambda: everywhere(platform, document) == set(), within_s=60, every_s=0.2)
+            eventually(lambda: everywhere(platform, document) == set(), within_s=150, every_s=0.2)
             gates.open(point)
             settle(platform)
             assert everywhere(platform, document) == set()
