@@ -81,6 +81,7 @@ class ErasureService:
                 items = WorkItems(session, claim.tenant)
                 await items.guard(claim, stage="runs")
                 if await Runs(session, claim.tenant).erase_of(claim.subject_id, limit=_AT_ONCE):
+                    failpoint("erase.agent")
                     continue
                 await Agents(session, claim.tenant).erase(claim.subject_id)
                 await items.finish(claim, WorkState.SUCCEEDED)

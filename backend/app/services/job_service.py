@@ -141,6 +141,7 @@ class JobService:
             await documents.locked([item.subject_id for item in open_items])
             gone = _versions(await items.cancel_job(job_id))
             await documents.set_statuses(gone, DocumentStatus.CANCELLED, error=_CANCELLED)
+            failpoint("job.cancelling")
         return await self.get(job_id)
 
     async def retry(self, job_id: UUID) -> JobState:
@@ -163,6 +164,7 @@ class JobService:
                     code="nothing_to_retry",
                 )
             await documents.set_statuses(_versions(again), DocumentStatus.ACCEPTED)
+            failpoint("job.retrying")
         return await self.get(job_id)
 
 

@@ -137,6 +137,8 @@ class TestBrokenOff:
         await started.wait()
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
+        await world.all_due()  # what the store was still writing is collected with the upload
+        await world.work_off()
         assert world.blobs() == []
         assert await world.count("documents") == 0
 

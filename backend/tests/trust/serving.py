@@ -38,7 +38,7 @@ def environment(data_dir: Path, **changes: str) -> dict[str, str]:
 
 
 def orrery(
-    arguments: Sequence[str | Path], data_dir: Path, *, timeout_s: float = 110, **changes: str
+    arguments: Sequence[str | Path], data_dir: Path, *, timeout_s: float = 240, **changes: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end; its whole tree is killed at the time-out."""
     with started(arguments, data_dir, stderr=subprocess.PIPE, stdout=subprocess.PIPE, **changes) as process:

@@ -169,10 +169,13 @@ class Storm:
         self.upload(slug, files[:half])  # new content for the drafts: their bytes are erased
         self.upload(slug, files[half:])
         self.ended(slug)
+        self.retry()
+        self.ended(slug)
         self.drift(f"{slug}-drift")
         self.runs(slug)
         extra = [(f"extra-{n}.txt", prose(500 + n, sentences=5).encode()) for n in range(2)]
         self.upload(slug, extra)
+        self.cancel()
         self.make_collection(f"{slug}-gone")
         self.upload(f"{slug}-gone", extra)
         self.delete(f"/collections/{slug}-gone")
@@ -181,6 +184,22 @@ class Storm:
                 self.accepted.discard(document["id"])
                 self.delete(f"/documents/{document['id']}")
         self.settled()
+
+    def retry(self) -> None:
+        """Tries again what has failed: the broken document, which fails once more."""
+        failed = "SELECT job_id FROM work_items WHERE state = 'failed' AND kind = 'ingest' ORDER BY id DESC"
+        eventually(self.platform.ready, within_s=_PATIENCE_S)
+        (job, *_) = query(self.platform, failed)
+        answer, lost = self.insist(lambda c: c.post(f"/jobs/{job}/retry"))
+        assert answer.is_success or (lost and answer.status_code == 409), answer.text
+
+    def cancel(self) -> None:
+        """Cancels the newest ingestion, however far it is."""
+        newest = "SELECT id FROM jobs WHERE kind = 'ingestion' ORDER BY id DESC"
+        eventually(self.platform.ready, within_s=_PATIENCE_S)
+        (job, *_) = query(self.platform, newest)
+        answer, _ = self.insist(lambda c: c.post(f"/jobs/{job}/cancel"))
+        assert answer.is_success, answer.text
 
     def drift(self, slug: str) -> None:
         """A collection whose texts become so much longer that its index is re-weighed."""
@@ -196,6 +215,8 @@ class Storm:
         assert agent.status_code < 300, agent.text
         slug = f"short-{collection}"
         eventually(lambda: self.insist(lambda c: run_agent(c, slug))[0].json()["status"] == "succeeded")
+        answer, _ = self.insist(lambda c: c.delete(f"/agents/{slug}"))
+        assert answer.status_code in (204, 404), answer.text
 
     def settled(self) -> None:
         def calm() -> bool:
