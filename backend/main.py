@@ -12,10 +12,10 @@ from fastapi.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import __version__
-from app.api.application import NATIVE_RESPONSES, Api
+from app.api.application import NATIVE_RESPONSES, Api, install_middleware
 from app.api.dependencies import NATIVE
 from app.api.errors import install_error_handlers
-from app.api.guard import check_permissions
+from app.api.guard import check_keys, check_permissions
 from app.api.routers import (
     agents,
     auth,
@@ -36,6 +36,7 @@ from app.core.failpoints import failpoint
 from app.core.logging import configure_logging
 from app.core.security import jwt_key
 from app.core.tasks import end
+from app.db.postgres.repositories.idempotency import sweep_expired
 from app.db.session import Database
 from app.embedded import read_services_file
 from app.resources import Resources, demanded, open_resources, process_name
@@ -46,7 +47,16 @@ from app.workers import celery_app
 logger = structlog.get_logger(__name__)
 
 _MEND_EVERY_S = 60
-_EXPOSED = ["ETag", "Location", "Retry-After", "X-Request-Id"]
+_EXPOSED = [
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "Retry-After",
+    "X-Request-Id",
+]
 _TAGS = [
     "auth",
     "projects",
@@ -85,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     app.include_router(root.router)
     install_error_handlers(app)
+    install_middleware(app, settings)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -96,6 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     check_permissions(app)
+    check_keys(app)
     return app
 
 
@@ -125,6 +137,7 @@ async def serving(settings: Settings) -> AsyncIterator[Resources]:
             session_secret=jwt_key(settings),
         ) as resources,
         resources.executor.running(),
+        resources.rates.sharing(),
     ):
         sweeper = asyncio.create_task(
             _wake_forever(resources.database, settings.sweep_interval_s), name="queue-sweeper"
@@ -148,13 +161,14 @@ async def _mend_forever(database: Database, lease_s: float) -> None:
 
 
 async def _wake_forever(database: Database, interval_s: float) -> None:
-    """Wakes queues whose message was lost, whose retry is due, or whose worker died."""
+    """Wakes queues whose message was lost, whose retry is due, or whose worker died; sweeps old keys."""
     while True:
         await asyncio.sleep(interval_s)
         try:
             failpoint("queue.sweeping")
             async with database.system_work() as session:
                 due = await queues_due(session)
+                await sweep_expired(session)
             for queue in due:
                 await database.wake(queue)
         except Exception as error:

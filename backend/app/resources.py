@@ -25,7 +25,8 @@ from app.core.envelope import MasterKeys
 from app.core.errors import Misconfigured
 from app.core.ids import new_id
 from app.core.passwords import Passwords
-from app.core.security import master_keys
+from app.core.rate_limits import RateLimiter, make_rate_limiter
+from app.core.security import derive_key, master_keys
 from app.core.session_tokens import SessionTokens
 from app.core.timed_cache import TimedCache
 from app.db.connection import open_engine
@@ -37,6 +38,7 @@ from app.rag.providers.model.minilm import MiniLM
 from app.rag.providers.model.query_cache import CachedQueries
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
+from app.services.idempotency_service import IdempotencyService
 from app.services.ingestion_service import Parse
 from app.services.installation_service import api_key_pepper
 from app.services.llm.extractive import Extractive
@@ -66,6 +68,8 @@ class Resources:
     parse: Parse
     auth: AuthService
     sessions: SessionService
+    idempotency: IdempotencyService
+    rates: RateLimiter
     executor: Executor
     streams: RunStreams
     compiler: AgentCompiler
@@ -170,6 +174,8 @@ async def open_resources(
             parse=partial(parsers.parse, limits=parse_limits(settings)),
             auth=auth,
             sessions=SessionService(database, auth.tokens, auth.passwords, settings, auth.forget_sessions),
+            idempotency=_make_idempotency(settings, database, auth.pepper),
+            rates=make_rate_limiter(settings, redis_url),
             executor=executor,
             streams=RunStreams(database, watch),
             compiler=AgentCompiler(),
@@ -200,6 +206,15 @@ def make_auth(
         tokens=SessionTokens(secret, access_s=settings.access_token_s),
         passwords=Passwords(concurrency=settings.password_concurrency, queue=settings.password_queue),
         cache=TimedCache(ttl_s=settings.auth_cache_s, size=settings.auth_cache_size),
+    )
+
+
+def _make_idempotency(settings: Settings, database: Database, pepper: bytes) -> IdempotencyService:
+    return IdempotencyService(
+        database=database,
+        pepper=derive_key(pepper, "idempotency-keys"),
+        retention_s=settings.idempotency_retention_s,
+        wait_s=settings.idempotency_wait_s,
     )
 
 

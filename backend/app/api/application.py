@@ -7,8 +7,12 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from app.api.middleware import RequestContext, TooLargeAsProblem
+from app.api.idempotency import IdempotentAnswers
+from app.api.middleware import HeadAsGet, RequestContext, TooLargeAsProblem
+from app.api.request_limits import RequestLimits
+from app.api.schemas.agents import EventRead
 from app.api.schemas.common import Problem
+from app.core.config import Settings
 
 _SCHEMAS = "#/components/schemas/"
 
@@ -21,6 +25,18 @@ NATIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
 """The `responses` of every native route. FastAPI would file a `model` here under `application/json`."""
 
 
+def install_middleware(app: FastAPI, settings: Settings) -> None:
+    """What stands between the server and the routes; the last one added is the outermost."""
+    app.add_middleware(IdempotentAnswers)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(
+        RequestLimits,
+        max_url_bytes=settings.max_url_bytes,
+        max_header_bytes=settings.max_header_bytes,
+        silence_s=settings.body_silence_s,
+    )
+
+
 class Api(FastAPI):
     """The application's class; `main.create_app` makes the one instance."""
 
@@ -29,12 +45,13 @@ class Api(FastAPI):
         return RequestContext(TooLargeAsProblem(super().build_middleware_stack()))
 
     def openapi(self) -> dict[str, Any]:
-        """The description, with the schema that `NATIVE_RESPONSES` refers to; made once."""
+        """The description, with the schemas that `responses` of routes refer to; made once."""
         fresh = self.openapi_schema is None
         document = super().openapi()
         if fresh:
-            problem = Problem.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
             schemas: dict[str, Any] = document["components"]["schemas"]
-            schemas |= problem.pop("$defs") | {Problem.__name__: problem}
+            for model in (Problem, EventRead):
+                schema = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+                schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
             document["components"]["schemas"] = dict(sorted(schemas.items()))
         return document

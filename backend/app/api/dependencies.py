@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from fastapi import Depends, Header, Query, Request
@@ -18,12 +19,14 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
+from app.api.bodies import check_body
 from app.api.cookies import SessionCookies
 from app.api.credentials import Credential, Standing
 from app.api.errors import pointer
+from app.api.rate_limits import count_request
 from app.api.sse import Reader
 from app.core.constants import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from app.core.errors import FieldError, Invalid, Unauthenticated
+from app.core.errors import BadRequest, FieldError, Invalid, Unauthenticated
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.repositories.listing import Listing
@@ -131,12 +134,13 @@ CallerDep = Annotated[AuthContext, Depends(get_auth_context)]
 
 
 class Demand:
-    """A route's permission. Start-up refuses routes without one (see `api.guard`)."""
+    """A route's permission, asked for once per request. Start-up refuses routes without one (`api.guard`)."""
 
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    async def __call__(self, caller: CallerDep, connection: HTTPConnection) -> None:
+    async def __call__(self, caller: CallerDep, connection: HTTPConnection, resources: ResourcesDep) -> None:
+        count_request(connection, caller, resources.rates)
         caller.demand(self.permission)
         _demanded(connection).append(self.permission)
 
@@ -189,15 +193,31 @@ def allow(permission: Permission) -> Any:
 PUBLIC: Any = Depends(Public())
 
 
-async def check_url(request: Request) -> None:
+async def check_native(request: Request) -> None:
+    """What holds for every route of our own API, before anything else is looked at."""
+    _check_path(request)
+    if request.scope["query_string"]:
+        _check_query(request)
+    await check_body(request)
+
+
+def _check_path(request: Request) -> None:
+    path = request.scope["path"]
+    if "\ufffd" in path and not _is_utf8(request.scope.get("raw_path", b"")):
+        raise _not_utf8("/path")
+    if "\x00" in path:
+        found = [name for name, value in request.path_params.items() if "\x00" in value]
+        errors = [FieldError(pointer("path", *found[:1]), "unstorable", "contains U+0000")]
+        raise Invalid("The path contains the character U+0000.", errors=errors)
+
+
+def _check_query(request: Request) -> None:
     """422 for query parameters that the route does not declare: a misspelt filter must not be ignored.
 
     U+0000 is refused too: no stored text has it, and PostgreSQL takes none for comparison.
     """
-    if "\x00" in request.scope["path"]:
-        raise Invalid("The path contains the character U+0000.")
-    if not request.query_params:
-        return
+    if not _is_utf8(request.scope["query_string"]):
+        raise _not_utf8("/query")
     route: APIRoute = request.scope["route"]
     valid = [p.alias for p in get_flat_params(route.dependant) if _in_query(p.field_info)]
     known = f"valid: {', '.join(map(repr, valid))}" if valid else "this route takes none"
@@ -212,11 +232,26 @@ async def check_url(request: Request) -> None:
         raise Invalid("; ".join(error.message for error in errors[:5]), errors=errors)
 
 
+def _is_utf8(quoted: bytes) -> bool:
+    try:
+        unquote_to_bytes(quoted).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _not_utf8(where: str) -> BadRequest:
+    message = "The URL is not UTF-8 where it is percent-encoded."
+    return BadRequest(
+        message, code="invalid_encoding", errors=[FieldError(where, "invalid_encoding", message)]
+    )
+
+
 def _in_query(info: object) -> bool:
     return getattr(info, "in_", None) is ParamTypes.query
 
 
-NATIVE: Any = Depends(check_url)
+NATIVE: Any = Depends(check_native)
 """What every route of our own API takes; doors that speak another's protocol do not."""
 
 

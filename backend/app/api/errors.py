@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
+from math import ceil
 from socket import gaierror
 from typing import Any
 
@@ -11,23 +13,27 @@ from asyncpg import PostgresError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from app.api import quoting
-from app.core.errors import AppError, FieldError, StorageFull
+from app.api.validation import malformed, place
+from app.core.errors import AppError, BadRequest, Conflict, FieldError, NotFound, StorageFull
 from app.core.masking import mask_credentials
 from app.db.outage import is_disk_full, is_lost_race, is_outage
+from app.services.idempotency_service import AlreadyDone
 
 logger = structlog.get_logger(__name__)
 
 _CODES = {
     400: "bad_request",
-    404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "too_large",
-    415: "unsupported_media_type",
 }
 
 
@@ -67,7 +73,7 @@ def problem_of(request: Request, error: AppError) -> Response:
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
     return problem(
         request,
         status=error.status,
@@ -80,9 +86,14 @@ def problem_of(request: Request, error: AppError) -> Response:
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> Response:
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        unreadable = malformed(error.__cause__)
+        if unreadable is not None:
+            return problem_of(request, unreadable)
     errors = tuple(
-        FieldError(pointer(*found["loc"]), found["type"], quoting.message(request, found))
-        for found in error.errors()
+        FieldError(pointer(*place(one, error.body)), one["type"], quoting.message(request, one))
+        for one in found
     )
     return problem(
         request,
@@ -100,15 +111,63 @@ def pointer(*parts: object) -> str:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    code = _CODES.get(error.status_code, "http_error")
+    unreadable = malformed(error.__cause__) if error.status_code == 400 else None
+    if unreadable is not None:
+        return problem_of(request, unreadable)
+    if error.status_code == 404:
+        return problem_of(request, NotFound(f"There is no route {request.method} {request.url.path}."))
+    if error.status_code == 405:
+        return _method_error(request)
     return problem(
         request,
         status=error.status_code,
-        code=code,
+        code=_CODES.get(error.status_code, "http_error"),
         title=str(error.detail),
         detail=f"{error.detail}: {request.method} {request.url.path}",
         headers=dict(error.headers or {}),
     )
+
+
+def _method_error(request: Request) -> Response:
+    """405, or what OPTIONS asks for; `Allow` names the methods of every route with this path."""
+    allowed: set[str] = set()
+    for context in iter_route_contexts(request.app.router.routes):
+        if context.matches(request.scope)[0] is not Match.NONE:
+            allowed |= context.methods or set()
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
+    headers = {"Allow": ", ".join(sorted(allowed))}
+    return problem(
+        request,
+        status=405,
+        code="method_not_allowed",
+        title="Method not allowed",
+        detail=f"{request.url.path} does not take {request.method}, but {headers['Allow']}.",
+        headers=headers,
+    )
+
+
+async def _already_done(request: Request, error: AlreadyDone) -> Response:
+    """What the first of these requests was answered."""
+    answer = error.answer
+    if answer.body is not None:
+        headers = answer.headers | {"Idempotency-Replayed": "true"}
+        return Response(answer.body, answer.status, headers)
+    made = f"It made {str(answer.subject_id)!r}. " if answer.subject_id else ""
+    return problem_of(
+        request,
+        Conflict(
+            f"The request with this Idempotency-Key had its effect, but its answer is not kept, because it "
+            f"holds a secret or speaks of what has been deleted. {made}Look at that, or use a new key.",
+            code="idempotency_not_replayable",
+        ),
+    )
+
+
+async def _client_gone(request: Request, _: ClientDisconnect) -> Response:
+    return problem_of(request, BadRequest("The client went away before its request was complete."))
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
@@ -138,18 +197,28 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     )
 
 
+_HANDLERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
+    AlreadyDone: _already_done,
+    AppError: _app_error,
+    RequestValidationError: _validation_error,
+    HTTPException: _http_error,
+    ClientDisconnect: _client_gone,
+    DBAPIError: _database_error,
+    PoolTimeout: _database_error,
+    ConnectionError: _database_error,
+    TimeoutError: _database_error,
+    gaierror: _database_error,
+    PostgresError: _database_error,
+    Exception: _unexpected,
+}
+
+
+async def response_to(request: Request, error: Exception) -> Response:
+    """The answer to `error`, for what fails outside of the routes."""
+    kind = next(kind for kind in type(error).__mro__ if kind in _HANDLERS)
+    return await _HANDLERS[kind](request, error)
+
+
 def install_error_handlers(app: FastAPI) -> None:
-    handlers: dict[type[Exception], Any] = {
-        AppError: _app_error,
-        RequestValidationError: _validation_error,
-        HTTPException: _http_error,
-        DBAPIError: _database_error,
-        PoolTimeout: _database_error,
-        ConnectionError: _database_error,
-        TimeoutError: _database_error,
-        gaierror: _database_error,
-        PostgresError: _database_error,
-        Exception: _unexpected,
-    }
-    for kind, handler in handlers.items():
+    for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)

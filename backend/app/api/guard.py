@@ -1,4 +1,4 @@
-"""Start-up's look at every route: each declares a permission or says that it is public."""
+"""Start-up's look at every route: each declares its permission, each POST what a key does to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Mount, Route
 
 from app.api.dependencies import Demand, Public
+from app.api.idempotency import Idempotent, WithoutKey
 from app.core.errors import Misconfigured
 
 FRAMEWORK_PATHS = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
@@ -38,9 +39,9 @@ def api_routes(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
 def check_permissions(app: FastAPI) -> None:
     """Raises `Misconfigured` naming every route without a permission."""
     bare = [
-        f"{'/'.join(sorted(route.methods or ()))} {route.path} ({route.endpoint.__module__})"
+        _name(route)
         for route in api_routes(app.routes)
-        if not any(_guards(route.dependant))
+        if not any(isinstance(call, Demand | Public) for call in calls_of(route.dependant))
     ]
     if bare:
         raise Misconfigured(
@@ -49,7 +50,27 @@ def check_permissions(app: FastAPI) -> None:
         )
 
 
-def _guards(dependant: Dependant) -> Iterator[bool]:
-    yield isinstance(dependant.call, Demand | Public)
+def check_keys(app: FastAPI) -> None:
+    """Raises `Misconfigured` naming every POST route that says nothing about `Idempotency-Key`."""
+    bare = [
+        _name(route)
+        for route in api_routes(app.routes)
+        if "POST" in (route.methods or ())
+        and not any(isinstance(call, Idempotent | WithoutKey) for call in calls_of(route.dependant))
+    ]
+    if bare:
+        raise Misconfigured(
+            'These routes take POST but declare neither idempotent() nor without_key("why"): '
+            + ", ".join(sorted(bare))
+        )
+
+
+def _name(route: APIRoute) -> str:
+    return f"{'/'.join(sorted(route.methods or ()))} {route.path} ({route.endpoint.__module__})"
+
+
+def calls_of(dependant: Dependant) -> Iterator[object]:
+    """What a route calls before itself, and itself."""
+    yield dependant.call
     for child in dependant.dependencies:
-        yield from _guards(child)
+        yield from calls_of(child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from time import perf_counter
 from typing import Final
@@ -16,6 +17,9 @@ from app.core.errors import TooLarge
 from app.core.ids import new_id
 
 logger = structlog.get_logger("app.access")
+
+EXTRA_HEADERS: Final = "orrery.headers"
+"""In the scope: raw headers that are added to the answer, whoever makes it."""
 
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{8,64}$")
 _SECURITY: Final = {
@@ -53,6 +57,35 @@ class TooLargeAsProblem:
         await self.app(scope, receive, send_problem)
 
 
+class HeadAsGet:
+    """Answers HEAD as GET without its body; a stream is cut after its headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        started, asked = asyncio.Event(), list[bool]()
+
+        async def gone() -> Message:
+            """No body; then, when the client has its headers, that it is gone: the app stops streaming."""
+            if not asked:
+                asked.append(True)
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await started.wait()
+            return {"type": "http.disconnect"}
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                started.set()
+
+        await self.app({**scope, "method": "GET"}, gone, send_head)
+
+
 class RequestContext:
     """Gives each request an id (the caller's, if it is a sane one), in `X-Request-Id` and every log line."""
 
@@ -67,6 +100,8 @@ class RequestContext:
         request_id = given.decode() if _REQUEST_ID.match(given) else new_id().hex
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        extra: list[tuple[bytes, bytes]] = []
+        scope[EXTRA_HEADERS] = extra
         started, status = perf_counter(), 0
 
         async def send_with_headers(message: Message) -> None:
@@ -77,6 +112,7 @@ class RequestContext:
                 headers["X-Request-Id"] = request_id
                 for name, value in _SECURITY.items():
                     headers.setdefault(name, value)
+                message["headers"] = [*message["headers"], *extra]
             await send(message)
 
         try:

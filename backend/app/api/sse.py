@@ -18,9 +18,24 @@ from app.services.runs.streams import LoggedEvent
 
 T = TypeVar("T")
 
-STREAM: dict[str, dict[str, object]] = {"text/event-stream": {"schema": {"type": "string"}}}
 _LAST_EVENTS_S = 1.0
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def stream_of(model: type[BaseModel]) -> dict[str, dict[str, object]]:
+    """The `content` of an answer that is a stream, as the description of the API has it."""
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": f"#/components/schemas/{model.__name__}"},
+    }
+    text = {"type": "string"}
+    item = {
+        "type": "object",
+        "required": ["id", "event", "data"],
+        "properties": {"id": text, "event": text, "data": data},
+    }
+    return {"text/event-stream": {"itemSchema": item}}
 
 
 @dataclass(frozen=True, slots=True)

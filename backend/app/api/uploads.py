@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import AsyncIterator
@@ -15,8 +16,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from app.api.errors import pointer
+from app.api.idempotency import look_once_read
 from app.api.schemas.rag import UploadItem
-from app.core.errors import FieldError, Invalid
+from app.core.errors import FieldError, Invalid, StorageFull
 from app.services.intake_service import Incoming
 
 FORM: dict[str, Any] = {
@@ -50,6 +52,10 @@ async def uploaded(request: Request, max_files: int) -> AsyncIterator[AsyncItera
     """The form's files with what its `items` field says of them; temporary files go with the block."""
     try:
         form = await request.form(max_files=max_files, max_fields=4)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull("There is no room for uploads in the server's temporary folder.") from error
     except (UnicodeError, LookupError) as error:
         raise _invalid("/body", "charset", f"a part has no usable charset: {error}") from error
     except HTTPException as error:
@@ -57,6 +63,7 @@ async def uploaded(request: Request, max_files: int) -> AsyncIterator[AsyncItera
             raise
         raise _invalid("/body", "multipart", f"{error.detail} (at most {max_files} files)") from error
     try:
+        await look_once_read(request)
         files = _files(form)
         described = _described(form, {file.filename for file in files})
         yield _incoming(files, described)

@@ -73,12 +73,24 @@ class TooLarge(AppError):
     status, code, title = 413, "too_large", "Request too large"
 
 
+class UriTooLong(AppError):
+    status, code, title = 414, "uri_too_long", "URI too long"
+
+
+class UnsupportedMediaType(AppError):
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
 class Invalid(AppError):
     status, code, title = 422, "invalid", "Validation failed"
 
 
 class RateLimited(AppError):
     status, code, title = 429, "rate_limited", "Too many requests"
+
+
+class HeadersTooLarge(AppError):
+    status, code, title = 431, "headers_too_large", "Request header fields too large"
 
 
 class Unavailable(AppError):

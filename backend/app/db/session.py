@@ -3,18 +3,24 @@
 Row-level security reads `app.org`, set here for the length of one transaction. Work across
 organizations (key look-up, claims, sweeps, the event log's group commit) takes the role
 `orrery_system` for one transaction; nothing else may.
+
+A request that must have its effect only once does all its work in one transaction: its `Effect`, which
+every unit of work of the request joins as a savepoint (ADR 7).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.core.errors import BadRequest
 from app.core.failpoints import failpoint
@@ -24,8 +30,11 @@ from app.db.connection import DriverConnection, driver_transaction
 Wake = Callable[[str], Awaitable[None]]
 
 _QUEUES = "queues"
+_SUBJECT = "subject"
+_AGAIN_S = 0.05
 _BIND_TENANT = text("SELECT set_config('app.org', :org, true)")
 _SYSTEM_ROLE = text("SET LOCAL ROLE orrery_system")
+_OWN_ROLE = text("SET LOCAL ROLE NONE")
 
 logger = structlog.get_logger(__name__)
 
@@ -57,24 +66,37 @@ class Database:
     wake: Wake
 
     @asynccontextmanager
-    async def unit_of_work(self, tenant: Tenant) -> AsyncIterator[AsyncSession]:
-        """One transaction that sees one organization; committed on leaving, rolled back on an error."""
+    async def unit_of_work(self, tenant: Tenant, *, effect: bool = False) -> AsyncIterator[AsyncSession]:
+        """One transaction that sees one organization; committed on leaving, rolled back on an error.
+
+        Part of the request's `Effect` where that has begun; `effect` begins one that waits for this.
+        """
         with cancellation_kept():
+            joined = await _joined(effect)
+            if joined is not None:
+                async with joined.unit(tenant) as session:
+                    yield session
+                return
             async with self.sessions() as session:
                 async with session.begin():
                     await session.execute(_BIND_TENANT, {"org": str(tenant.org_id)})
                     yield session
-                await self._wake_marked(session)
+                await self.wake_all(_marked(session))
 
     @asynccontextmanager
     async def system_work(self) -> AsyncIterator[AsyncSession]:
         """One transaction as `orrery_system`: across organizations, on a listed set of tables only."""
         with cancellation_kept():
+            joined = await _joined(effect=False)
+            if joined is not None:
+                async with joined.system_unit() as session:
+                    yield session
+                return
             async with self.sessions() as session:
                 async with session.begin():
                     await session.execute(_SYSTEM_ROLE)
                     yield session
-                await self._wake_marked(session)
+                await self.wake_all(_marked(session))
 
     @asynccontextmanager
     async def no_ones_work(self) -> AsyncIterator[AsyncSession]:
@@ -89,13 +111,18 @@ class Database:
 
         Statements take a third of the CPU time that they take through a session, and BEGIN comes with the
         binding of the tenant in one round trip. Errors of the driver arrive as SQLAlchemy's `DBAPIError`.
+        Inside of an `Effect` it is part of that: a request never holds two connections.
         """
+        joined = await _joined(effect=False)
+        if joined is not None:
+            yield await joined.driver(tenant)
+            return
         begin = f"BEGIN READ ONLY; SET LOCAL app.org = '{UUID(int=tenant.org_id.int)}'"
         async with driver_transaction(self.engine, begin) as connection:
             yield connection
 
-    async def _wake_marked(self, session: AsyncSession) -> None:
-        for queue in sorted(session.info.pop(_QUEUES, ())):
+    async def wake_all(self, queues: set[str]) -> None:
+        for queue in sorted(queues):
             try:
                 failpoint("queue.waking")
                 await self.wake(queue)
@@ -104,9 +131,152 @@ class Database:
                 logger.warning("wake_failed", queue=queue, error=repr(error))
 
 
+class Once(Protocol):
+    """What makes an effect happen once: a record that is committed with it."""
+
+    async def claim(self, connection: AsyncConnection) -> bool:
+        """Whether the effect may begin; False: another request is at it, try again. Raises if it is done."""
+        ...
+
+    async def record(self, connection: AsyncConnection, subject_id: UUID) -> None:
+        """Writes that the effect made `subject_id`; committed next."""
+        ...
+
+    def ended(self) -> None:
+        """The transaction is over, whether it was committed or taken back."""
+        ...
+
+
+@dataclass(slots=True)
+class Effect:
+    """The one transaction of a request: what it does and the record of it are committed together.
+
+    Units of work of the task that made it join it, once it has begun.
+    """
+
+    database: Database
+    tenant: Tenant
+    once: Once
+    connection: AsyncConnection | None = None
+    over: bool = False
+    kept: bool = False
+    queues: set[str] = field(default_factory=set)
+    task: Any = field(default_factory=asyncio.current_task)
+
+    def offer(self) -> None:
+        """Lets the first unit of work that says `effect=True` begin it."""
+        _effect.set(self)
+
+    async def begin(self) -> None:
+        """Opens the transaction; waits, without a connection, while another request is at it."""
+        _effect.set(self)
+        try:
+            while True:
+                if await self._claimed():
+                    return
+                await asyncio.sleep(_AGAIN_S)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _claimed(self) -> bool:
+        connection = await self.database.engine.connect()
+        claimed = False
+        try:
+            await connection.begin()
+            await connection.execute(_BIND_TENANT, {"org": str(self.tenant.org_id)})
+            claimed = await self.once.claim(connection)
+        finally:
+            if not claimed:
+                await asyncio.shield(connection.close())
+        self.connection = connection if claimed else None
+        return claimed
+
+    @asynccontextmanager
+    async def unit(self, tenant: Tenant | None = None) -> AsyncIterator[AsyncSession]:
+        """A unit of work as a savepoint of the transaction."""
+        connection = self._joined_by(tenant or self.tenant)
+        async with self.database.sessions(
+            bind=connection, join_transaction_mode="create_savepoint"
+        ) as session:
+            async with session.begin():
+                yield session
+            self.queues |= _marked(session)
+        subject = session.info.pop(_SUBJECT, None)
+        if subject is not None:
+            await self.once.record(connection, subject)
+            await self.keep()
+
+    @asynccontextmanager
+    async def system_unit(self) -> AsyncIterator[AsyncSession]:
+        """The same as `orrery_system`, which the savepoint alone would not give up."""
+        async with self.unit() as session:
+            await session.execute(_SYSTEM_ROLE)
+            yield session
+            await session.flush()
+            await session.execute(_OWN_ROLE)
+
+    async def driver(self, tenant: Tenant) -> DriverConnection:
+        """The driver's connection, in the transaction; a statement that fails there takes all of it back."""
+        pooled = await self._joined_by(tenant).get_raw_connection()
+        connection: DriverConnection = pooled.driver_connection  # type: ignore[assignment]
+        return connection
+
+    def _joined_by(self, tenant: Tenant) -> AsyncConnection:
+        if self.connection is None or tenant.org_id != self.tenant.org_id:
+            raise RuntimeError("joins a transaction that is closed, or another organization's")
+        return self.connection
+
+    async def keep(self) -> None:
+        """Commits. Afterwards, units of work are transactions of their own again."""
+        if self.connection is None:
+            raise RuntimeError("there is no transaction to commit")
+        try:
+            await self.connection.commit()
+            self.kept = True
+        finally:
+            await self.close()
+        await self.database.wake_all(self.queues)
+
+    async def close(self) -> None:
+        """Takes back whatever was not committed."""
+        connection, self.connection, self.over = self.connection, None, True
+        try:
+            if connection is not None:
+                await asyncio.shield(connection.close())
+        finally:
+            self.once.ended()
+
+
+_effect: ContextVar[Effect | None] = ContextVar("effect", default=None)
+
+
+async def _joined(effect: bool) -> Effect | None:
+    """The effect that a unit of work of this task belongs to. Tasks that a request starts outlive it."""
+    current = _effect.get()
+    if current is None or current.over or asyncio.current_task() is not current.task:
+        return None
+    if current.connection is None and effect:
+        await current.begin()
+    return current if current.connection is not None else None
+
+
 def wake_after(session: AsyncSession, queue: str) -> None:
     """Wake `queue`'s workers once this transaction has committed."""
     session.info.setdefault(_QUEUES, set()).add(queue)
+
+
+def commit_with(session: AsyncSession, subject_id: UUID) -> None:
+    """What this unit of work made outlives the request: its `Effect`, if any, is committed with it.
+
+    The answer to a repeated request is then made of `subject_id`'s row.
+    """
+    session.info[_SUBJECT] = subject_id
+
+
+def _marked(session: AsyncSession) -> set[str]:
+    queues: set[str] = session.info.pop(_QUEUES, set())
+    return queues
 
 
 def make_database(engine: AsyncEngine, wake: Wake) -> Database:

@@ -32,7 +32,7 @@ from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs, Run
 from app.db.postgres.repositories.listing import contains
 from app.db.postgres.repositories.rag import Collections
 from app.db.postgres.repositories.work import Jobs, WorkItems
-from app.db.session import Database, Tenant
+from app.db.session import Database, Tenant, commit_with
 from app.services.model_resolver import ModelResolver
 from app.services.runs.executor import Execution, Executor
 from app.services.runs.streams import LoggedEvent, RunStreams
@@ -204,6 +204,7 @@ class AgentService:
                 started_at=func.now(),
             )
             await Runs(session, self.tenant).add(run)
+            commit_with(session, run.id)
             failpoint("run.creating")
         failpoint("run.created")
         return run, Execution(

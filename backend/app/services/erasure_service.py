@@ -12,6 +12,7 @@ from app.core.failpoints import failpoint
 from app.db.postgres.models.jobs import WorkKind, WorkState
 from app.db.postgres.models.rag import Document
 from app.db.postgres.repositories.agents import Agents, Runs
+from app.db.postgres.repositories.idempotency import IdempotencyKeys
 from app.db.postgres.repositories.rag import Collections, Documents, Files, Indexes, Versions
 from app.db.postgres.repositories.work import Claim, WorkItems
 from app.db.session import Database, wake_after
@@ -54,6 +55,7 @@ class ErasureService:
                 await Documents(session, claim.tenant).erase(document.id)
                 for file in files:
                     await Files(session, claim.tenant).erase(file.id)
+                await IdempotencyKeys(session, claim.tenant).forget(document.id)
             await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
             failpoint("erase.ending")
         failpoint("erase.ended")
@@ -68,6 +70,7 @@ class ErasureService:
                 await self._queue_document(items, claim, document)
             if not left:
                 await Collections(session, claim.tenant).erase(claim.subject_id)
+                await IdempotencyKeys(session, claim.tenant).forget(claim.subject_id)
                 await items.finish(claim, WorkState.SUCCEEDED)
                 return
             await items.pause(claim, delay_s=1)
@@ -84,6 +87,7 @@ class ErasureService:
                     failpoint("erase.agent")
                     continue
                 await Agents(session, claim.tenant).erase(claim.subject_id)
+                await IdempotencyKeys(session, claim.tenant).forget(claim.subject_id)
                 await items.finish(claim, WorkState.SUCCEEDED)
                 return
 

@@ -191,7 +191,7 @@ class IntakeService:
         return taken
 
     async def _register(self, upload: Upload, taken: Sequence[Taken]) -> UUID:
-        async with self.database.unit_of_work(self.tenant) as session:
+        async with self.database.unit_of_work(self.tenant, effect=True) as session:
             collections, documents = Collections(session, self.tenant), Documents(session, self.tenant)
             # Locked, so that it is not deleted, nor the same document added twice, meanwhile.
             collection = await collections.get(upload.collection_id, lock=True)

@@ -126,3 +126,14 @@ async def ended(client: httpx2.AsyncClient, run_id: str) -> dict[str, Any]:
             if run["finished_at"] is not None:
                 return run
             await asyncio.sleep(0.05)
+
+
+def keyed(key: str | None = None) -> dict[str, str]:
+    """The header of a request that is to have its effect once."""
+    return {"Idempotency-Key": key or new_id().hex}
+
+
+async def total(client: httpx2.AsyncClient, path: str) -> int:
+    """How many items a list has, up to a page."""
+    items: list[Any] = ok(await client.get(f"{API}/{path}", params={"limit": 200}))["items"]
+    return len(items)

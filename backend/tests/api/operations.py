@@ -38,7 +38,7 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 """What a route needs besides its path to get as far as looking for what it is about."""
 
-_VARYING = {"date", "x-request-id", "content-length"}
+_VARYING = {"date", "x-request-id", "content-length", "ratelimit-remaining", "ratelimit-reset"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
-"""Start-up fails where a route declares no permission."""
+"""Start-up fails where a route declares no permission, or a POST nothing about its `Idempotency-Key`."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -9,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from app.api.dependencies import PUBLIC, allow
-from app.api.guard import api_routes, check_permissions
+from app.api.guard import api_routes, check_keys, check_permissions
+from app.api.idempotency import idempotent, without_key
 from app.core.config import Settings
 from app.core.errors import Misconfigured
 from app.core.permissions import Permission
@@ -110,3 +113,26 @@ class TestAccepted:
         router.add_api_route("/closed", endpoint)
         app.include_router(router)
         check_permissions(app)
+
+
+class TestKeys:
+    def test_are_declared_by_every_real_route(self) -> None:
+        check_keys(create_app(Settings(_env_file=None)))
+
+    def test_a_post_that_says_nothing_is_named(self) -> None:
+        app, router = FastAPI(), APIRouter(prefix="/inner")
+        router.add_api_route("/make", endpoint, methods=["POST"], dependencies=[allow(Permission.SEARCH)])
+        app.include_router(router)
+        with pytest.raises(Misconfigured, match=r"POST /inner/make \(.*test_guard\)"):
+            check_keys(app)
+
+    @pytest.mark.parametrize("declared", [idempotent(), idempotent(late=True), without_key("it only reads")])
+    def test_a_post_that_says_which_is_accepted(self, declared: Any) -> None:
+        app = FastAPI()
+        app.add_api_route("/make", endpoint, methods=["POST"], dependencies=[declared])
+        check_keys(app)
+
+    def test_other_methods_need_not_say(self) -> None:
+        app = FastAPI()
+        app.add_api_route("/read", endpoint, methods=["GET", "PUT", "PATCH", "DELETE"])
+        check_keys(app)

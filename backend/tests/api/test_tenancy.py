@@ -37,7 +37,7 @@ OPAQUE = re.compile(
     r"|body/organization"  # of a login, which has tests of its own
     r"|body/graph(/.*)?"  # what its bindings name has a test of its own
     r"|query/(cursor|q|external_id)"
-    r"|header/(X-Project-Id|if-match|if-none-match)"
+    r"|header/(X-Project-Id|if-match|if-none-match|Idempotency-Key)"
 )
 """Fields that name nothing that is stored, or (the project, the graph, cursors) are tested for all routes."""
 

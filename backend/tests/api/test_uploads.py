@@ -148,7 +148,7 @@ class TestBadForm:
 
     async def test_a_body_that_is_no_form_is_refused(self, client: httpx2.AsyncClient) -> None:
         response = await client.post(f"{API}/collections/{await new_collection(client)}/documents", json={})
-        assert pointers(response) == ["/body/files"]
+        assert "'multipart/form-data'" in problem(response, 415, "unsupported_media_type")["detail"]
 
     async def test_a_form_that_breaks_off_is_refused(self, client: httpx2.AsyncClient) -> None:
         path = f"{API}/collections/{await new_collection(client)}/documents"

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
 from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, allow, paged
+from app.api.idempotency import EarlierDep, idempotent, without_key
 from app.api.schemas.agents import (
     AgentCreate,
     AgentRead,
     AgentSummary,
     AgentUpdate,
+    EventRead,
     Publish,
     ReportRead,
     RunCreate,
@@ -23,7 +25,7 @@ from app.api.schemas.agents import (
     VersionSummary,
 )
 from app.api.schemas.common import PageRead, page_of
-from app.api.sse import STREAM, event_stream
+from app.api.sse import event_stream, stream_of
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.models.agents import RunMode
@@ -31,9 +33,15 @@ from app.db.postgres.repositories.agents import Agents, AgentVersions
 from app.services.agent_service import RunRequest
 
 router = APIRouter(prefix="/agents", tags=["agents"])
+MAX_SEQ = 2**63 - 1
 
 
-@router.post("", status_code=201, operation_id="agents_create", dependencies=[allow(Permission.AGENTS_WRITE)])
+@router.post(
+    "",
+    status_code=201,
+    operation_id="agents_create",
+    dependencies=[allow(Permission.AGENTS_WRITE), idempotent()],
+)
 async def create(body: AgentCreate, agents: AgentsDep, response: Response) -> AgentRead:
     """Without a slug, one is made of the name."""
     agent = await agents.create(body.name, slug=body.slug, description=body.description, graph=body.graph)
@@ -80,7 +88,9 @@ async def delete(agent: str, agents: AgentsDep) -> Response:
 
 
 @router.post(
-    "/{agent}/validate", operation_id="agents_validate", dependencies=[allow(Permission.AGENTS_READ)]
+    "/{agent}/validate",
+    operation_id="agents_validate",
+    dependencies=[allow(Permission.AGENTS_READ), without_key("it only reads")],
 )
 async def validate(agent: str, agents: AgentsDep, body: Validate | None = None) -> ReportRead:
     """Everything that is wrong, at once."""
@@ -92,7 +102,7 @@ async def validate(agent: str, agents: AgentsDep, body: Validate | None = None) 
     "/{agent}/publish",
     status_code=201,
     operation_id="agents_publish",
-    dependencies=[allow(Permission.AGENTS_WRITE)],
+    dependencies=[allow(Permission.AGENTS_WRITE), idempotent()],
 )
 async def publish(agent: str, agents: AgentsDep, body: Publish | None = None) -> VersionRead:
     """The draft becomes an immutable version, live from now on."""
@@ -123,7 +133,7 @@ async def version(agent: str, version: str, agents: AgentsDep) -> VersionRead:
     dependencies=[allow(Permission.AGENTS_RUN)],
     response_model=RunRead,
     responses={
-        200: {"content": STREAM},
+        200: {"content": stream_of(EventRead)},
         202: {"model": RunRead, "description": "Still running; follow `Location`"},
     },
 )
@@ -134,21 +144,29 @@ async def run(
     resources: ResourcesDep,
     reader: ReaderDep,
     response: Response,
+    earlier: EarlierDep,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ)] = None,
+    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
 ) -> Any:
-    """Starts a run. It goes on whatever becomes of this request."""
-    mode = RunMode(body.mode)
+    """Starts a run. It goes on whatever becomes of this request.
+
+    With an `Idempotency-Key` that was used already, answers from the run of then: its end, or its stream
+    after `Last-Event-ID`.
+    """
+    asks_for_stream = "mode" not in body.model_fields_set and "text/event-stream" in accept
+    mode = RunMode.STREAM if asks_for_stream else RunMode(body.mode)
     request = RunRequest(input=body.input, mode=mode, version=body.version, metadata=body.metadata)
-    started = await agents.start_run(agent, request)
+    run_id = earlier or (await agents.start_run(agent, request)).id
     if mode is RunMode.STREAM:
-        events = await agents.events(started.id, after=0)
+        events = await agents.events(run_id, after=last_event_id or 0)
         stream = event_stream(events, reader)
-        stream.headers["Location"] = _location(started.id)
+        stream.headers["Location"] = _location(run_id)
         return stream
     timeout_s = body.wait_timeout_s or resources.settings.run_wait_timeout_s
-    ended = await agents.wait(started.id, timeout_s=timeout_s)
+    ended = await agents.wait(run_id, timeout_s=timeout_s)
     if ended.finished_at is None:
         response.status_code = 202
-        response.headers["Location"] = _location(started.id)
+        response.headers["Location"] = _location(run_id)
     return RunRead.model_validate(ended)
 
 

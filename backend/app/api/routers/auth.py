@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from app.api.dependencies import AuthDep, CallerDep, FreshCallerDep, allow, paged
+from app.api.idempotency import idempotent
 from app.api.schemas.auth import AuthenticatedBy, KeyCreate, KeyCreated, KeyRead, Me, Named
 from app.api.schemas.common import PageRead, page_of
 from app.core.paging import PageRequest
@@ -39,7 +40,10 @@ async def me(caller: CallerDep, auth: AuthDep) -> Me:
 
 
 @router.post(
-    "/api-keys", status_code=201, operation_id="api_keys_create", dependencies=[allow(Permission.KEYS_WRITE)]
+    "/api-keys",
+    status_code=201,
+    operation_id="api_keys_create",
+    dependencies=[allow(Permission.KEYS_WRITE), idempotent(secret=True)],
 )
 async def create_key(body: KeyCreate, caller: FreshCallerDep, auth: AuthDep) -> KeyCreated:
     row, key = await auth.create_key(

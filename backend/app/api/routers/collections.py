@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
 from app.api.dependencies import CollectionsDep, allow, paged
+from app.api.idempotency import idempotent
 from app.api.schemas.common import PageRead, page_of
 from app.api.schemas.rag import (
     ChunkingRead,
@@ -40,7 +41,7 @@ def _read(stats: CollectionStats) -> CollectionRead:
     "",
     status_code=201,
     operation_id="collections_create",
-    dependencies=[allow(Permission.COLLECTIONS_WRITE)],
+    dependencies=[allow(Permission.COLLECTIONS_WRITE), idempotent()],
 )
 async def create(body: CollectionCreate, collections: CollectionsDep, response: Response) -> CollectionRead:
     """Without a slug, one is made of the name."""

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
 from app.api.dependencies import DocumentsDep, IntakeDep, ResourcesDep, allow, paged
+from app.api.idempotency import idempotent
 from app.api.schemas.common import ItemError, PageRead, page_of
 from app.api.schemas.rag import (
     AcceptedRead,
@@ -42,7 +43,7 @@ intake_router = APIRouter(prefix="/collections/{collection}/documents", tags=["d
     status_code=202,
     operation_id="documents_upload",
     openapi_extra=FORM,
-    dependencies=[allow(Permission.DOCUMENTS_WRITE)],
+    dependencies=[allow(Permission.DOCUMENTS_WRITE), idempotent(late=True)],
 )
 async def upload(
     collection: str, request: Request, intake: IntakeDep, resources: ResourcesDep
@@ -56,7 +57,7 @@ async def upload(
     "/text",
     status_code=202,
     operation_id="documents_add_text",
-    dependencies=[allow(Permission.DOCUMENTS_WRITE)],
+    dependencies=[allow(Permission.DOCUMENTS_WRITE), idempotent(late=True)],
 )
 async def add_text(collection: str, body: TextItems, intake: IntakeDep) -> AcceptedRead:
     """Takes texts in, as if each were a file."""

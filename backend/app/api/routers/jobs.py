@@ -10,9 +10,10 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from app.api.dependencies import JobsDep, ReaderDep, ResourcesDep, allow, paged
+from app.api.idempotency import idempotent, without_key
 from app.api.schemas.common import ItemError, PageRead, page_of
 from app.api.schemas.rag import JobItemRead, JobRead, Progress
-from app.api.sse import STREAM, Snapshot, snapshot_stream
+from app.api.sse import Snapshot, snapshot_stream, stream_of
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.models.jobs import JobKind, WorkState
@@ -73,7 +74,7 @@ async def items(
     operation_id="jobs_events",
     dependencies=[allow(Permission.JOBS_READ)],
     response_class=StreamingResponse,
-    responses={200: {"content": STREAM}},
+    responses={200: {"content": stream_of(JobRead)}},
 )
 async def events(
     job_id: UUID,
@@ -97,7 +98,11 @@ async def _snapshots(states: AsyncIterator[JobState]) -> AsyncIterator[Snapshot]
         yield Snapshot(state.mark, _read(state), last=state.ended)
 
 
-@router.post("/{job_id}/cancel", operation_id="jobs_cancel", dependencies=[allow(Permission.JOBS_WRITE)])
+@router.post(
+    "/{job_id}/cancel",
+    operation_id="jobs_cancel",
+    dependencies=[allow(Permission.JOBS_WRITE), without_key("a job ends once")],
+)
 async def cancel(job_id: UUID, jobs: JobsDep) -> JobRead:
     """Ends what is open; one that has ended stays as it is. 409 for erasures: what was deleted goes."""
     return _read(await jobs.cancel(job_id))
@@ -107,7 +112,7 @@ async def cancel(job_id: UUID, jobs: JobsDep) -> JobRead:
     "/{job_id}/retry",
     status_code=202,
     operation_id="jobs_retry",
-    dependencies=[allow(Permission.JOBS_WRITE)],
+    dependencies=[allow(Permission.JOBS_WRITE), idempotent()],
 )
 async def retry(job_id: UUID, jobs: JobsDep) -> JobRead:
     """Queues what failed or was cancelled again; 409 where there is nothing like that."""

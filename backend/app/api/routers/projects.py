@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
 from app.api.dependencies import ProjectsDep, allow, paged
+from app.api.idempotency import idempotent
 from app.api.schemas.common import PageRead, page_of
 from app.api.schemas.projects import ProjectCreate, ProjectRead, ProjectSummary, ProjectUpdate
 from app.core.paging import PageRequest
@@ -18,7 +19,10 @@ router = APIRouter(prefix="/projects", tags=["projects"])
 
 
 @router.post(
-    "", status_code=201, operation_id="projects_create", dependencies=[allow(Permission.PROJECTS_WRITE)]
+    "",
+    status_code=201,
+    operation_id="projects_create",
+    dependencies=[allow(Permission.PROJECTS_WRITE), idempotent()],
 )
 async def create(body: ProjectCreate, projects: ProjectsDep, response: Response) -> ProjectRead:
     """Without a slug, one is made of the name. 400 for credentials of one project."""

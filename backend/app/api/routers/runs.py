@@ -9,9 +9,10 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, allow, paged
-from app.api.schemas.agents import RunRead, RunSummary, StepRead
+from app.api.idempotency import without_key
+from app.api.schemas.agents import EventRead, RunRead, RunSummary, StepRead
 from app.api.schemas.common import Moment, PageRead, page_of
-from app.api.sse import STREAM, event_stream
+from app.api.sse import event_stream, stream_of
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.models.agents import RunStatus
@@ -63,7 +64,7 @@ async def steps(
     operation_id="runs_events",
     dependencies=[allow(Permission.AGENTS_READ)],
     response_class=StreamingResponse,
-    responses={200: {"content": STREAM}},
+    responses={200: {"content": stream_of(EventRead)}},
 )
 async def events(
     run_id: UUID,
@@ -78,7 +79,11 @@ async def events(
     return event_stream(followed, reader)
 
 
-@router.post("/{run_id}/cancel", operation_id="runs_cancel", dependencies=[allow(Permission.AGENTS_RUN)])
+@router.post(
+    "/{run_id}/cancel",
+    operation_id="runs_cancel",
+    dependencies=[allow(Permission.AGENTS_RUN), without_key("a run ends once")],
+)
 async def cancel(
     run_id: UUID,
     agents: AgentsDep,

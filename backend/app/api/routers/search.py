@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.api.dependencies import RagDep, allow
+from app.api.idempotency import without_key
 from app.api.schemas.rag import SearchItem, SearchRead, SearchRequest
 from app.core.permissions import Permission
 from app.services.rag_service import GroupBy, Query, Result, SearchMode
@@ -12,7 +13,7 @@ from app.services.rag_service import GroupBy, Query, Result, SearchMode
 router = APIRouter(prefix="/search", tags=["search"])
 
 
-@router.post("", operation_id="search", dependencies=[allow(Permission.SEARCH)])
+@router.post("", operation_id="search", dependencies=[allow(Permission.SEARCH), without_key("it only reads")])
 async def search(body: SearchRequest, rag: RagDep) -> SearchRead:
     """Best first. Scores compare within one answer only."""
     query = Query(

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.api.dependencies import SecretsDep, allow, paged
+from app.api.idempotency import idempotent
 from app.api.schemas.common import PageRead, page_of
 from app.api.schemas.secrets import SecretCreate, SecretRead, SecretUpdate, SecretValue
 from app.core.paging import PageRequest
@@ -17,7 +18,10 @@ router = APIRouter(prefix="/secrets", tags=["secrets"])
 
 
 @router.post(
-    "", status_code=201, operation_id="secrets_create", dependencies=[allow(Permission.SECRETS_WRITE)]
+    "",
+    status_code=201,
+    operation_id="secrets_create",
+    dependencies=[allow(Permission.SECRETS_WRITE), idempotent()],
 )
 async def create(body: SecretCreate, secrets: SecretsDep) -> SecretRead:
     """The value is encrypted at once and can only be replaced, never read."""

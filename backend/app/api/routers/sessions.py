@@ -19,6 +19,7 @@ from app.api.dependencies import (
     allow,
     paged,
 )
+from app.api.idempotency import without_key
 from app.api.schemas.auth import (
     GrantRead,
     LoginCreate,
@@ -37,9 +38,10 @@ from app.services.auth_service import AuthContext
 from app.services.session_service import Grant, Login, SessionService
 
 router = APIRouter(prefix="/auth", tags=["auth"])
+_NO_KEY = without_key("sessions and passwords are repeated on purpose, and no answer of theirs is kept")
 
 
-@router.post("/login", operation_id="auth_login", dependencies=[PUBLIC])
+@router.post("/login", operation_id="auth_login", dependencies=[PUBLIC, _NO_KEY])
 async def login(
     body: LoginCreate,
     request: Request,
@@ -56,7 +58,7 @@ async def login(
     return _granted(grant, sessions, response, cookies if body.cookie else None)
 
 
-@router.post("/refresh", operation_id="auth_refresh", dependencies=[PUBLIC])
+@router.post("/refresh", operation_id="auth_refresh", dependencies=[PUBLIC, _NO_KEY])
 async def refresh(
     request: Request,
     response: Response,
@@ -78,7 +80,7 @@ async def refresh(
     return _granted(await sessions.refresh(token, client), sessions, response, cookies)
 
 
-@router.post("/logout", status_code=204, operation_id="auth_logout", dependencies=[PUBLIC])
+@router.post("/logout", status_code=204, operation_id="auth_logout", dependencies=[PUBLIC, _NO_KEY])
 async def logout(
     request: Request,
     sessions: SessionsDep,
@@ -99,7 +101,7 @@ async def logout(
     return response
 
 
-@router.post("/logout-all", operation_id="auth_logout_all", dependencies=[allow(Permission.ACCOUNT)])
+@router.post("/logout-all", operation_id="auth_logout_all", dependencies=[allow(Permission.ACCOUNT), _NO_KEY])
 async def logout_all(
     caller: CallerDep, sessions: SessionsDep, response: Response, cookies: CookiesDep
 ) -> SessionsEnded:
@@ -137,7 +139,7 @@ async def revoke(session_id: UUID, caller: CallerDep, sessions: SessionsDep) -> 
     "/password",
     status_code=204,
     operation_id="auth_change_password",
-    dependencies=[allow(Permission.ACCOUNT)],
+    dependencies=[allow(Permission.ACCOUNT), _NO_KEY],
 )
 async def change_password(
     body: PasswordChange, caller: FreshCallerDep, sessions: SessionsDep, client: ClientDep

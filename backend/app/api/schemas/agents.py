@@ -10,7 +10,7 @@ from pydantic import Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from app.agent.graph.schema import AgentGraph
-from app.api.schemas.common import Body, Description, ItemError, Name, Read, Slug
+from app.api.schemas.common import Body, Description, ItemError, Name, Read, Slug, example
 from app.core.report import Issue
 
 
@@ -23,32 +23,26 @@ class _DescribedAsGraph:
         return {"anyOf": [handler(AgentGraph.__pydantic_core_schema__), handler(schema)]}
 
 
+_GREETING: dict[str, Any] = {
+    "schema_version": "1",
+    "inputs": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+    "nodes": [
+        {"id": "start", "type": "start"},
+        {"id": "greet", "type": "template", "config": {"text": "Hello, {{ inputs.name }}!"}},
+        {"id": "done", "type": "end", "config": {"output": {"text": "{{ greet.text }}"}}},
+    ],
+    "edges": [{"source": "start", "target": "greet"}, {"source": "greet", "target": "done"}],
+}
 Graph = Annotated[
     dict[str, Any],
     _DescribedAsGraph(),
-    Field(
-        description="An `AgentGraph`; a draft may be incomplete, `validate` tells.",
-        examples=[
-            {
-                "schema_version": "1",
-                "inputs": {
-                    "type": "object",
-                    "properties": {"name": {"type": "string"}},
-                    "required": ["name"],
-                },
-                "nodes": [
-                    {"id": "start", "type": "start"},
-                    {"id": "greet", "type": "template", "config": {"text": "Hello, {{ inputs.name }}!"}},
-                    {"id": "done", "type": "end", "config": {"output": {"text": "{{ greet.text }}"}}},
-                ],
-                "edges": [{"source": "start", "target": "greet"}, {"source": "greet", "target": "done"}],
-            }
-        ],
-    ),
+    Field(description="An `AgentGraph`; a draft may be incomplete, `validate` tells.", examples=[_GREETING]),
 ]
 
 
 class AgentCreate(Body):
+    model_config = example(name="Greeter", slug="greeter", graph=_GREETING)
+
     name: Name
     slug: Slug | None = None
     description: Description = ""
@@ -57,6 +51,8 @@ class AgentCreate(Body):
 
 class AgentUpdate(Body):
     """JSON Merge Patch (RFC 7396); `graph` is one value and replaces the whole draft. Null empties."""
+
+    model_config = example(name="Friendly greeter", description="Says hello.")
 
     name: Name = ""
     description: Description | None = None
@@ -83,6 +79,8 @@ class AgentRead(AgentSummary):
 class Validate(Body):
     """Without a graph, the draft is checked."""
 
+    model_config = example(graph=_GREETING)
+
     graph: Any = None
 
 
@@ -92,6 +90,8 @@ class ReportRead(Read):
 
 
 class Publish(Body):
+    model_config = example(note="Greets by name")
+
     note: Annotated[str, Field(max_length=2000)] = ""
 
 
@@ -117,7 +117,12 @@ MAX_INT4 = 2**31 - 1
 
 
 class RunCreate(Body):
-    """`wait` answers when the run has ended (202 after `wait_timeout_s`), `stream` with its events."""
+    """`wait` answers when the run has ended (202 after `wait_timeout_s`), `stream` with its events.
+
+    Without a `mode`, the header `Accept: text/event-stream` asks for the stream.
+    """
+
+    model_config = example(input={"name": "Ada"}, mode="wait")
 
     input: dict[str, Any] = Field(default_factory=dict)
     mode: Literal["wait", "stream"] = "wait"

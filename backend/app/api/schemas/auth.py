@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
-from app.api.schemas.common import Body, Name, Read
+from app.api.schemas.common import Body, Name, Read, example
 from app.core.permissions import Permission
 
 Password = Annotated[
@@ -21,6 +21,8 @@ Token = Annotated[SecretStr, Field(min_length=1, max_length=4096)]
 class LoginCreate(Body):
     """`organization` is needed by members of several. With `cookie`, the tokens go into cookies only."""
 
+    model_config = example(**{"email": "ada@example.com", "password": "correct horse battery staple"})
+
     email: Annotated[str, Field(min_length=1, max_length=320, examples=["ada@example.com"])]
     password: Password
     organization: Annotated[str, Field(max_length=100, description="Id or slug")] | None = None
@@ -29,6 +31,8 @@ class LoginCreate(Body):
 
 class RefreshCreate(Body):
     """Without a token, that of the cookie is taken."""
+
+    model_config = example(**{"refresh_token": "the one of the answer before"})
 
     refresh_token: Token | None = None
 
@@ -70,6 +74,10 @@ class SessionsEnded(Read):
 
 
 class PasswordChange(Body):
+    model_config = example(
+        **{"current_password": "correct horse", "new_password": "correct horse battery staple"}
+    )
+
     current_password: Password
     new_password: Password
 
@@ -119,6 +127,8 @@ class KeyCreate(Body):
 
     A key that is made with a key expires with it at the latest.
     """
+
+    model_config = example(name="Nightly import", permissions=["documents:write"])
 
     name: Name
     permissions: Annotated[list[Permission], Field(max_length=100)] | None = None

@@ -47,6 +47,11 @@ class Body(BaseModel):
         return value
 
 
+def example(**body: Any) -> ConfigDict:
+    """`model_config = example(name="…")`: the body that the description of the API shows."""
+    return ConfigDict(json_schema_extra={"examples": [body]})
+
+
 def _is_storable(value: Any) -> bool:
     """Whether no place has a flaw: level by level, quickly, because nearly every body is fine."""
     level: list[Any] = [value]

@@ -8,13 +8,15 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.api.schemas.common import Body, Name, Read, Slug
+from app.api.schemas.common import Body, Name, Read, Slug, example
 
 Settings = Annotated[dict[str, Any], Field(examples=[{"contact": "platform@example.org"}])]
 
 
 class ProjectCreate(Body):
     """`settings` is an object of your own."""
+
+    model_config = example(name="Support", slug="support", settings={"contact": "platform@example.org"})
 
     name: Name
     slug: Slug | None = None
@@ -23,6 +25,8 @@ class ProjectCreate(Body):
 
 class ProjectUpdate(Body):
     """JSON Merge Patch (RFC 7396): `settings` is merged, null removes members or all of it."""
+
+    model_config = example(name="Customer support", settings={"contact": None})
 
     name: Name = ""
     settings: Settings | None = None

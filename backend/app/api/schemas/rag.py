@@ -9,13 +9,15 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.api.schemas.common import Body, Description, ItemError, Metadata, Name, Read, Slug
+from app.api.schemas.common import Body, Description, ItemError, Metadata, Name, Read, Slug, example
 from app.core.constants import MAX_TOP_K
 
 Title = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class CollectionCreate(Body):
+    model_config = example(name="Handbook", slug="handbook", description="How we work")
+
     name: Name
     slug: Slug | None = None
     description: Description = ""
@@ -34,6 +36,8 @@ class SettingsPatch(Body):
 
 class CollectionUpdate(Body):
     """JSON Merge Patch (RFC 7396). New settings hold for what is ingested from then on."""
+
+    model_config = example(name="Handbook", settings={"chunking": {"max_tokens": 200}})
 
     name: Name = ""
     description: Description | None = None
@@ -89,6 +93,17 @@ class TextItem(Body):
 
 
 class TextItems(Body):
+    model_config = example(
+        items=[
+            {
+                "external_id": "holidays-2026",
+                "title": "Holidays",
+                "text": "Everybody has thirty days of holiday.",
+                "metadata": {"year": 2026},
+            }
+        ]
+    )
+
     items: Annotated[list[TextItem], Field(min_length=1, max_length=1000)]
 
 
@@ -122,6 +137,8 @@ class JobStarted(Read):
 
 class DocumentUpdate(Body):
     """JSON Merge Patch (RFC 7396): `metadata` is merged, null removes members or all of it."""
+
+    model_config = example(title="Holidays 2026", metadata={"year": 2026})
 
     title: Title = ""
     metadata: dict[str, Any] | None = None
@@ -212,6 +229,8 @@ def _refused(value: Any) -> None:
 
 class SearchRequest(Body):
     """`group_by: document` answers each document's best chunk."""
+
+    model_config = example(collections=["handbook"], query="How many days of holiday?", top_k=5)
 
     collections: Annotated[list[str], Field(min_length=1, max_length=20, examples=[["handbook"]])]
     query: Annotated[str, Field(min_length=1, max_length=10_000)]

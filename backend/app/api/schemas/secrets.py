@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr
 
-from app.api.schemas.common import Body, Read, Slug
+from app.api.schemas.common import Body, Read, Slug, example
 
 Value = Annotated[SecretStr, Field(min_length=1, description="Write-only", examples=["sk-…"])]
 Description = Annotated[str, Field(max_length=2000)]
@@ -16,6 +16,8 @@ Description = Annotated[str, Field(max_length=2000)]
 
 class SecretCreate(Body):
     """Tools, model connections and nodes refer to it by `name`."""
+
+    model_config = example(name="weather-api", value="sk-…", description="For the weather tool")
 
     name: Slug = Field(examples=["weather-api"])
     value: Value
@@ -25,11 +27,15 @@ class SecretCreate(Body):
 class SecretValue(Body):
     """Replaces the value."""
 
+    model_config = example(value="sk-…")
+
     value: Value
 
 
 class SecretUpdate(Body):
     """JSON Merge Patch (RFC 7396)."""
+
+    model_config = example(description="For the weather tool")
 
     description: Description = ""
 

@@ -2,6 +2,7 @@
 
 from app.db.postgres.models.agents import Agent, AgentRun, AgentRunEvent, AgentRunStep, AgentVersion
 from app.db.postgres.models.files import File
+from app.db.postgres.models.idempotency import IdempotencyKey
 from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, User
 from app.db.postgres.models.jobs import Job, WorkItem
 from app.db.postgres.models.rag import (
@@ -29,6 +30,7 @@ __all__ = [
     "Document",
     "DocumentVersion",
     "File",
+    "IdempotencyKey",
     "IndexVersion",
     "InstallationKey",
     "Job",
