@@ -138,7 +138,7 @@ class TestKeysCreate:
 
     def test_of_an_unknown_key_is_refused_in_one_sentence(self, command: Command, served: Platform) -> None:
         done = command(["search", "x"], served.data_dir, ORRERY_API_KEY="x" * 40)
-        assert done.stderr == "Error: The API key is unknown, revoked or expired.\n"
+        assert done.stderr == "Error: The API key or access token is unknown, revoked or expired.\n"
         assert done.returncode == 1
 
 
