@@ -143,6 +143,7 @@ class Demand:
         count_request(connection, caller, resources.rates)
         caller.demand(self.permission)
         _demanded(connection).append(self.permission)
+        await _check_native(connection)
 
 
 def _demanded(connection: HTTPConnection) -> list[Permission]:
@@ -181,8 +182,8 @@ FreshCallerDep = Annotated[AuthContext, Depends(get_fresh_caller)]
 class Public:
     """Marks a route that needs no credential."""
 
-    async def __call__(self) -> None:
-        return None
+    async def __call__(self, connection: HTTPConnection) -> None:
+        await _check_native(connection)
 
 
 def allow(permission: Permission) -> Any:
@@ -193,12 +194,18 @@ def allow(permission: Permission) -> Any:
 PUBLIC: Any = Depends(Public())
 
 
-async def check_native(request: Request) -> None:
-    """What holds for every route of our own API, before anything else is looked at."""
-    _check_path(request)
-    if request.scope["query_string"]:
-        _check_query(request)
-    await check_body(request)
+async def mark_native(connection: HTTPConnection) -> None:
+    """Who may not call is told so before anything is said of the request: `Demand` and `Public` check it."""
+    connection.scope["orrery.native"] = True
+
+
+async def _check_native(connection: HTTPConnection) -> None:
+    """What holds for every route of our own API; once, and before anything else is looked at."""
+    if isinstance(connection, Request) and connection.scope.pop("orrery.native", False):
+        _check_path(connection)
+        if connection.scope["query_string"]:
+            _check_query(connection)
+        await check_body(connection)
 
 
 def _check_path(request: Request) -> None:
@@ -251,7 +258,7 @@ def _in_query(info: object) -> bool:
     return getattr(info, "in_", None) is ParamTypes.query
 
 
-NATIVE: Any = Depends(check_native)
+NATIVE: Any = Depends(mark_native)
 """What every route of our own API takes; doors that speak another's protocol do not."""
 
 

@@ -62,10 +62,14 @@ class TestWithoutCredential:
     async def test_comes_before_any_word_about_the_request(
         self, server: Running, operation: Operation
     ) -> None:
-        """A wrong body or id tells a stranger nothing of the route."""
+        """A wrong body, query or id tells a stranger nothing of the route."""
         async with http_client(server, None) as client:
             path = re.sub(r"{\w+}", "not-an-id", operation.path)
-            sent = {"content": b'{"no": "such"}', "headers": {"Content-Type": "application/json"}}
+            sent = {
+                "content": b"{",
+                "headers": {"Content-Type": "application/json"},
+                "params": {"no": "such"},
+            }
             response = await client.request(operation.method, path, **sent)
         problem(response, 401, "unauthenticated")
 

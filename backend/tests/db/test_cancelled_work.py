@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from app.core.tasks import cancellation_kept
-from app.services.runs.leases import queues_due
+from app.services.runs.claims import queues_due
 from tests.conftest import Running
 
 SEED, TRIES = 20261122, 200
