@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ import pytest_asyncio
 from sqlalchemy import event, inspect
 
 from app.db.postgres.models.agents import AgentRunStep
+from app.db.postgres.models.sessions import UserSession
 from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs
 from app.db.postgres.repositories.base import Repository
 from app.db.postgres.repositories.identity import Projects
@@ -66,8 +67,21 @@ async def household(server: Running) -> tuple[Member, dict[str, str]]:
             await add_texts(client, collections[1], {"title": f"Other {number}", "text": "Other."})
     async with server.resources.database.unit_of_work(owner.tenant) as session:
         session.add_all(steps(owner, UUID(runs[0])))
+    async with server.resources.database.system_work() as session:
+        session.add_all([login(owner) for _ in range(ROWS)])
     ids = {"agent": agents[0], "collection": collections[0], "run_id": runs[0], "job_id": taken["job_id"]}
     return Member(everywhere.user_id, owner.tenant, everywhere.key), ids
+
+
+def login(owner: Member) -> UserSession:
+    return UserSession(
+        user_id=owner.user_id,
+        organization_id=owner.tenant.org_id,
+        user_agent="tests",
+        address_hint="127.0.0.0/24",
+        browser=False,
+        expires_at=datetime.now(UTC) + timedelta(days=1),
+    )
 
 
 def steps(owner: Member, run_id: UUID) -> Iterator[AgentRunStep]:
