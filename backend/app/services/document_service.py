@@ -121,7 +121,8 @@ class DocumentService:
         await items.cancel_open([document.id])
         job = await Jobs(self.session, self.tenant).open(JobKind.INGESTION, document.collection_id)
         payload |= {"version_id": str(version.id), "title_given": True}
-        await items.queue(WorkKind.INGEST, document.id, job_id=job.id, payload=payload)
+        sizes = {document.id: document.size_bytes}
+        await items.queue_all(WorkKind.INGEST, {document.id: payload}, sizes=sizes, job_id=job.id)
         return job.id
 
     async def text(self, document_id: UUID) -> DocumentText:

@@ -17,6 +17,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 EDITED = {"agent": "name", "collection": "name", "document_id": "title", "project": "name"}
 """Path parameters of what can be edited, and a field of it."""
 
+UNGUARDED = {"secret"}
+"""What is replaced as a whole, without having been read before."""
+
 each = pytest.mark.parametrize("kind", EDITED)
 
 
@@ -55,7 +58,9 @@ async def edited(client: httpx2.AsyncClient, kind: str) -> Edited:
 class TestRoutes:
     async def test_that_patch_are_all_here(self) -> None:
         patched = {operation.parameters[-1] for operation in OURS if operation.method == "PATCH"}
-        assert patched == set(EDITED)
+        assert patched == set(EDITED) | UNGUARDED
+        guarded = {operation.parameters[-1] for operation in OURS if "if-match" in operation.names("header")}
+        assert guarded == set(EDITED)
 
 
 class TestIfMatch:

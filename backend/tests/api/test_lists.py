@@ -60,6 +60,9 @@ async def household(server: Running) -> tuple[Member, dict[str, str]]:
             ok(await client.post(f"{API}/agents/{agents[0]}/runs", json={"input": {"name": "Ada"}}))["id"]
             for _ in range(ROWS)
         ]
+        for number in range(ROWS):
+            secret = {"name": f"secret-{number}", "value": "a value of some length"}
+            ok(await client.post(f"{API}/secrets", json=secret), 201)
         collections = [await new_collection(client) for _ in range(ROWS)]
         texts = [{"title": f"Text {n}", "text": f"Sentence {n}.", "metadata": {"n": n}} for n in range(ROWS)]
         taken = await add_texts(client, collections[0], *texts)

@@ -10,6 +10,11 @@ import pytest
 import pytest_asyncio
 
 from app.core.ids import new_id
+from app.db.base import ProjectRow
+from app.db.postgres.models.agents import AgentRun
+from app.db.postgres.models.jobs import Job
+from app.db.postgres.models.rag import RAGPipeline
+from app.db.postgres.repositories.identity import HELD
 from tests.api.calls import API, add_texts, new_agent, new_collection, ok, pointers, problem, work
 from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
@@ -100,6 +105,11 @@ class TestUpdate:
 
 
 class TestDelete:
+    async def test_knows_of_everything_that_a_project_can_hold(self) -> None:
+        """A new table of projects must be said to hold one, or to go with it (runs go with their agents)."""
+        goes_along = {Job, RAGPipeline, AgentRun}
+        assert set(ProjectRow.__subclasses__()) - goes_along <= set(HELD.values())
+
     async def test_of_an_empty_project_frees_its_slug(self, everywhere: httpx2.AsyncClient) -> None:
         slug = await new_project(everywhere)
         assert (await everywhere.delete(f"{API}/projects/{slug}")).status_code == 204

@@ -334,7 +334,7 @@ class TestJob:
         await queue.add("x")
         service = JobService(queue.world.resources.database, queue.world.tenant)
         first = await service.items(queue.job, PageRequest(limit=3))
-        rest = await service.items(queue.job, PageRequest(limit=3, after=first.items[-1].id))
+        rest = await service.items(queue.job, PageRequest(limit=3, cursor=first.next_cursor))
         assert [row.id for row in first.items + rest.items] == added[::-1]
         assert rest.next_cursor is None
 

@@ -18,23 +18,25 @@ from app.db.postgres.models.identity import ApiKey, Membership, Organization, Pr
 from app.db.postgres.models.jobs import WorkItem
 from app.db.postgres.models.rag import Collection, Document
 from app.db.postgres.models.registry import ModelRegistry, ToolRegistry
+from app.db.postgres.models.secrets import Secret
 from app.db.postgres.models.sessions import UserSession
 from app.db.postgres.repositories.base import Repository
 from app.db.postgres.repositories.listing import Sorts
 from app.db.postgres.repositories.work import OPEN
 
 _BOOTSTRAP_LOCK = 0x6F727266
-_HELD: dict[str, type[Any]] = {
+HELD: dict[str, type[Any]] = {
     "agents": Agent,
     "collections": Collection,
     "documents": Document,
     "files": File,
     "models": ModelRegistry,
     "tools": ToolRegistry,
+    "secrets": Secret,
     "API keys": ApiKey,
     "unfinished jobs": WorkItem,
 }
-"""What makes a project not empty; its jobs that have ended and its default pipeline go with it."""
+"""What makes a project not empty; its jobs that have ended and its pipelines go with it."""
 
 
 def _held(model: type[Any], project: Project) -> Select[int]:
@@ -262,7 +264,7 @@ class Projects(Repository[Project]):
 
     async def holdings(self, project: Project) -> dict[str, int]:
         """What is in the project that its deletion would take along, and how much of it."""
-        counts = [_held(model, project).scalar_subquery().label(noun) for noun, model in _HELD.items()]
+        counts = [_held(model, project).scalar_subquery().label(noun) for noun, model in HELD.items()]
         row = (await self.session.execute(select(*counts))).one()
         return {noun: count for noun, count in row._mapping.items() if count}
 
