@@ -7,8 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.services.runs.claims import Claimer, queues_due
 from app.services.runs.clock import mend_times
-from app.services.runs.leases import ITEMS, claim_items, queues_due
+from app.services.runs.leases import ITEMS
 from tests.conftest import Running
 from tests.factories import Factory, Member
 
@@ -65,9 +66,12 @@ class TestItems:
         item = await queued(server, member)
         database = server.resources.database
         await mend_times(database, lease_s=LEASE_S)
+        claimer = Claimer(QUEUE, "dead", 3600, {"clock"})
+        claimed = []
         async with database.system_work() as session:
-            claims = await claim_items(session, QUEUE, owner="dead", lease_s=3600, limit=50, kinds={"clock"})
-        assert item in [claim.id for claim in claims]
+            while claim := await claimer.waiting(session):
+                claimed.append(claim.id)
+        assert item in claimed
         await mend_times(database, lease_s=LEASE_S)
         async with database.unit_of_work(member.tenant) as session:
             asked = text("SELECT lease_until - now() FROM work_items WHERE id = :id")
