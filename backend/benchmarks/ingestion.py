@@ -45,7 +45,7 @@ async def ingestion(scale: Scale) -> Report:
             alone = await _Alone.load(data_dir)
             measured = []
             for start in range(0, len(texts), share):
-                files = sorted(HANDBOOK.iterdir()) if start == 0 else []
+                files = sorted(HANDBOOK.iterdir()) if start == 0 and scale > Scale.TINY else []
                 cost = await _ingested(client, ours, files, texts[start : start + share])
                 fresh = [text for text in await _embedded_texts(client) if text not in known]
                 known.update(fresh)

@@ -118,8 +118,9 @@ class Database:
             yield await joined.driver(tenant)
             return
         begin = f"BEGIN READ ONLY; SET LOCAL app.org = '{UUID(int=tenant.org_id.int)}'"
-        async with driver_transaction(self.engine, begin) as connection:
-            yield connection
+        with cancellation_kept():
+            async with driver_transaction(self.engine, begin) as connection:
+                yield connection
 
     async def wake_all(self, queues: set[str]) -> None:
         for queue in sorted(queues):
