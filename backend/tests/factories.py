@@ -126,8 +126,8 @@ class Factory:
         return await self.key(Member(user.id, of, ""), permissions=permissions)
 
     async def person(self, *, role: Role = Role.OWNER, of: Tenant | None = None) -> Person:
-        """Somebody who can log in: a member of a fresh organization, or of the one given."""
-        member = await self.member(role=role, of=of)
+        """Somebody who can log in: a member of an organization that has another owner."""
+        member = await self.member(role=role, of=of or (await self.member()).tenant)
         async with self.resources.database.system_work() as session:
             user = await session.get_one(User, member.user_id)
             user.password_hash = CHEAP_ARGON2.hash(PASSWORD)

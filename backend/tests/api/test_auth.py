@@ -268,12 +268,13 @@ class TestKeyOfAKey:
                 problem(await caller.get(f"{API}/agents"), 401, "unauthenticated")
         ok(await client.get(f"{API}/agents"))
 
-    async def test_is_demoted_with_its_owner(
-        self, client: httpx2.AsyncClient, server: Running, member: Member
-    ) -> None:
-        made = ok(await client.post(f"{API}/auth/api-keys", json={"name": "Child"}), 201)
+    async def test_is_demoted_with_its_owner(self, server: Running, make: Factory, member: Member) -> None:
+        owner = await make.member(of=member.tenant)
+        async with http_client(server, owner.key) as caller:
+            made = ok(await caller.post(f"{API}/auth/api-keys", json={"name": "Child"}), 201)
         async with server.resources.database.unit_of_work(member.tenant) as session:
-            await session.execute(text("UPDATE memberships SET role = 'viewer'"))
+            demote = text("UPDATE memberships SET role = 'viewer' WHERE user_id = :user")
+            await session.execute(demote, {"user": owner.user_id})
         async with http_client(server, made["key"]) as caller:
             problem(await caller.post(f"{API}/agents", json={"name": "Agent"}), 403, "forbidden")
 

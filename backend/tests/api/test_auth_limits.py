@@ -82,7 +82,8 @@ class TestStrangers:
     ) -> None:
         nobody = refused(await fail(anyone, f"{new_id().hex}@example.test"))
         async with server.resources.database.unit_of_work(person.tenant) as session:
-            await session.execute(text("DELETE FROM memberships"))
+            leave = text("DELETE FROM memberships WHERE user_id = :user")
+            await session.execute(leave, {"user": person.user_id})
         assert refused(await anyone.post(f"{API}/auth/login", json=person.login)) == nobody
 
     async def test_cause_the_same_work(

@@ -234,7 +234,8 @@ class TestRefresh:
     ) -> None:
         grant = await login(anyone, person)
         async with server.resources.database.unit_of_work(person.tenant) as session:
-            await session.execute(text("DELETE FROM memberships"))
+            leave = text("DELETE FROM memberships WHERE user_id = :user")
+            await session.execute(leave, {"user": person.user_id})
         problem(await refresh(anyone, grant["refresh_token"]), 401, "unauthenticated")
 
     @pytest.mark.parametrize("token", ["x", "orf_x", f"orf_{'0' * 32}_{'a' * 43}", "ü" * 40])

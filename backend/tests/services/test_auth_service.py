@@ -322,10 +322,11 @@ class TestKeys:
     async def test_shrink_with_the_role_of_their_owner(
         self, auth: AuthService, make: Factory, world: World
     ) -> None:
-        member = await make.member()
+        member = await make.member(of=(await make.member()).tenant)
         _, key = await auth.create_key(await self.caller(auth, member), name="ci")
         async with world.resources.database.unit_of_work(member.tenant) as session:
-            await session.execute(text("UPDATE memberships SET role = 'viewer'"))
+            demote = text("UPDATE memberships SET role = 'viewer' WHERE user_id = :user")
+            await session.execute(demote, {"user": member.user_id})
         assert (await auth.authenticate(key)).permissions == granted("viewer", None)
 
     async def test_are_stored_without_their_secret(
