@@ -25,7 +25,7 @@ from tests.workers.world import prose
 Files = Sequence[tuple[str, bytes]]
 FLAKY = "ingest.begun@flaky=error:1"
 """A document that fails once in each process, in a way that is tried again."""
-_PATIENCE_S = 120
+_PATIENCE_S = 600  # however slow the machine, and however often it is killed
 
 
 def stormy_settings(folder: Path) -> dict[str, str]:

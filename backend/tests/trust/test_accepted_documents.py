@@ -160,6 +160,7 @@ class TestRepeatedMessages:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 class TestFrozenWorker:
     def test_stores_nothing_once_another_has_its_items(
         self, undisturbed: Fingerprint, platform: Platform
@@ -181,19 +182,21 @@ def many() -> Files:
     return [*texts(130), *pdfs(65), *((f"broken-{n}.pdf", b"%PDF-1.7 cut") for n in range(5))]
 
 
+@pytest.fixture(scope="session")
+def calm(served: Platform) -> Fingerprint:
+    """What becomes of all of them when nobody is killed."""
+    if not served.running:
+        served.start()
+    with served.client() as client:
+        taken = upload(client, make_collection(client, "calm"), many())
+        wait_for(client, taken, done=len(many()), within_s=600)
+        return fingerprint(client, "calm")
+
+
 @pytest.mark.soak
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 class TestManyDocuments:
     """200 documents, while what is named is killed again and again at moments that the seed draws."""
-
-    @pytest.fixture(scope="class")
-    def calm(self, served: Platform) -> Fingerprint:
-        if not served.running:
-            served.start()
-        with served.client() as client:
-            taken = upload(client, make_collection(client, "calm"), many())
-            wait_for(client, taken, done=len(many()), within_s=400)
-            return fingerprint(client, "calm")
 
     @pytest.mark.parametrize(
         "victim",
