@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.cli.crash import crash_path, crashes_noted
-from app.cli.doctor.configuration import master_key_is_there
+from app.cli.doctor.configuration import keys_are_there
 from app.cli.doctor.folder import folder_is_usable, secrets_are_private
 from app.cli.doctor.machine import packages_load, postgres_runs, redis_runs, weights_are_right
 from app.cli.doctor.processes import last_end_was_good, nothing_is_left, platform_answers, port_is_free
@@ -61,10 +61,14 @@ class TestFolder:
         )
 
 
-class TestMasterKey:
+class TestKeys:
+    async def test_of_sessions_that_are_too_short(self, empty: Settings) -> None:
+        subject = subject_of(empty, jwt_key=SecretStr("short"))
+        assert "ORRERY_JWT_KEY has 5 characters" in await wrong(keys_are_there, subject)
+
     async def test_that_is_missing_beside_a_database(self, empty: Settings) -> None:
         (make_data_folder(empty.data_dir) / "postgres").mkdir()
-        assert "restore it from a backup" in await wrong(master_key_is_there, subject_of(empty))
+        assert "restore it from a backup" in await wrong(keys_are_there, subject_of(empty))
 
     @pytest.mark.parametrize(
         ("kept", "given", "sentence"),
@@ -75,7 +79,7 @@ class TestMasterKey:
     ) -> None:
         (make_data_folder(empty.data_dir) / "secrets" / "master.key").write_text(kept)
         subject = subject_of(empty, master_key=SecretStr(given) if given else None)
-        assert sentence in await wrong(master_key_is_there, subject)
+        assert sentence in await wrong(keys_are_there, subject)
 
 
 class TestPackages:

@@ -109,12 +109,15 @@ class TestFullDisk:
 
             name = "server"
             starts = 0
+            is_back = False
 
             async def start(self, port: int):
                 self.starts += 1
                 if 1 < self.starts < 4:
                     raise DiskFull("no room")
-                return await asyncio.to_thread(_ended if self.starts == 1 else _sleeping)
+                process = await asyncio.to_thread(_ended if self.starts == 1 else _sleeping)
+                self.is_back = self.starts > 1
+                return process
 
             async def stop(self, process) -> None:
                 process.kill()
@@ -123,7 +126,7 @@ class TestFullDisk:
         lost: list[Misconfigured] = []
         server = Server()
         async with supervised(server, restarts=1, lost=lost.append):
-            while server.starts < 4:
+            while not server.is_back:
                 await asyncio.sleep(0.05)
             assert lost == []
 

@@ -158,11 +158,12 @@ def _ask(client: httpx2.Client) -> int:
 
 async def _use_up_the_write_ahead_log(url: str) -> None:
     """The worst that a full disk does to PostgreSQL: it cannot go on at all."""
+    owner = await asyncpg.connect(url, timeout=5)
     with suppress(asyncpg.PostgresError, OSError, asyncpg.InterfaceError):
-        owner = await asyncpg.connect(url, timeout=5)
-        for _ in range(20):
-            await owner.execute("CREATE TEMPORARY TABLE IF NOT EXISTS wal (x int); SELECT pg_switch_wal()")
-            await owner.execute("COMMENT ON DATABASE orrery IS 'something to log'")
+        for _ in range(50):
+            await owner.execute("SELECT pg_logical_emit_message(true, 'test', 'needs no file')")
+            await owner.execute("SELECT pg_switch_wal()")
+    owner.terminate()
 
 
 class TestWhileServing:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from app.cli.crash import read_crash
+from app.cli.crash import Crash, read_crash
 from app.cli.serve import serve
 from app.cli.worker_process import worker_arguments, worker_environment
 from app.core.config import Settings
@@ -27,7 +27,7 @@ from tests.embedded.served import (
     server,
     status_of,
 )
-from tests.trust.serving import Platform, eventually, kill_tree, open_folder, processes_in
+from tests.trust.serving import Platform, eventually, kill_tree, open_folder
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -160,28 +160,45 @@ class TestKilledPlatform:
         assert taken["items"] >= 1
 
 
-class TestServiceThatKeepsDying:
-    def test_ends_the_platform_with_one_sentence(self, platform: Platform) -> None:
-        assert platform.process
-        offset = len(platform.log.read_text())
-        control = cluster_of(platform.data_dir) / "global" / "pg_control"
-        family = children(platform)
-        away = control.rename(control.with_name("away"))
-        server(platform, "postgres").kill()
-        try:
-            assert platform.process.wait(60) == 1
-            said = platform.log.read_text()[offset:]
-            (line,) = [line for line in said.splitlines() if line.startswith("Error: ")]
-            assert "postgresql was started 1 times in a row and did not last" in line
-            assert "restore them from a backup" in line
-            assert "Traceback" not in said
-            assert alive(family) == []
-            assert list(processes_in(platform.data_dir)) == []
-        finally:
-            away.rename(control)
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """What was seen of a platform whose database cannot be started any more."""
 
-    def test_is_remembered_for_the_doctor(self, served: Platform) -> None:
-        assert not served.running
+    code: int
+    said: str
+    left: list[int]
+    crash: Crash | None
+
+
+@pytest.fixture(scope="module")
+def given_up(served: Platform) -> GivenUp:
+    if not served.running:
+        served.start()
+    assert served.process
+    offset = len(served.log.read_text())
+    control = cluster_of(served.data_dir) / "global" / "pg_control"
+    family = children(served)
+    away = control.rename(control.with_name("away"))
+    server(served, "postgres").kill()
+    try:
+        code = served.process.wait(60)
         crash = read_crash(Settings(data_dir=served.data_dir, _env_file=None))
-        assert crash
-        assert "did not last" in crash.reason
+        return GivenUp(code, served.log.read_text()[offset:], alive(family), crash)
+    finally:
+        away.rename(control)
+
+
+class TestServiceThatKeepsDying:
+    def test_ends_the_platform_with_one_sentence(self, given_up: GivenUp) -> None:
+        assert given_up.code == 1
+        (line,) = [line for line in given_up.said.splitlines() if line.startswith("Error: ")]
+        assert "postgresql was started 1 times in a row and did not last" in line
+        assert "restore them from a backup" in line
+        assert "Traceback" not in given_up.said
+
+    def test_takes_everything_with_it(self, given_up: GivenUp) -> None:
+        assert given_up.left == []
+
+    def test_is_remembered_for_the_doctor(self, given_up: GivenUp) -> None:
+        assert given_up.crash
+        assert "did not last" in given_up.crash.reason

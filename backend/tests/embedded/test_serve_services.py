@@ -29,7 +29,8 @@ NOWHERE = "127.0.0.1:9"
     ids=["database away", "no URL", "short key", "blobs in a file"],
 )
 def test_serve_says_which_setting_is_wrong(command: Command, settings: dict[str, str], sentence: str) -> None:
-    given = {"ORRERY_REDIS_URL": f"redis://{NOWHERE}", "ORRERY_MASTER_KEY": MASTER_KEY} | settings
+    keys = dict.fromkeys(("ORRERY_MASTER_KEY", "ORRERY_JWT_KEY"), MASTER_KEY)
+    given = keys | {"ORRERY_REDIS_URL": f"redis://{NOWHERE}"} | settings
     with open_folder() as folder:
         done = command(["serve", "--port", "0", "--no-worker"], folder / "data", **given)
     assert done.returncode == 1

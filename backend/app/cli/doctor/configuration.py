@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings.exceptions import SettingsError
 
 from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import Subject
 from app.core.config import Settings
 from app.core.errors import Misconfigured
-from app.core.security import MIN_KEY_LENGTH, master_key
+from app.core.security import MIN_KEY_LENGTH, jwt_key, master_key
 
 _PREFIX = "ORRERY_"
 _NOT_SETTINGS = ("API_KEY", "URL", "WORKER_ID", "SEED")
@@ -77,33 +77,35 @@ def urls_fit(subject: Subject) -> Iterator[Finding]:
     yield ok(f"the settings ask for {kinds}")
 
 
-def master_key_is_there(subject: Subject) -> Iterator[Finding]:
-    """Looks only: reading the key of an empty folder would make one."""
-    settings, path = subject.settings, _key_file(subject)
-    if settings.master_key is None and settings.embedded and not path.exists():
-        if (subject.data / "postgres").exists():
-            yield fail(
-                f"the master key {str(path)!r} is missing, and there is a database",
-                "restore it from a backup: without it no stored key or secret can be used",
-            )
-        else:
-            yield ok("the master key will be generated at the first start")
-        return
-    try:
-        key = master_key(settings)
-    except (Misconfigured, OSError) as error:
-        yield fail(str(error), "correct that")
-        return
-    if len(key) < MIN_KEY_LENGTH:
-        yield fail(f"the master key in {str(path)!r} is cut short", "restore it from a backup")
-    elif settings.master_key and path.exists() and path.read_bytes() != key:
-        yield warn(
-            f"ORRERY_MASTER_KEY is another key than the one in {str(path)!r}",
-            "keep the one that the stored keys were made with, and remove the other",
+def keys_are_there(subject: Subject) -> Iterator[Finding]:
+    """The master key, and that of people's sessions. Reading one in an empty folder would make it."""
+    settings = subject.settings
+    folder = subject.data / "secrets"
+    lost = (subject.data / "postgres").exists() and not (folder / "master.key").exists()
+    if settings.master_key is None and settings.embedded and lost:
+        yield fail(
+            f"the master key {str(folder / 'master.key')!r} is missing, and there is a database",
+            "restore it from a backup: without it no stored key or secret can be used",
         )
     else:
-        yield ok("the master key is there")
+        yield _key("MASTER", settings, folder / "master.key", settings.master_key, master_key)
+    yield _key("JWT", settings, folder / "jwt.key", settings.jwt_key, jwt_key)
 
 
-def _key_file(subject: Subject) -> Path:
-    return subject.data / "secrets" / "master.key"
+def _key(
+    name: str, settings: Settings, path: Path, given: SecretStr | None, find: Callable[[Settings], bytes]
+) -> Finding:
+    if given is None and settings.embedded and not path.exists():
+        return ok(f"the key {str(path)!r} will be generated at the next start")
+    try:
+        key = find(settings)
+    except (Misconfigured, OSError) as error:
+        return fail(str(error), f"correct ORRERY_{name}_KEY")
+    if len(key) < MIN_KEY_LENGTH:
+        return fail(f"the key in {str(path)!r} is cut short", "restore it from a backup")
+    if given and path.exists() and path.read_bytes() != key:
+        return warn(
+            f"ORRERY_{name}_KEY is another key than the one in {str(path)!r}",
+            "keep the one that was in use, and remove the other",
+        )
+    return ok(f"the {name.lower()} key is there")

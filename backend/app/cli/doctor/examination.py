@@ -12,7 +12,7 @@ from pydantic_settings.exceptions import SettingsError
 from app.cli.doctor.blobs import blobs_keep_what_they_get
 from app.cli.doctor.broker import broker_answers
 from app.cli.doctor.configuration import (
-    master_key_is_there,
+    keys_are_there,
     names_are_known,
     unknown_names,
     urls_fit,
@@ -36,7 +36,7 @@ from app.core.errors import AppError
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("configuration", names_are_known),
     ("configuration", urls_fit),
-    ("configuration", master_key_is_there),
+    ("configuration", keys_are_there),
     ("machine", python_fits),
     ("machine", packages_load),
     ("machine", postgres_runs),
