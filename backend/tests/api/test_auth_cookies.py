@@ -85,7 +85,7 @@ class TestLogin:
         for kind in ("text/plain", "application/x-www-form-urlencoded"):
             headers = {"Content-Type": kind}
             response = await browser.post(f"{API}/auth/login", content=content, headers=headers)
-            problem(response, 422, "invalid")
+            problem(response, 415, "unsupported_media_type")
 
 
 class TestUse:

@@ -91,6 +91,7 @@ class TestNothingRuns:
                 ORRERY_DATABASE_MIGRATION_URL=found["migration_url"],
                 ORRERY_REDIS_URL=found["redis_url"],
                 ORRERY_MASTER_KEY=(served.data_dir / "secrets" / "master.key").read_text(),
+                ORRERY_JWT_KEY="of-tests-only-" + "x" * 32,
             )
         assert findings(done, "fail") == {}
         assert any("the schema is the newest" in what for what in findings(done, "ok"))

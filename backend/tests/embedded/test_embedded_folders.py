@@ -25,7 +25,7 @@ def hold_open(mounts: Sequence[str], data: Path, system: Path) -> tuple[str, str
     assert process.stdout
     first = process.stdout.readline()
     process.send_signal(SIGINT)  # it then closes what it opened
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=110)
     return first, (err.strip().splitlines() or [""])[-1]
 
 

@@ -121,7 +121,7 @@ def send_nonsense(used: Used) -> None:
             filled = {name: given if part == 0 else part for name, part in body.items()}
             used.call("POST", "/api/v1/secrets", 422, json=filled if number else given)
     text = used.cage.new("no-json")
-    used.call("POST", "/api/v1/secrets", 422, content=text, headers={"Content-Type": "application/json"})
+    used.call("POST", "/api/v1/secrets", 400, content=text, headers={"Content-Type": "application/json"})
     for path in ("agents", "collections", "auth/api-keys", "search"):
         body = {"name": "X", "password": used.cage.new(f"astray-{path.replace('/', '-')}")}
         used.call("POST", f"/api/v1/{path}", 422, json=body)

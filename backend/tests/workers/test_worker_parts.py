@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from redis import Redis
@@ -15,6 +16,7 @@ from app.core.config import get_settings
 from app.core.constants import INGEST_QUEUE
 from app.core.ids import new_id
 from app.db.postgres.models.jobs import WorkKind, WorkState
+from app.db.postgres.repositories.work import Claim
 from app.embedded import Services
 from app.resources import Resources
 from app.workers import celery_app, tasks
@@ -77,7 +79,14 @@ class TestDrain:
         settings = settings_for(services, services_dir, blobs=world.blob_folder)
         urls = {"database_url": services.database_url, "redis_url": services.redis_url}
         async with open_drain(settings, **urls, wake=nobody, owner=owner) as drain:
-            assert await drain._claim(INGEST_QUEUE, 9, busy=False) != []
+            taken: list[UUID] = []
+
+            async def take(claim: Claim) -> None:
+                taken.append(claim.subject_id)
+
+            drain.handlers = {WorkKind.INGEST: take}
+            await drain.run(INGEST_QUEUE)
+        assert document in taken
 
 
 async def abandoned(world: World, owner: str) -> None:

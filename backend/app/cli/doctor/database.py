@@ -13,7 +13,7 @@ from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import NOTHING_RUNS, Subject
 from app.core.config import Settings
 from app.core.errors import Misconfigured
-from app.core.security import api_key_digest, derive_key, master_key
+from app.core.security import api_key_digest
 from app.db.connection import open_engine
 from app.db.failures import explained, place_of
 from app.db.inspection import (
@@ -30,6 +30,7 @@ from app.db.inspection import (
 from app.db.migrate import newest_revision
 from app.db.postgres.repositories.identity import Identities
 from app.db.session import make_database
+from app.services.installation_service import api_key_pepper
 
 _PATIENCE_S = 5.0
 _OLDEST, _OLDEST_VECTOR = 150000, (0, 8)
@@ -189,12 +190,11 @@ async def saved_key_is_known(subject: Subject) -> list[Finding]:
     if not subject.database_url or not credentials_path(subject.settings).exists():
         return []
     key = load_api_key(subject.settings)
-    digest = api_key_digest(key or "", derive_key(master_key(subject.settings), "api-keys"))
-    async with (
-        _engine(subject, subject.database_url) as engine,
-        make_database(engine, _nobody).system_work() as session,
-    ):
-        known = await Identities(session).key_holder(digest)
+    async with _engine(subject, subject.database_url) as engine:
+        database = make_database(engine, _nobody)
+        digest = api_key_digest(key or "", await api_key_pepper(database, subject.settings))
+        async with database.system_work() as session:
+            known = await Identities(session).key_holder(digest)
     if known:
         return [ok("the master key fits the database: the command line's key is known")]
     return [

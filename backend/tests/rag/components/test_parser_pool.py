@@ -46,7 +46,19 @@ def endless(folder: Path) -> Path:
 
 
 def descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return [process for process in psutil.Process().children(recursive=True) if _parses(process)]
+
+
+def keepers() -> list[psutil.Process]:
+    """The pool's own children, each of which has its job as a child; this process may have others."""
+    return [process for process in psutil.Process().children() if _parses(process)]
+
+
+def _parses(process: psutil.Process) -> bool:
+    try:
+        return "app.rag.components.parsers.child" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 async def until_busy() -> None:
@@ -186,7 +198,7 @@ class TestDeaths:
     async def test_a_killed_job_may_be_tried_again(self, pool: ParserPool, tmp_path: Path) -> None:
         task = asyncio.create_task(pool.parse(endless(tmp_path), "slow.html"))
         await until_busy()
-        (child,) = psutil.Process().children()
+        (child,) = keepers()
         child.children()[0].send_signal(signal.SIGKILL)
         with pytest.raises(ParseError) as caught:
             await task
@@ -195,7 +207,7 @@ class TestDeaths:
     async def test_a_crashed_job_is_a_corrupt_file(self, pool: ParserPool, tmp_path: Path) -> None:
         task = asyncio.create_task(pool.parse(endless(tmp_path), "slow.html"))
         await until_busy()
-        (child,) = psutil.Process().children()
+        (child,) = keepers()
         child.children()[0].send_signal(signal.SIGSEGV)
         with pytest.raises(ParseError, match="SIGSEGV") as caught:
             await task
@@ -204,7 +216,7 @@ class TestDeaths:
     async def test_a_killed_child_is_replaced(self, pool: ParserPool, tmp_path: Path) -> None:
         path = text_file(tmp_path)
         await pool.parse(path, "a.txt")
-        (child,) = psutil.Process().children()
+        (child,) = keepers()
         child.kill()
         child.wait()
         assert (await pool.parse(path, "a.txt")).text == "Some words."
@@ -265,7 +277,7 @@ class TestConfinement:
         monkeypatch.setenv("ORRERY_MASTER_KEY", "canary")
         monkeypatch.setenv("OPENAI_API_KEY", "canary")
         await pool.parse(text_file(tmp_path), "a.txt")
-        return psutil.Process().children()[0]
+        return keepers()[0]
 
     async def test_no_secret_is_in_the_environment(self, child: psutil.Process) -> None:
         try:
@@ -287,7 +299,7 @@ class TestConfinement:
     async def test_a_job_has_limits(self, pool: ParserPool, tmp_path: Path) -> None:
         task = asyncio.create_task(pool.parse(endless(tmp_path), "slow.html", limits=SMALL))
         await until_busy()
-        job = psutil.Process().children()[0].children()[0]
+        job = keepers()[0].children()[0]
         await asyncio.sleep(0.2)
         limits = {
             what: job.rlimit(what)[0]
