@@ -9,8 +9,7 @@ from fastapi import Request
 from fastapi.params import Form
 from fastapi.routing import APIRoute
 
-from app.api.errors import pointer
-from app.api.validation import malformed_json
+from app.api.validation import malformed_json, pointer
 from app.core.errors import FieldError, Invalid, UnsupportedMediaType
 
 _JSON: Final = "application/json"

@@ -22,9 +22,9 @@ from starlette.requests import HTTPConnection
 from app.api.bodies import check_body
 from app.api.cookies import SessionCookies
 from app.api.credentials import Credential, Standing
-from app.api.errors import pointer
 from app.api.rate_limits import count_request
 from app.api.sse import Reader
+from app.api.validation import pointer
 from app.core.constants import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from app.core.errors import BadRequest, FieldError, Invalid, Unauthenticated
 from app.core.paging import PageRequest

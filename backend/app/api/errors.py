@@ -1,10 +1,8 @@
-"""Every failure as `application/problem+json` (RFC 9457), with the request id."""
+"""What each kind of failure is answered."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from math import ceil
 from socket import gaierror
 from typing import Any
 
@@ -21,9 +19,10 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from app.api import quoting
-from app.api.validation import malformed, place
+from app.api.problems import problem, problem_of
+from app.api.unread import ask_guard
+from app.api.validation import malformed, place, pointer
 from app.core.errors import AppError, BadRequest, Conflict, FieldError, NotFound, StorageFull
-from app.core.masking import mask_credentials
 from app.db.outage import is_disk_full, is_lost_race, is_outage
 from app.services.idempotency_service import AlreadyDone
 
@@ -37,52 +36,10 @@ _CODES = {
 }
 
 
-def problem(
-    request: Request,
-    *,
-    status: int,
-    code: str,
-    title: str,
-    detail: str,
-    errors: tuple[FieldError, ...] = (),
-    headers: dict[str, str] | None = None,
-) -> Response:
-    body: dict[str, Any] = {
-        "type": f"urn:orrery:error:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "instance": request.url.path,
-        "request_id": structlog.contextvars.get_contextvars().get("request_id"),
-        "errors": [{"pointer": e.pointer, "code": e.code, "message": e.message} for e in errors],
-    }
-    # ASCII, because what is quoted may not be text at all (half a surrogate pair).
-    text = mask_credentials(json.dumps(body, separators=(",", ":")))
-    return Response(text, status, headers, media_type="application/problem+json")
-
-
 async def _app_error(request: Request, error: AppError) -> Response:
     if error.status >= 500:
         logger.warning("request_failed", code=error.code, detail=error.detail)
     return problem_of(request, error)
-
-
-def problem_of(request: Request, error: AppError) -> Response:
-    headers: dict[str, str] = {}
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
-    return problem(
-        request,
-        status=error.status,
-        code=error.code,
-        title=error.title,
-        detail=error.detail,
-        errors=error.errors,
-        headers=headers,
-    )
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> Response:
@@ -90,7 +47,7 @@ async def _validation_error(request: Request, error: RequestValidationError) -> 
     if found[0]["type"] == "json_invalid":
         unreadable = malformed(error.__cause__)
         if unreadable is not None:
-            return problem_of(request, unreadable)
+            return await _unread(request, unreadable)
     errors = tuple(
         FieldError(pointer(*place(one, error.body)), one["type"], quoting.message(request, one))
         for one in found
@@ -105,15 +62,10 @@ async def _validation_error(request: Request, error: RequestValidationError) -> 
     )
 
 
-def pointer(*parts: object) -> str:
-    """A JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
 async def _http_error(request: Request, error: HTTPException) -> Response:
     unreadable = malformed(error.__cause__) if error.status_code == 400 else None
     if unreadable is not None:
-        return problem_of(request, unreadable)
+        return await _unread(request, unreadable)
     if error.status_code == 404:
         return problem_of(request, NotFound(f"There is no route {request.method} {request.url.path}."))
     if error.status_code == 405:
@@ -126,6 +78,15 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         detail=f"{error.detail}: {request.method} {request.url.path}",
         headers=dict(error.headers or {}),
     )
+
+
+async def _unread(request: Request, error: AppError) -> Response:
+    """The answer to a body that FastAPI could not read; the guard has the first word."""
+    try:
+        await ask_guard(request)
+    except Exception as refusal:
+        return await response_to(request, refusal)
+    return problem_of(request, error)
 
 
 def _method_error(request: Request) -> Response:

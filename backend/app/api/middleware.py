@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import problem_of
+from app.api.problems import problem_of
 from app.core.errors import TooLarge
 from app.core.ids import new_id
 

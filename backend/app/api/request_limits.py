@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import problem_of
+from app.api.problems import problem_of
 from app.core.errors import AppError, HeadersTooLarge, UriTooLong
 
 

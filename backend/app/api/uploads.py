@@ -15,9 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from app.api.errors import pointer
 from app.api.idempotency import look_once_read
 from app.api.schemas.rag import UploadItem
+from app.api.validation import pointer
 from app.core.errors import FieldError, Invalid, StorageFull
 from app.services.intake_service import Incoming
 

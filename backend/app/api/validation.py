@@ -8,6 +8,11 @@ from typing import Any
 from app.core.errors import BadRequest, FieldError
 
 
+def pointer(*parts: object) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
 def place(found: Any, body: Any) -> list[object]:
     """The parts of a pointer into the request, for one of pydantic's errors.
 
