@@ -6,6 +6,8 @@ SHELL = /bin/sh
 
 orrery = backend/.venv/bin/orrery
 in_backend = cd backend && .venv/bin/python
+# One more test process than cores, because many tests wait for something; eight at most.
+processes = $$(n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -lt 7 ] && echo $$((n + 1)) || echo 8)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +22,7 @@ serve: setup ## Run the whole platform on this machine (ARGS="--port 9000")
 	@$(orrery) serve $(ARGS)
 
 test: setup ## Run the tests (TESTS=tests/house, ARGS="-k name"; PYTEST_WORKERS=1 sets the processes)
-	@$(in_backend) -m pytest -n $${PYTEST_WORKERS:-auto --maxprocesses 8} --dist worksteal $(TESTS) $(ARGS)
+	@$(in_backend) -m pytest -n $${PYTEST_WORKERS:-$(processes)} $(TESTS) $(ARGS)
 
 check: setup ## What CI runs: format, lint, types, import contracts, house rules, licences, then the tests
 	@$(in_backend) scripts/check.py

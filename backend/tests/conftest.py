@@ -25,11 +25,21 @@ from app.resources import Resources
 from app.services.job_service import Drain
 from app.workers.job_manager import make_drain
 from main import create_app
+from tests import scheduling
 from tests.factories import CHEAP_ARGON2, Factory, Member
 from tests.tenant_watch import watched
 
 MASTER_KEY = "tests-only-master-key-of-enough-length"
 JWT_KEY = "tests-only-jwt-key-of-enough-length-too"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    scheduling.in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> scheduling.ByFile:
+    return scheduling.ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -196,12 +196,12 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 class TestAnyInput:
     @given(JSON)
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=75)
     def test_any_json_gets_a_report(self, document: Any) -> None:
         assert not COMPILER.check(document).valid
 
     @given(st.data())
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=150)
     def test_a_damaged_document_gets_a_report_or_compiles(self, data: st.DataObject) -> None:
         document = copy.deepcopy(full())
         for _ in range(data.draw(st.integers(1, 4))):

@@ -194,7 +194,7 @@ class TestPromise:
     depends on timing, so the compiler may warn of a run that did not happen here."""
 
     @given(branchy_graphs())
-    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+    @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
     async def test_a_value_is_missing_in_some_run_exactly_if_the_compiler_says_so(
         self, drawn: tuple[dict[str, Any], int]
     ) -> None:

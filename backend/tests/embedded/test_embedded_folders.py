@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from signal import SIGINT, SIGTERM
+from signal import SIGTERM
 
 import pytest
 
@@ -24,7 +24,7 @@ def hold_open(mounts: Sequence[str], data: Path, system: Path) -> tuple[str, str
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
     first = process.stdout.readline()
-    process.send_signal(SIGINT)  # it then closes what it opened
+    process.terminate()  # it then closes what it opened
     _, err = process.communicate(timeout=110)
     return first, (err.strip().splitlines() or [""])[-1]
 

@@ -58,6 +58,7 @@ class TestList:
         assert names.isdisjoint({"torch", "sentence-transformers", "transformers", "pytest", "ruff", "mypy"})
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 class TestInstallation:
     def test_brings_no_torch(self, installation: Installation) -> None:

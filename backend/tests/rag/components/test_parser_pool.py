@@ -45,6 +45,16 @@ def endless(folder: Path) -> Path:
     return path
 
 
+OTHERS: set[int] = set()
+"""Parsers of worlds that other tests of this process keep open."""
+
+
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    OTHERS.clear()
+    OTHERS.update(process.pid for process in descendants())
+
+
 def descendants() -> list[psutil.Process]:
     return [process for process in psutil.Process().children(recursive=True) if _parses(process)]
 
@@ -56,7 +66,7 @@ def keepers() -> list[psutil.Process]:
 
 def _parses(process: psutil.Process) -> bool:
     try:
-        return "app.rag.components.parsers.child" in process.cmdline()
+        return process.pid not in OTHERS and "app.rag.components.parsers.child" in process.cmdline()
     except psutil.Error:
         return False
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from app.rag.providers.model.minilm import MiniLM
 from app.rag.providers.model.minilm_graph import WEIGHTS_SHA256, ensure_graph, file_sha256, model_folder
 
@@ -14,27 +16,27 @@ print(ensure_graph(Path(sys.argv[1])))"
 )
 
 
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ensure_graph(tmp_path_factory.mktemp("models"))
+
+
 class TestEnsureGraph:
-    def test_builds_once(self, tmp_path: Path) -> None:
-        path = ensure_graph(tmp_path)
-        built = path.stat().st_mtime_ns
-        assert ensure_graph(tmp_path) == path
-        assert path.stat().st_mtime_ns == built
+    def test_builds_once(self, graph: Path) -> None:
+        built = graph.stat().st_mtime_ns
+        assert ensure_graph(graph.parent) == graph
+        assert graph.stat().st_mtime_ns == built
 
-    def test_the_name_tells_version_and_content(self, tmp_path: Path) -> None:
-        path = ensure_graph(tmp_path)
-        assert path.name == f"all-minilm-l6-v2-g1-{WEIGHTS_SHA256[:8]}-fp32-{file_sha256(path)}.onnx"
+    def test_the_name_tells_version_and_content(self, graph: Path) -> None:
+        assert graph.name == f"all-minilm-l6-v2-g1-{WEIGHTS_SHA256[:8]}-fp32-{file_sha256(graph)}.onnx"
 
-    def test_a_truncated_file_is_built_anew(self, tmp_path: Path) -> None:
-        path = ensure_graph(tmp_path)
-        whole = path.stat().st_size
-        with path.open("r+b") as file:
-            file.truncate(whole // 2)
-        assert ensure_graph(tmp_path).stat().st_size == whole
+    def test_leaves_nothing_else_behind(self, graph: Path) -> None:
+        assert list(graph.parent.iterdir()) == [graph]
 
-    def test_leaves_nothing_else_behind(self, tmp_path: Path) -> None:
-        path = ensure_graph(tmp_path)
-        assert list(tmp_path.iterdir()) == [path]
+    def test_a_truncated_file_is_built_anew(self, graph: Path, tmp_path: Path) -> None:
+        whole = graph.read_bytes()
+        (tmp_path / graph.name).write_bytes(whole[: len(whole) // 2])
+        assert ensure_graph(tmp_path).read_bytes() == whole
 
     async def test_processes_that_start_at_once_all_get_a_whole_graph(self, tmp_path: Path) -> None:
         command = [sys.executable, "-c", BUILD, str(tmp_path)]

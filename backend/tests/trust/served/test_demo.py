@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.trust.conftest import FirstDemo
+from tests.trust.served.conftest import FirstDemo
 from tests.trust.serving import Platform, open_folder, orrery
 
 pytestmark = pytest.mark.timeout(300)
