@@ -8,9 +8,9 @@ its result is stored already, so a document whose worker died goes on where it w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -29,7 +29,6 @@ from app.db.postgres.repositories.rag import (
     Documents,
     Files,
     Indexes,
-    PipelineVersions,
     Versions,
 )
 from app.db.postgres.repositories.work import Claim, LeaseLost, WorkItems
@@ -37,11 +36,10 @@ from app.db.session import Database
 from app.rag.indexing import Indexed, average_length, indexed, page_starts
 from app.rag.pipeline.compiler import compile_ingestion
 from app.rag.sparse import detect_language
-from app.rag.types import Block, BlockKind, Chunk, Embedder, ParsedDocument, SparseVector, VectorEntry
+from app.rag.types import Block, BlockKind, Chunk, Dense, Embedder, ParsedDocument, SparseVector, VectorEntry
 from app.services.vector_stores import store_in
 
 MAX_DRIFT = 0.2
-_UNKNOWN_AVERAGE = -1.0
 
 
 class Parse(Protocol):
@@ -63,16 +61,27 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class _Encoded:
-    """A version's chunks, what of them is indexed, and the average length that it was encoded with."""
+class _Cut:
+    """A version's chunks, what of them is indexed, and the average length that it is encoded with.
+
+    `stored` are the chunks that an earlier attempt has given entries, perhaps with another average; `known`
+    the vectors that the index has for texts of the first batch.
+    """
 
     chunks: list[Chunk]
     texts: list[Indexed]
-    average: float
+    average: float = 0.0
+    stored: frozenset[UUID] = frozenset()
+    known: Mapping[bytes, Dense] = field(default_factory=dict)
 
     def weights(self, version: DocumentVersion, average: float) -> dict[UUID, SparseVector]:
         pairs = zip(self.chunks, self.texts, strict=True)
         return {_chunk_id(version, chunk): text.sparse(average) for chunk, text in pairs}
+
+    def waiting(self, version: DocumentVersion) -> list[tuple[Chunk, Indexed]]:
+        """What has no entry yet."""
+        pairs = zip(self.chunks, self.texts, strict=True)
+        return [pair for pair in pairs if _chunk_id(version, pair[0]) not in self.stored]
 
 
 @dataclass(slots=True)
@@ -90,10 +99,9 @@ class IngestionService:
         subject = await self._begin(claim)
         failpoint("ingest.begun", subject.name)
         parsed = await self._parsed(claim, subject)
-        chunks = await self._chunked(claim, subject, parsed)
-        texts = await self._texts(subject, parsed, chunks)
-        average = await self._embedded(claim, subject, chunks, texts)
-        await self._publish(claim, subject, parsed, _Encoded(chunks, texts, average))
+        cut = await self._chunked(claim, subject, parsed)
+        last = await self._embedded(claim, subject, cut)
+        await self._publish(claim, subject, parsed, cut, last)
 
     async def failed(self, claim: Claim, reason: Json) -> None:
         """Shows a final failure on the document, with the stage it happened in, and ends the item."""
@@ -143,12 +151,9 @@ class IngestionService:
     async def _begin(self, claim: Claim) -> Subject:
         version_id = UUID(claim.payload["version_id"])
         async with self._writing(claim, DocumentStatus.PARSING) as (session, document):
-            version = await Versions(session, claim.tenant).whole(version_id)
+            version, pipeline, file, index = await Versions(session, claim.tenant).with_origin(version_id)
             if version.text is not None:  # an earlier attempt has parsed it
                 await self._show(session, claim, DocumentStatus.CHUNKING)
-            pipeline = await PipelineVersions(session, claim.tenant).get(version.pipeline_version_id)
-            file = await Files(session, claim.tenant).get(version.file_id)
-            index = (await Indexes(session, claim.tenant).live([document.collection_id]))[0]
             failpoint("ingest.beginning", file.name)
             return Subject(document, version, index, pipeline.document, file.blob_key, file.name)
 
@@ -181,75 +186,53 @@ class IngestionService:
         failpoint("ingest.parsed", subject.name)
         return parsed
 
-    async def _chunked(self, claim: Claim, subject: Subject, parsed: ParsedDocument) -> list[Chunk]:
-        chunker = compile_ingestion(subject.pipeline).chunker
-        chunks = await asyncio.to_thread(chunker.chunk, parsed)
-        version, org = subject.version, claim.org_id
-        rows: list[dict[str, Any]] = [
-            {
-                "org_id": org,
-                "id": _chunk_id(version, chunk),
-                "document_id": version.document_id,
-                "document_version_id": version.id,
-                "pipeline_version_id": version.pipeline_version_id,
-                "ordinal": chunk.ordinal,
-                "text": chunk.text,
-                "start_offset": chunk.start,
-                "end_offset": chunk.end,
-                "page": chunk.page,
-                "heading_path": list(chunk.heading_path),
-                "token_count": chunk.token_count,
-                "page_starts": page_starts(parsed, chunk),
-            }
-            for chunk in chunks
-        ]
+    async def _chunked(self, claim: Claim, subject: Subject, parsed: ParsedDocument) -> _Cut:
+        cut = await asyncio.to_thread(_cut, subject, parsed)
         async with self._writing(claim, DocumentStatus.EMBEDDING) as (session, _):
-            await Chunks(session, claim.tenant).store(rows)
+            await Chunks(session, claim.tenant).store(_rows(claim, subject, parsed, cut.chunks))
+            if cut.chunks:  # nothing of an empty text is encoded, and it decides no index's average
+                cut = await self._with_stored(session, claim, subject, cut)
             failpoint("ingest.chunking", subject.name)
         failpoint("ingest.chunked", subject.name)
-        return chunks
+        return cut
 
-    async def _texts(self, subject: Subject, parsed: ParsedDocument, chunks: list[Chunk]) -> list[Indexed]:
-        title = subject.document.title
-        return await asyncio.to_thread(
-            lambda: [indexed(title, chunk.text, parsed.language) for chunk in chunks]
+    async def _with_stored(self, session: AsyncSession, claim: Claim, subject: Subject, cut: _Cut) -> _Cut:
+        """`cut` with what the index knows of it."""
+        store = store_in(session, claim.tenant, subject.index.id)
+        average = await Indexes(session, claim.tenant).fix_average(
+            subject.index.id, average_length(cut.texts)
         )
+        cut = replace(cut, average=average, stored=frozenset(await store.stored(subject.version.id)))
+        first = cut.waiting(subject.version)[: self.batch_size]
+        return replace(cut, known=await store.known([text.digest for _, text in first]))
 
-    async def _embedded(
-        self, claim: Claim, subject: Subject, chunks: list[Chunk], texts: list[Indexed]
-    ) -> float:
-        """Stores an entry for each chunk; answers the average length that they are encoded with."""
-        if not chunks:
-            return 0.0  # nothing is encoded, and an empty text decides no index's average
-        async with self.database.unit_of_work(claim.tenant) as session:
-            average = await Indexes(session, claim.tenant).fix_average(
-                subject.index.id, average_length(texts)
-            )
-            stored = await store_in(session, claim.tenant, subject.index.id).stored(subject.version.id)
-        waiting = [
-            (chunk, text)
-            for chunk, text in zip(chunks, texts, strict=True)
-            if _chunk_id(subject.version, chunk) not in stored
-        ]
+    async def _embedded(self, claim: Claim, subject: Subject, cut: _Cut) -> list[VectorEntry]:
+        """Stores an entry for each chunk, except for those of the last batch, which it answers."""
+        waiting, known = cut.waiting(subject.version), cut.known
         for start in range(0, len(waiting), self.batch_size):
             batch = waiting[start : start + self.batch_size]
-            entries = await self._entries(claim, subject, batch, average)
-            last = start + self.batch_size >= len(waiting)
-            stage = DocumentStatus.INDEXING if last else DocumentStatus.EMBEDDING
-            async with self._writing(claim, stage) as (session, _):
+            if start:
+                async with self.database.unit_of_work(claim.tenant) as session:
+                    store = store_in(session, claim.tenant, subject.index.id)
+                    known = await store.known([text.digest for _, text in batch])
+            entries = await self._entries(subject, batch, known, cut.average)
+            if start + self.batch_size >= len(waiting):
+                return entries
+            async with self._writing(claim, DocumentStatus.EMBEDDING) as (session, _):
                 await store_in(session, claim.tenant, subject.index.id).upsert(entries)
                 failpoint("ingest.embedding", subject.name)
             failpoint("ingest.embedded", subject.name)
-        # What an earlier attempt stored may be encoded with another average.
-        return average if not stored else _UNKNOWN_AVERAGE
+        return []
 
     async def _entries(
-        self, claim: Claim, subject: Subject, batch: list[tuple[Chunk, Indexed]], average: float
+        self,
+        subject: Subject,
+        batch: list[tuple[Chunk, Indexed]],
+        known: Mapping[bytes, Dense],
+        average: float,
     ) -> list[VectorEntry]:
         """Vectors come from the index where it knows the text already, from the model otherwise."""
-        digests = [text.digest for _, text in batch]
-        async with self.database.unit_of_work(claim.tenant) as session:
-            vectors = await store_in(session, claim.tenant, subject.index.id).known(digests)
+        vectors = dict(known)
         fresh = {text.digest: text.text for _, text in batch if text.digest not in vectors}
         embedded = await self.embedder.embed(list(fresh.values()))
         vectors |= dict(zip(fresh, embedded, strict=True))
@@ -268,29 +251,30 @@ class IngestionService:
         ]
 
     async def _publish(
-        self, claim: Claim, subject: Subject, parsed: ParsedDocument, encoded: _Encoded
+        self, claim: Claim, subject: Subject, parsed: ParsedDocument, cut: _Cut, last: list[VectorEntry]
     ) -> None:
         """One transaction: the new version is searched, the old one is gone, the item is done."""
         version = subject.version
         async with self._writing(claim, DocumentStatus.INDEXING) as (session, document):
-            indexes = Indexes(session, claim.tenant)
-            index = await indexes.get(subject.index.id, lock=True)
-            store = store_in(session, claim.tenant, index.id)
-            if encoded.chunks and index.average_length not in (None, encoded.average):
-                await store.reweigh(encoded.weights(version, index.average_length))
+            store = store_in(session, claim.tenant, subject.index.id)
+            await store.upsert(last)
+            failpoint("ingest.indexing", subject.name)
+            index = await Indexes(session, claim.tenant).get(subject.index.id, lock=True)
+            if cut.chunks and (cut.stored or index.average_length != cut.average):
+                await store.reweigh(cut.weights(version, index.average_length or cut.average))
             change = await store.publish(document.id, version.id, payload=document.doc_metadata)
             index.chunk_count += change.chunks
             index.term_total += change.terms
             language = parsed.language or "unknown"
             if language not in index.languages:
                 index.languages = [*index.languages, language]
-            document.version_id, document.chunk_count = version.id, len(encoded.chunks)
+            document.version_id, document.chunk_count = version.id, len(cut.chunks)
             await session.flush()
             await Documents(session, claim.tenant).set_status(document.id, version.id, DocumentStatus.READY)
             items = WorkItems(session, claim.tenant)
             await items.finish(claim, WorkState.SUCCEEDED)
-            last = claim.job_id is not None and not await items.open_in_job(claim.job_id)
-            if last and _drifted(index) and not await items.has_open(index.id, WorkKind.REWEIGH):
+            at_the_end = claim.job_id is not None and not await items.any_open_in(claim.job_id)
+            if at_the_end and _drifted(index) and not await items.has_open(index.id, WorkKind.REWEIGH):
                 await items.queue(WorkKind.REWEIGH, index.id)
             await self._drop_older(session, claim, version)
             failpoint("ingest.publishing", subject.name)
@@ -330,6 +314,35 @@ class IngestionService:
         await WorkItems(session, claim.tenant).guard(claim, stage=stage.value)
         version_id = UUID(claim.payload["version_id"])
         await Documents(session, claim.tenant).set_status(claim.subject_id, version_id, stage)
+
+
+def _cut(subject: Subject, parsed: ParsedDocument) -> _Cut:
+    """Computes; for a thread."""
+    chunks = compile_ingestion(subject.pipeline).chunker.chunk(parsed)
+    title = subject.document.title
+    return _Cut(chunks, [indexed(title, chunk.text, parsed.language) for chunk in chunks])
+
+
+def _rows(claim: Claim, subject: Subject, parsed: ParsedDocument, chunks: list[Chunk]) -> list[Json]:
+    version = subject.version
+    return [
+        {
+            "org_id": claim.org_id,
+            "id": _chunk_id(version, chunk),
+            "document_id": version.document_id,
+            "document_version_id": version.id,
+            "pipeline_version_id": version.pipeline_version_id,
+            "ordinal": chunk.ordinal,
+            "text": chunk.text,
+            "start_offset": chunk.start,
+            "end_offset": chunk.end,
+            "page": chunk.page,
+            "heading_path": list(chunk.heading_path),
+            "token_count": chunk.token_count,
+            "page_starts": page_starts(parsed, chunk),
+        }
+        for chunk in chunks
+    ]
 
 
 def _chunk_id(version: DocumentVersion, chunk: Chunk) -> UUID:

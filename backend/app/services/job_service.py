@@ -185,6 +185,14 @@ class _Hand:
     large_bytes: int
     tasks: dict[asyncio.Task[None], Claim] = field(default_factory=dict)
     alone_since: float = 0
+    _looked: float = 0
+
+    def looks_for_silent(self) -> bool:
+        """Whether it is time again to look for what fell silent with others."""
+        if monotonic() - self._looked < _LOOK_EVERY_S:
+            return False
+        self._looked = monotonic()
+        return True
 
     @property
     def alone(self) -> tuple[asyncio.Task[None], Claim] | None:
@@ -279,7 +287,9 @@ class Drain:
         claims: list[Claim] = []
         while (most_bytes := hand.most_bytes(claims)) is not None:
             # In company only what nobody was idle for: a busy worker must not leave it lying for ever.
-            claim = await claimer.silent(session, alone=False, for_s=self.isolation_s) if hand.tasks else None
+            claim = None
+            if hand.tasks and hand.looks_for_silent():
+                claim = await claimer.silent(session, alone=False, for_s=self.isolation_s)
             claim = claim or await claimer.waiting(session, most_bytes=most_bytes)
             if claim is None:
                 break

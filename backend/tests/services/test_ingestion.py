@@ -19,7 +19,7 @@ from tests.workers.world import HashedWords, World, before_each_write, prose
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 S = DocumentStatus
 KEYWORD = SearchMode.KEYWORD
-WRITES = (S.PARSING, S.CHUNKING, S.EMBEDDING, S.EMBEDDING, S.INDEXING, S.INDEXING)
+WRITES = (S.PARSING, S.CHUNKING, S.EMBEDDING, S.EMBEDDING, S.INDEXING)
 """The stage that each transaction shows for a document of four chunks, embedded two at a time."""
 
 

@@ -78,10 +78,10 @@ class TestStatistics:
     async def test_count_no_document_that_is_not_searched_yet(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        before_each_write(monkeypatch, dies_at(6))
+        before_each_write(monkeypatch, dies_at(5))
         await world.put(a=prose(1))
         await world.drain().run(INGEST_QUEUE)
-        assert await world.count("vector_entries") == 4
+        assert await world.count("vector_entries") == 2
         assert await world.statistics() == Statistics(0, 0, {})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ARRAY, CTE, Float, Text, TextClause, bindparam, case, func, select, text, update
+from sqlalchemy import ARRAY, Executable, Float, Text, TextClause, bindparam, case, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.postgres.models.jobs import WorkState
@@ -70,6 +70,42 @@ _DEPTH = 32  # as many claims at the same moment do not get into each other's wa
 ANY_SIZE = 2**62
 
 
+def _taking(chosen: TextClause, **changes: Any) -> Executable:
+    """Takes what `chosen` finds. Such statements are made once: building one costs more than sending it."""
+    i = ITEMS.c
+    bound = chosen.bindparams(bindparam("kinds", type_=ARRAY(Text)))
+    found = bound.columns(i.org_id, i.id).cte("found")
+    return (
+        update(ITEMS)
+        .where(i.org_id == found.c.org_id, i.id == found.c.id)
+        .values(
+            lease_owner=bindparam("by_owner"),
+            lease_until=func.now() + LEASE,
+            fence=i.fence + 1,
+            **changes,
+        )
+        .returning(
+            *(i.org_id, i.id, i.project_id, i.kind, i.subject_id, i.attempts, i.fence, i.deaths, i.alone),
+            *(i.size_bytes, i.job_id, i.payload),
+            func.extract("epoch", func.now() - i.queued_at).cast(Float),
+        )
+    )
+
+
+_TAKE_WAITING = _taking(
+    _WAITING,
+    state=WorkState.RUNNING,
+    attempts=ITEMS.c.attempts + 1,
+    started_at=func.coalesce(ITEMS.c.started_at, func.now()),
+)
+_TAKE_SILENT = _taking(
+    _SILENT,
+    attempts=ITEMS.c.attempts + case((ITEMS.c.alone, 1), else_=0),
+    deaths=ITEMS.c.deaths + 1,
+    alone=bindparam("is_alone"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Claimer:
     """Claims items of one queue for `owner`, only of `kinds` that it knows: newer ones wait for their own.
@@ -84,10 +120,7 @@ class Claimer:
 
     async def waiting(self, session: AsyncSession, *, most_bytes: int = ANY_SIZE) -> Claim | None:
         """The next due item that is no larger than `most_bytes`."""
-        found = self._found(_WAITING, most_bytes=most_bytes, depth=_DEPTH)
-        begun = func.coalesce(ITEMS.c.started_at, func.now())
-        changes = {"state": WorkState.RUNNING, "attempts": ITEMS.c.attempts + 1, "started_at": begun}
-        return await self._claim(session, found, changes)
+        return await self._take(session, _TAKE_WAITING, most_bytes=most_bytes, depth=_DEPTH)
 
     async def silent(self, session: AsyncSession, *, alone: bool, for_s: float = 0) -> Claim | None:
         """The item whose holder has been silent for longest, if for `for_s` beyond its lease.
@@ -95,33 +128,16 @@ class Claimer:
         `alone` promises to work on nothing beside it: only a death then is charged, because in company it may
         have been another's.
         """
-        charged = case((ITEMS.c.alone, 1), else_=0)
-        changes = {"attempts": ITEMS.c.attempts + charged, "deaths": ITEMS.c.deaths + 1, "alone": alone}
-        return await self._claim(session, self._found(_SILENT, for_s=for_s), changes)
+        return await self._take(session, _TAKE_SILENT, for_s=for_s, is_alone=alone)
 
-    def _found(self, statement: TextClause, **values: Any) -> CTE:
-        kinds = bindparam("kinds", list(self.kinds), type_=ARRAY(Text))
-        bound = statement.bindparams(kinds, queue=self.queue, **values)
-        return bound.columns(ITEMS.c.org_id, ITEMS.c.id).cte("found")
-
-    async def _claim(self, session: AsyncSession, found: CTE, changes: dict[str, Any]) -> Claim | None:
-        i = ITEMS.c
-        statement = (
-            update(ITEMS)
-            .where(i.org_id == found.c.org_id, i.id == found.c.id)
-            .values(
-                lease_owner=self.owner,
-                lease_until=func.now() + LEASE.bindparams(lease=self.lease_s),
-                fence=i.fence + 1,
-                **changes,
-            )
-            .returning(
-                *(i.org_id, i.id, i.project_id, i.kind, i.subject_id, i.attempts, i.fence, i.deaths, i.alone),
-                *(i.size_bytes, i.job_id, i.payload),
-                func.extract("epoch", func.now() - i.queued_at).cast(Float),
-            )
-        )
-        row = (await session.execute(statement)).one_or_none()
+    async def _take(self, session: AsyncSession, statement: Executable, **values: object) -> Claim | None:
+        mine = {
+            "queue": self.queue,
+            "kinds": list(self.kinds),
+            "by_owner": self.owner,
+            "lease": self.lease_s,
+        }
+        row = (await session.execute(statement, mine | values)).one_or_none()
         return replace(Claim(*row), lease_s=self.lease_s) if row else None
 
 

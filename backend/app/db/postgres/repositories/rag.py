@@ -237,6 +237,9 @@ class Documents(Repository[Document]):
         return {status: count for status, count in await self.session.execute(statement)}
 
 
+_LARGE = (undefer(DocumentVersion.text), undefer(DocumentVersion.blocks))
+
+
 class Versions(Repository[DocumentVersion]):
     model = DocumentVersion
     noun = "document version"
@@ -244,12 +247,31 @@ class Versions(Repository[DocumentVersion]):
 
     async def whole(self, version_id: UUID) -> DocumentVersion:
         """The version with its text and blocks."""
-        large = (undefer(DocumentVersion.text), undefer(DocumentVersion.blocks))
-        statement = self.visible().where(DocumentVersion.id == version_id).options(*large)
-        version = await self.one_or_none(statement)
+        version = await self.one_or_none(
+            self.visible().where(DocumentVersion.id == version_id).options(*_LARGE)
+        )
         if version is None:
             raise self.missing(version_id)
         return version
+
+    async def with_origin(
+        self, version_id: UUID
+    ) -> tuple[DocumentVersion, RAGPipelineVersion, File, IndexVersion]:
+        """The version with its text and blocks, its pipeline, its file, and the index it is searched by."""
+        version, pipeline, index = DocumentVersion, RAGPipelineVersion, IndexVersion
+        tables = (version, Document, pipeline, File, index)
+        statement = (
+            select(version, pipeline, File, index)
+            .options(*_LARGE)
+            .where(*(table.org_id == self.tenant.org_id for table in tables), version.id == version_id)
+            .where(Document.id == version.document_id, pipeline.id == version.pipeline_version_id)
+            .where(File.id == version.file_id)
+            .where(index.collection_id == Document.collection_id, index.status == IndexStatus.LIVE)
+        )
+        row = (await self.session.execute(statement)).first()
+        if row is None:
+            raise self.missing(version_id)
+        return row
 
     async def newest_of(self, version_ids: Sequence[UUID]) -> dict[UUID, DocumentVersion]:
         """Versions by their document's id."""

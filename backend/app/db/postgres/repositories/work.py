@@ -373,11 +373,11 @@ class WorkItems(Repository[WorkItem]):
         wake_after(self.session, INGEST_QUEUE)
         return asked
 
-    async def open_in_job(self, job_id: UUID) -> int:
-        statement = select(func.count()).where(
+    async def any_open_in(self, job_id: UUID) -> bool:
+        statement = select(WorkItem.id).where(
             WorkItem.org_id == self.tenant.org_id, WorkItem.job_id == job_id, WorkItem.state.in_(OPEN)
         )
-        return (await self.session.execute(statement)).scalar_one()
+        return (await self.session.execute(statement.limit(1))).first() is not None
 
     def _unclaimed(self, item_id: UUID) -> tuple[ColumnElement[bool], ...]:
         mine = (WorkItem.org_id == self.tenant.org_id, WorkItem.id == item_id)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import numpy as np
 from pgvector import SparseVector as PgSparse
-from sqlalchemy import Select, delete, func, select, text, update
+from sqlalchemy import Select, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -43,6 +43,23 @@ _COUNT_TERMS = text(
     ON CONFLICT (org_id, index_id, term) DO UPDATE SET documents = t.documents + excluded.documents
     """
 )
+_OTHER_VERSIONS = text(
+    """
+    SELECT DISTINCT document_version_id FROM vector_entries
+    WHERE org_id = :org AND index_id = :index AND document_id = :document AND document_version_id <> :version
+    """
+)
+# Both parts see the entries as they were before the statement.
+_SHOW = text(
+    """
+    WITH shown AS (
+        UPDATE vector_entries SET visible = true, payload = :payload
+        WHERE org_id = :org AND index_id = :index AND document_version_id = :version
+    )
+    SELECT count(*), coalesce(sum(term_count), 0) FROM vector_entries
+    WHERE org_id = :org AND index_id = :index AND document_version_id = :version AND NOT visible
+    """
+).bindparams(bindparam("payload", type_=entries.c.payload.type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +121,15 @@ class PgVector:
 
         `payload` is what filters are to see: it may have changed since the entries were stored.
         """
+        mine = {"org": self.org_id, "index": self.index_id, "version": version_id}
         async with self.connect() as connection:
-            others = await connection.execute(
-                self._mine(entries.c.document_version_id)
-                .where(entries.c.document_id == document_id, entries.c.document_version_id != version_id)
-                .distinct()
-            )
+            others = await connection.execute(_OTHER_VERSIONS, mine | {"document": document_id})
             change = Totals(0, 0)
             for other in others.scalars().all():
                 change -= await self._drop_version(connection, other)
             await self._count_terms(connection, version_id, sign=1, visible=False)
-            change += await self._totals(
-                connection, entries.c.document_version_id == version_id, ~entries.c.visible
-            )
-            await connection.execute(
-                update(entries)
-                .where(*self._scope(), entries.c.document_version_id == version_id)
-                .values(visible=True, payload=dict(payload))
-            )
-            return change
+            shown = await connection.execute(_SHOW, mine | {"payload": dict(payload)})
+            return change + Totals(*shown.one())
 
     async def hide(self, document_id: UUID) -> Totals:
         """Takes a document out of every search and its words out of the statistics; answers the change."""
