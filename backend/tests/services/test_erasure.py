@@ -17,7 +17,7 @@ from app.services.document_service import DocumentService
 from tests.workers.world import World, before_each_write, prose
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-WRITES = 6
+WRITES = 5
 """Transactions that ingestion makes for a document of four chunks, embedded two at a time."""
 
 

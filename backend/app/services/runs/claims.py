@@ -25,11 +25,11 @@ _WAITING = text(
     """
     WITH RECURSIVE shares AS (
         (SELECT org_id, COALESCE(job_id, org_id) AS id FROM work_items
-         WHERE queue = :queue AND state = 'queued' ORDER BY 1, 2 LIMIT 1)
+         WHERE queue = :in_queue AND state = 'queued' ORDER BY 1, 2 LIMIT 1)
         UNION ALL
         SELECT following.org_id, following.id FROM shares s CROSS JOIN LATERAL (
             SELECT org_id, COALESCE(job_id, org_id) AS id FROM work_items
-            WHERE queue = :queue AND state = 'queued'
+            WHERE queue = :in_queue AND state = 'queued'
                 AND (org_id, COALESCE(job_id, org_id)) > (s.org_id, s.id)
             ORDER BY 1, 2 LIMIT 1
         ) AS following
@@ -37,7 +37,7 @@ _WAITING = text(
         SELECT org_id, random() AS lot FROM (SELECT DISTINCT org_id FROM shares) AS distinct_orgs
     ), held AS MATERIALIZED (
         SELECT org_id, COALESCE(job_id, org_id) AS id, count(*) AS items FROM work_items
-        WHERE queue = :queue AND state = 'running' GROUP BY 1, 2
+        WHERE queue = :in_queue AND state = 'running' GROUP BY 1, 2
     ), ready AS MATERIALIZED (
         SELECT due.org_id, due.id, row_number() OVER (
             ORDER BY (SELECT COALESCE(sum(items), 0) FROM held h WHERE h.org_id = s.org_id), orgs.lot,
@@ -48,7 +48,7 @@ _WAITING = text(
         LEFT JOIN held USING (org_id, id)
         CROSS JOIN LATERAL (
             SELECT org_id, id, due_at FROM work_items
-            WHERE queue = :queue AND state = 'queued' AND org_id = s.org_id
+            WHERE queue = :in_queue AND state = 'queued' AND org_id = s.org_id
                 AND COALESCE(job_id, org_id) = s.id AND due_at <= now()
                 AND kind = ANY(:kinds) AND size_bytes <= :most_bytes
             ORDER BY due_at, id LIMIT :depth
@@ -61,7 +61,7 @@ _WAITING = text(
 _SILENT = text(
     """
     SELECT org_id, id FROM work_items
-    WHERE queue = :queue AND state = 'running' AND kind = ANY(:kinds)
+    WHERE queue = :in_queue AND state = 'running' AND kind = ANY(:kinds)
         AND lease_until < now() - make_interval(secs => :for_s)
     ORDER BY lease_until, id LIMIT 1 FOR UPDATE SKIP LOCKED
     """
@@ -132,7 +132,7 @@ class Claimer:
 
     async def _take(self, session: AsyncSession, statement: Executable, **values: object) -> Claim | None:
         mine = {
-            "queue": self.queue,
+            "in_queue": self.queue,
             "kinds": list(self.kinds),
             "by_owner": self.owner,
             "lease": self.lease_s,
