@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     ingest_patience_s: float = Field(default=6 * 3600, ge=0, description="while a service is away")
     ingest_large_bytes: int = Field(default=2**16, ge=1, description="beyond it, a document is a large one")
     ingest_isolation_s: float = Field(default=60, ge=0, description="alone, once its worker has died")
+    ingest_batch_chunks: int = Field(default=64, ge=1, le=1000, description="embedded and stored at once")
     parse_processes: int = Field(default=2, ge=1, le=64)
     parse_timeout_s: float = Field(default=120, gt=0)
     parse_memory_bytes: int = Field(default=2 * 2**30, ge=256 * 2**20)

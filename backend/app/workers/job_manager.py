@@ -22,7 +22,13 @@ logger = structlog.get_logger(__name__)
 
 def make_drain(resources: Resources, owner: str) -> Drain:
     settings = resources.settings
-    ingestion = IngestionService(resources.database, resources.blobs, resources.parse, resources.embedder)
+    ingestion = IngestionService(
+        resources.database,
+        resources.blobs,
+        resources.parse,
+        resources.embedder,
+        batch_size=settings.ingest_batch_chunks,
+    )
     erasure = ErasureService(resources.database, resources.blobs)
     return Drain(
         database=resources.database,

@@ -34,7 +34,7 @@ from tests.factories import Factory, Member
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-EXAMPLES, MANY_EXAMPLES = 5, 500
+EXAMPLES, MANY_EXAMPLES = 3, 500
 SEED = int(os.environ.get("ORRERY_SEED") or random.randrange(2**32))
 DOCUMENT = create_app(Settings(_env_file=None)).openapi()
 OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()]

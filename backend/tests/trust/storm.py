@@ -33,6 +33,7 @@ def stormy_settings(folder: Path) -> dict[str, str]:
     return {
         "ORRERY_FAILPOINTS": Gates(folder / "gates").setting(FLAKY),
         "ORRERY_INGEST_MAX_ATTEMPTS": "100",
+        "ORRERY_INGEST_BATCH_CHUNKS": "2",
         "ORRERY_UPLOAD_GRACE_S": "5",
     }
 

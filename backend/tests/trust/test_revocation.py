@@ -330,9 +330,9 @@ def moments(seed: int) -> Iterator[float]:
 class TestBound:
     """Whatever the settings that are allowed, and whenever things happen."""
 
-    @pytest.mark.parametrize("cache_s", [0, 0.5, 2, 5])
-    @pytest.mark.parametrize("recheck_s", [0.1, 2, 3])
-    @pytest.mark.parametrize("seed", [1, 5])
+    @pytest.mark.parametrize("cache_s", [0, pytest.param(0.5, marks=pytest.mark.soak), 2, 5])
+    @pytest.mark.parametrize("recheck_s", [0.1, pytest.param(2, marks=pytest.mark.soak), 3])
+    @pytest.mark.parametrize("seed", [1, pytest.param(5, marks=pytest.mark.soak)])
     async def test_is_kept(
         self, world: World, usual: Settings, cache_s: float, recheck_s: float, seed: int
     ) -> None:

@@ -95,7 +95,9 @@ def use(used: Used) -> None:
 def write_secrets(used: Used) -> None:
     cage, path = used.cage, "/api/v1/secrets"
     body = {"name": "weather", "value": cage.new("secret"), "description": "Forecasts"}
-    made = used.call("POST", path, 201, json=body)
+    once = {"Idempotency-Key": "weather"}
+    made = used.call("POST", path, 201, json=body, headers=once)
+    assert used.call("POST", path, 201, json=body, headers=once) == made  # its answer was stored
     used.call("POST", path, 409, json=body | {"value": cage.new("duplicate")})
     used.call("PUT", f"{path}/weather/value", 200, json={"value": cage.new("replacement")})
     used.call("PUT", f"{path}/nobody/value", 404, json={"value": cage.new("homeless")})
@@ -129,7 +131,10 @@ def send_nonsense(used: Used) -> None:
 
 def make_and_misuse_keys(used: Used) -> None:
     path = "/api/v1/auth/api-keys"
-    made = used.client.post(path, json={"name": "second"}).raise_for_status().json()  # its one appearance
+    once = {"Idempotency-Key": "second"}
+    answer = used.client.post(path, json={"name": "second"}, headers=once)  # the key's one appearance
+    made = answer.raise_for_status().json()
+    used.call("POST", path, 409, json={"name": "second"}, headers=once)
     whole = made["key"]
     used.cage.put("created-key", whole.split("_", 2)[2])
     bearer = {"Authorization": f"Bearer {whole}"}
