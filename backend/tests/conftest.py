@@ -87,6 +87,7 @@ def settings_for(services: Services, services_dir: Path, *, blobs: Path) -> Sett
         master_key=SecretStr(MASTER_KEY),
         jwt_key=SecretStr(JWT_KEY),
         login_attempts_per_address=100_000,  # all tests come from one
+        rate_limit_address=0,
         lease_s=5,
         sweep_interval_s=0.5,
         shutdown_grace_s=1,

@@ -34,6 +34,7 @@ def install_middleware(app: FastAPI, settings: Settings) -> None:
         max_url_bytes=settings.max_url_bytes,
         max_header_bytes=settings.max_header_bytes,
         silence_s=settings.body_silence_s,
+        min_bytes_per_s=settings.body_min_bytes_per_s,
     )
 
 

@@ -22,7 +22,7 @@ from starlette.requests import HTTPConnection
 from app.api.bodies import check_body
 from app.api.cookies import SessionCookies
 from app.api.credentials import Credential, Standing
-from app.api.rate_limits import count_request
+from app.api.rate_limits import count_request, count_stranger
 from app.api.sse import Reader
 from app.api.validation import pointer
 from app.core.constants import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
@@ -186,12 +186,22 @@ class Public:
         await _check_native(connection)
 
 
+class Doorstep(Public):
+    """Marks a route where credentials are got or given back: strangers may knock only so often."""
+
+    async def __call__(self, connection: HTTPConnection) -> None:
+        resources = await get_resources(connection)
+        count_stranger(connection, resources.rates)
+        await super().__call__(connection)
+
+
 def allow(permission: Permission) -> Any:
     """`dependencies=[allow(Permission.SEARCH)]`: callers need this permission."""
     return Depends(Demand(permission))
 
 
 PUBLIC: Any = Depends(Public())
+DOORSTEP: Any = Depends(Doorstep())
 
 
 async def mark_native(connection: HTTPConnection) -> None:

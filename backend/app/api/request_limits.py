@@ -1,8 +1,9 @@
-"""What a request may be before anyone looks at it: the length of its URL and headers, and its patience."""
+"""What a request may be before anyone looks at it: the length of its URL and headers, and its pace."""
 
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,12 +14,24 @@ from app.core.errors import AppError, HeadersTooLarge, UriTooLong
 
 
 class RequestLimits:
-    """414 and 431 for what is too long; 408 for a body of which nothing comes for `silence_s`."""
+    """414 and 431 for what is too long; 408 for a body that does not come, or only trickles.
 
-    def __init__(self, app: ASGIApp, *, max_url_bytes: int, max_header_bytes: int, silence_s: float) -> None:
+    Nothing of it for `silence_s` is too slow, and so is less than `min_bytes_per_s` beyond the first
+    `silence_s`: what is read before the caller is known takes memory.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_url_bytes: int,
+        max_header_bytes: int,
+        silence_s: float,
+        min_bytes_per_s: int,
+    ) -> None:
         self.app = app
         self.max_url_bytes, self.max_header_bytes = max_url_bytes, max_header_bytes
-        self.silence_s = silence_s
+        self.silence_s, self.min_bytes_per_s = silence_s, min_bytes_per_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,12 +59,13 @@ class RequestLimits:
 
     def _impatient(self, receive: Receive) -> Receive:
         """`receive` until the body has come; afterwards it only tells when the client goes away."""
-        complete = False
+        complete, received, waited_s = False, 0, 0.0
 
         async def read() -> Message:
-            nonlocal complete
+            nonlocal complete, received, waited_s
             if complete:
                 return await receive()
+            began = monotonic()
             try:
                 async with asyncio.timeout(self.silence_s):
                     message = await receive()
@@ -59,6 +73,14 @@ class RequestLimits:
                 detail = f"No part of the body came for {self.silence_s:g} s (ORRERY_BODY_SILENCE_S)"
                 raise HTTPException(408, detail, {"Connection": "close"}) from None
             complete = not message.get("more_body", False)
+            received += len(message.get("body", b""))
+            waited_s += monotonic() - began
+            if not complete and waited_s > self.silence_s + received / self.min_bytes_per_s:
+                detail = (
+                    f"The body comes with less than {self.min_bytes_per_s} bytes per second "
+                    "(ORRERY_BODY_MIN_BYTES_PER_S)"
+                )
+                raise HTTPException(408, detail, {"Connection": "close"})
             return message
 
         return read

@@ -201,6 +201,7 @@ def make_rate_limiter(settings: Settings, redis_url: str) -> RateLimiter:
         "credential": settings.rate_limit_credential,
         "project": settings.rate_limit_project,
         "organization": settings.rate_limit_organization,
+        "address": settings.rate_limit_address,
     }
     limits = {
         scope: Limit(scope, count, f"ORRERY_RATE_LIMIT_{scope.upper()}") for scope, count in requests.items()

@@ -195,6 +195,11 @@ class TestLogout:
         browser.cookies.update(kept)
         problem(await browser.get(f"{API}/auth/me"), 401, "unauthenticated")
 
+    async def test_takes_away_also_what_nobody_knows_any_more(self, browser: httpx2.AsyncClient) -> None:
+        answer = await browser.post(f"{API}/auth/logout", headers={"Cookie": "orrery_refresh=garbage"})
+        assert answer.status_code == 204
+        assert any(cookie.startswith('orrery_refresh=""') for cookie in answer.headers.get_list("set-cookie"))
+
 
 class TestBehindHttps:
     async def test_cookies_are_secure_and_bound_to_the_host(self, settings: Settings, make: Factory) -> None:

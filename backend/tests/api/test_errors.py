@@ -90,6 +90,7 @@ class TestRequestId:
             ("GET", "/nothing", 0, 404),
             ("PUT", f"{API}/search", 0, 405),
             ("POST", f"{API}/agents", 5 * 2**20, 413),
+            ("POST", f"{API}/collections/texts/documents/text", 5 * 2**20, 413),
         ],
     )
     async def test_is_in_the_frameworks_answers_too(

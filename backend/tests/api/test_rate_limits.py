@@ -77,6 +77,27 @@ class TestLimit:
                     ok(await client.get(f"{API}/agents"))
                     problem(await client.get(f"{API}/agents"), 429, "rate_limited")
 
+    async def test_of_a_credential_is_one_however_it_is_written(
+        self, settings: Settings, member: Member
+    ) -> None:
+        async with limited(settings, credential=2) as server, http_client(server, None) as client:
+            answers = [
+                await client.get(f"{API}/agents", headers={"Authorization": f"Bearer{space}{member.key}"})
+                for space in (" ", "  ", " \t")
+            ]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+    @pytest.mark.parametrize("path", ["login", "refresh", "logout"])
+    async def test_of_an_address_holds_before_any_credential_is_looked_at(
+        self, settings: Settings, path: str
+    ) -> None:
+        body = {"email": "nobody@example.test", "password": "x"} if path == "login" else None
+        async with limited(settings, address=2) as server, http_client(server, None) as client:
+            for _ in range(2):
+                assert (await client.post(f"{API}/auth/{path}", json=body)).status_code < 429
+            refused = await client.post(f"{API}/auth/{path}", json=body)
+            assert "ORRERY_RATE_LIMIT_ADDRESS" in problem(refused, 429, "rate_limited")["detail"]
+
     async def test_of_an_organization_holds_for_all_its_members(
         self, settings: Settings, member: Member, make: Factory
     ) -> None:

@@ -259,6 +259,22 @@ class TestBrokenOff:
                     status, body = await answer(reader)
                 assert (status, body["code"]) == (408, "request_timeout")
 
+    async def test_a_body_that_only_trickles_is_408(self, settings: Settings, member: Member) -> None:
+        hasty = settings.model_copy(update={"body_silence_s": 0.3, "body_min_bytes_per_s": 1000})
+        async with running_server(hasty) as server, socket_to(server) as (reader, writer):
+            writer.write(
+                head(
+                    "POST", f"{API}/agents", member, Content_Type="application/json", Content_Length="100000"
+                )
+            )
+            answered = asyncio.create_task(answer(reader))
+            while not answered.done():
+                writer.write(b" ")
+                await asyncio.sleep(0.05)
+            status, body = await answered
+        assert (status, body["code"]) == (408, "request_timeout")
+        assert "ORRERY_BODY_MIN_BYTES_PER_S" in body["detail"]
+
     @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a mount of its own")
     async def test_an_upload_on_a_full_disk_is_507(self, tmp_path: Path) -> None:
         (tmp_path / "small").mkdir()

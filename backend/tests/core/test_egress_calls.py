@@ -113,12 +113,17 @@ class TestRefusedCalls:
                 await egress.fetch(Call("GET", other.url, {name: "x"}))
             assert other.connections == 0
 
-    @pytest.mark.parametrize("value", ["a\r\nHost: b", "a\nb", "a\0b", "canary\x7f", "→"])
+    @pytest.mark.parametrize("value", ["a\r\nHost: b", "a\nb", "a\0b", "canary\x7f", "é", "→"])
     async def test_with_a_value_that_is_none_without_showing_it(self, value: str) -> None:
         async with peer() as other, way_out(other.authority) as egress:
             with pytest.raises(EgressDenied) as denied:
                 await egress.fetch(Call("GET", other.url, {"X-Key": value}))
             assert (other.connections, value in denied.value.detail) == (0, False)
+
+    async def test_of_an_international_name_that_cannot_be_shown(self) -> None:
+        async with peer() as other, way_out(other.authority) as egress:
+            with pytest.raises((EgressDenied, EgressFailed), match=r"a_b\.xn--p1ai"):
+                await egress.fetch(Call("GET", "http://a_b.xn--p1ai/"))
 
     async def test_are_422_and_not_worth_a_retry(self) -> None:
         async with way_out() as egress:

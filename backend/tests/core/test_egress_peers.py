@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.core.egress import Call, EgressFailed, EgressTimeout, EgressTooLarge, Limits
+from app.core.egress.bodies import Inflater
 from app.core.errors import AppError
 from tests.core.peers import (
     QUICK,
@@ -161,6 +162,13 @@ class TestCompression:
         body = gzip.compress(b"one ") + gzip.compress(b"two") + b"\0" * 9
         async with peer(encoded("gzip", body)) as other, way_out(other.authority) as egress:
             assert (await egress.fetch(Call("GET", other.url))).body == b"one two"
+
+    def test_in_members_that_arrive_in_halves_is_undone(self) -> None:
+        body = gzip.compress(b"one ") + gzip.compress(b"two")
+        for cut in range(1, len(body)):
+            inflater = Inflater()
+            pieces = [piece for part in (body[:cut], body[cut:]) for piece in inflater.feed(part)]
+            assert (b"".join(pieces), inflater.complete) == (b"one two", True)
 
     async def test_is_not_told_to_the_caller(self) -> None:
         async with (

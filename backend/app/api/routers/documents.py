@@ -53,8 +53,8 @@ async def upload(
         return _accepted(await intake.accept(collection, incoming))
 
 
-@intake_router.post(
-    "/text",
+@router.post(
+    "/collections/{collection}/documents/text",
     status_code=202,
     operation_id="documents_add_text",
     dependencies=[allow(Permission.DOCUMENTS_WRITE), idempotent(late=True)],

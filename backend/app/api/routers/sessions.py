@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.api.cookies import SessionCookies
 from app.api.dependencies import (
-    PUBLIC,
+    DOORSTEP,
     BearerDep,
     CallerDep,
     ClientDep,
@@ -41,7 +42,7 @@ router = APIRouter(prefix="/auth", tags=["auth"])
 _NO_KEY = without_key("sessions and passwords are repeated on purpose, and no answer of theirs is kept")
 
 
-@router.post("/login", operation_id="auth_login", dependencies=[PUBLIC, _NO_KEY])
+@router.post("/login", operation_id="auth_login", dependencies=[DOORSTEP, _NO_KEY])
 async def login(
     body: LoginCreate,
     request: Request,
@@ -58,7 +59,7 @@ async def login(
     return _granted(grant, sessions, response, cookies if body.cookie else None)
 
 
-@router.post("/refresh", operation_id="auth_refresh", dependencies=[PUBLIC, _NO_KEY])
+@router.post("/refresh", operation_id="auth_refresh", dependencies=[DOORSTEP, _NO_KEY])
 async def refresh(
     request: Request,
     response: Response,
@@ -80,7 +81,7 @@ async def refresh(
     return _granted(await sessions.refresh(token, client), sessions, response, cookies)
 
 
-@router.post("/logout", status_code=204, operation_id="auth_logout", dependencies=[PUBLIC, _NO_KEY])
+@router.post("/logout", status_code=204, operation_id="auth_logout", dependencies=[DOORSTEP, _NO_KEY])
 async def logout(
     request: Request,
     sessions: SessionsDep,
@@ -95,7 +96,8 @@ async def logout(
     elif bearer is not None:
         await sessions.logout(access_token=bearer.credentials)
     elif (token := _refresh_cookie(request, cookies, sessions)) is not None:
-        await sessions.logout(refresh_token=token)
+        with suppress(Unauthenticated):  # the browser is to forget also what nobody knows any more
+            await sessions.logout(refresh_token=token)
     response = Response(status_code=204)
     cookies.clear(response)
     return response

@@ -31,6 +31,7 @@ class Inflater:
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
         self._untouched = True
         self._members = 1
+        self._held = b""
 
     @property
     def complete(self) -> bool:
@@ -40,6 +41,10 @@ class Inflater:
         more = True
         while more:
             if self._stream.eof:
+                data, self._held = self._held + data, b""
+                if data == _GZIP_MAGIC[:1]:
+                    self._held = data  # perhaps half of what another member begins with
+                    return
                 if not data.startswith(_GZIP_MAGIC):
                     return  # padding behind the last member
                 self._members += 1
@@ -70,7 +75,7 @@ def inflater(encoding: str) -> Inflater | None:
             return None
         case "gzip" | "x-gzip" | "deflate":
             return Inflater()
-    raise EgressFailed(f"The answer is encoded as {encoding!r}; only {ACCEPT_ENCODING} were offered.")
+    raise EgressFailed(f"The answer is encoded as {encoding[:100]!r}; only {ACCEPT_ENCODING} were offered.")
 
 
 class BoundedBody(httpx2.AsyncByteStream):

@@ -14,7 +14,7 @@ from app.core.egress.calls import Call, Limits, Reply, ReplyStream, ServerEvent
 from app.core.egress.errors import EgressDenied, EgressFailed, EgressTooLarge
 from app.core.egress.headers import checked_headers
 from app.core.egress.redirects import is_redirect, redirected
-from app.core.egress.transport import BUDGET, GuardedTransport, checked_url
+from app.core.egress.transport import BUDGET, GuardedTransport, checked_url, shown
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _USER_AGENT = "Orrery"
@@ -56,7 +56,7 @@ class Client:
             await response.aclose()
             request = redirected(request, response)
         most = budget.limits.max_redirects
-        raise EgressFailed(f"{_request(call).url.host!r} redirected more than {most} times.")
+        raise EgressFailed(f"{shown(_request(call).url)!r} redirected more than {most} times.")
 
     def vendor_client(self, limits: Limits | None = None) -> httpx2.AsyncClient:
         """An httpx2 client for a vendor's SDK, over the same guard; no redirects, cookies or proxies."""

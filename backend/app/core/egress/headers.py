@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from app.core.egress.errors import EgressDenied
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _OURS = frozenset(
     (
         "accept-encoding",  # we decompress

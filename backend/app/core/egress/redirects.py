@@ -6,7 +6,7 @@ import httpx2
 
 from app.core.egress.errors import EgressDenied, EgressFailed
 from app.core.egress.headers import for_strangers, without_body
-from app.core.egress.transport import checked_url
+from app.core.egress.transport import checked_url, shown
 
 _STATUSES = (301, 302, 303, 307, 308)
 
@@ -38,11 +38,11 @@ def _target(base: httpx2.URL, response: httpx2.Response) -> httpx2.URL:
     try:
         url = base.join(locations[0].strip())
     except (httpx2.InvalidURL, ValueError):
-        raise EgressFailed(f"{base.host!r} redirected to what is not a valid URL.") from None
+        raise EgressFailed(f"{shown(base)!r} redirected to what is not a valid URL.") from None
     if len(locations) > 1:
-        raise EgressFailed(f"{base.host!r} redirected to several places at once.")
+        raise EgressFailed(f"{shown(base)!r} redirected to several places at once.")
     if (base.scheme, url.scheme) == ("https", "http"):
-        raise EgressDenied(f"{base.host!r} redirected from https to http, where anyone could read along.")
+        raise EgressDenied(f"{shown(base)!r} redirected from https to http, where anyone could read along.")
     return checked_url(url)
 
 
@@ -53,4 +53,4 @@ def _method(method: str, status: int) -> str:
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
+    return url.scheme, shown(url), url.port

@@ -24,18 +24,24 @@ _BODILESS = (204, 304)
 _DECODED = (b"content-encoding", b"content-length")
 
 
+def shown(url: httpx2.URL) -> str:
+    """The host as it is sent. `url.host` decodes international names, and fails for some of them."""
+    return url.raw_host.decode()
+
+
 def checked_url(url: httpx2.URL) -> httpx2.URL:
     """`url` with its host as it is going to be called. Raises `EgressDenied`; looks nothing up."""
     if url.scheme not in ("http", "https"):
         raise EgressDenied(f"Only http and https are called, not {url.scheme!r}.")
     if url.userinfo:
-        raise EgressDenied(f"The address of {url.host!r} holds a user name or password: send a header.")
+        raise EgressDenied(f"The address of {shown(url)!r} holds a user name or password: send a header.")
     if url.port is not None and not 0 < url.port < 65536:
         raise EgressDenied(f"{url.port} is not a port between 1 and 65535.")
     try:
+        _ = url.host  # clients decode it, too
         host = read_host(url.raw_host.decode())
     except ValueError as error:
-        raise EgressDenied(f"{url.host!r} cannot be called: {error}.") from None
+        raise EgressDenied(f"{shown(url)!r} cannot be called: {error}.") from None
     return url.copy_with(host=str(host), fragment=None)
 
 
@@ -63,9 +69,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         budget = request.extensions.get(BUDGET) or Budget.start(self._limits)
         url = checked_url(request.url)
-        answer = await self._ask(_hop(request, url, budget.limits), url.host, budget)
+        answer = await self._ask(_hop(request, url, budget.limits), shown(url), budget)
         try:
-            return _response(request, answer, url.host, budget)
+            return _response(request, answer, shown(url), budget)
         except BaseException:
             await answer.aclose()
             raise

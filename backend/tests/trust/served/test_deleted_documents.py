@@ -19,7 +19,7 @@ STAGES = sorted(point for point in POINTS if point.startswith("ingest.") and poi
 REDUCED = ("ingest.parsed", "ingest.publishing")
 CANARY = "zanzibarine"
 """A word that stands in the deleted document and nowhere else; in its name, too."""
-TEXT = f"The {CANARY} lantern stands in the harbour. " * 40
+TEXT = f"The {CANARY} lantern stands in the harbour. " * 120
 TABLES = """
     SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
