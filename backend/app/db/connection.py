@@ -22,6 +22,7 @@ else:
 
 _REST_S = 2.0
 _GOODBYE_S = 5.0
+_IDLE_PER_TIMEOUT = 2
 
 
 def async_url(url: str) -> str:
@@ -66,6 +67,10 @@ async def open_engine(
     connect: dict[str, Any] = {"timeout": timeout_s}
     if not long_statements:
         connect["command_timeout"] = timeout_s
+        if prepared:  # poolers refuse settings of a connection
+            # A process that was stopped amid a transaction must not hold its locks for ever.
+            idle_ms = round(timeout_s * _IDLE_PER_TIMEOUT * 1000)
+            connect["server_settings"] = {"idle_in_transaction_session_timeout": str(idle_ms)}
     if not prepared:
         connect |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
     engine = create_async_engine(
