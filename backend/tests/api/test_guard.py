@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
-from app.api.dependencies import PUBLIC, allow
-from app.api.guard import api_routes, check_keys, check_permissions
+from app.api.dependencies import PUBLIC, Public, allow
+from app.api.guard import api_routes, calls_of, check_keys, check_permissions
 from app.api.idempotency import idempotent, without_key
 from app.core.config import Settings
 from app.core.errors import Misconfigured
@@ -34,7 +34,7 @@ class TestRealRoutes:
         public = {
             route.path
             for route in api_routes(app.routes)
-            if any(dependency is PUBLIC for dependency in route.dependencies)
+            if any(isinstance(call, Public) for call in calls_of(route.dependant))
         }
         doors = {f"/auth/{name}" for name in ("login", "refresh", "logout")}
         assert public == {"/", "/health/live", "/health/ready"} | doors

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -17,8 +16,6 @@ from app.db.postgres.repositories.agents import Agents
 from app.db.session import Tenant
 from tests.conftest import Running
 from tests.factories import Factory
-
-pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 ROW = st.tuples(st.sampled_from(["a", "B", "b", "é", "ab", "a b", "", "\U0001f331"]), st.integers(0, 3))
