@@ -174,8 +174,8 @@ class TestFrozenWorker:
                 before = query(platform, "SELECT xmin::text || ctid::text FROM chunks ORDER BY id")
             finally:
                 frozen.resume()
-            check(platform, taken, undisturbed)
-            assert query(platform, "SELECT xmin::text || ctid::text FROM chunks ORDER BY id") == before
+        check(platform, taken, undisturbed)
+        assert query(platform, "SELECT xmin::text || ctid::text FROM chunks ORDER BY id") == before
 
 
 def many() -> Files:
