@@ -15,7 +15,7 @@ KEY = new_api_key(new_id())
 @pytest.mark.parametrize("text", ["{}", "the key {} is unknown", '{{"path": "/x/{}"}}', "{}, {}", "orr_{}"])
 def test_an_api_key_is_masked(text: str) -> None:
     masked = mask_credentials(text.replace("{}", KEY))
-    assert KEY.rpartition("_")[2] not in masked
+    assert KEY.split("_", 2)[2] not in masked
     assert "orr_…" in masked
 
 
