@@ -16,11 +16,11 @@ def main() -> None:
     """Entry point. An expected failure is one sentence on standard error and exit code 1."""
     try:
         from app.cli.commands import cli  # noqa: PLC0415  (so that a broken import is reported, too)
+
+        cli()
     except ImportError as error:
         _say(f"A package of Orrery cannot be imported ({error}): run 'make setup' on this machine again.")
         sys.exit(1)
-    try:
-        cli()
     except ValidationError as error:
         wrong = error.errors()[0]
         name = f"ORRERY_{'_'.join(map(str, wrong['loc'])).upper()}"

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,9 +205,11 @@ class Platform:
         """The process in which the worker's items are worked on."""
 
         def pool() -> psutil.Process | None:
-            worker = self.worker()
-            children = worker.children() if worker else []
-            return next((child for child in children if "celery" in child.cmdline()), None)
+            with suppress(psutil.Error):  # it may just have died
+                worker = self.worker()
+                children = worker.children() if worker else []
+                return next((child for child in children if "celery" in child.cmdline()), None)
+            return None
 
         return eventually(pool)
 

@@ -1,0 +1,92 @@
+"""The commands that run processes of the platform, or prepare for them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+
+from app.cli.crash import crashes_noted
+from app.cli.serve import migrate_explained
+from app.cli.serve import serve as serve_platform
+from app.cli.worker_process import worker_arguments
+from app.core.config import Settings, get_settings
+from app.core.logging import configure_logging
+from app.embedded import open_services, read_services_file
+from app.resources import demanded, process_name
+from app.services.auth_service import Bootstrapped
+
+cli = typer.Typer()
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (ORRERY_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one (ORRERY_PORT).")] = None,
+    worker: Annotated[bool, typer.Option(help="Also run a worker for ingestion.")] = True,
+) -> None:
+    """Run the whole platform: API, runs, ingestion, and the embedded services unless real ones are set."""
+    _setting("ORRERY_HOST", host)
+    _setting("ORRERY_PORT", port)
+    settings = get_settings()
+    configure_logging(settings)
+    with crashes_noted(settings):
+        uvloop.run(serve_platform(settings, worker=worker, started=_announce))
+
+
+def _announce(url: str, made: Bootstrapped) -> None:
+    out = Console(soft_wrap=True, highlight=False)
+    out.print(f"Orrery is starting at [bold]{url}[/] (API documentation: {url}/docs)")
+    settings = get_settings()
+    if made.api_key and settings.bootstrap_api_key is None:
+        out.print(f"API key, shown this once: [bold]{made.api_key}[/]")
+        out.print("The command line has it already: it is kept in credentials.json of the data folder.")
+
+
+@cli.command()
+def worker() -> None:
+    """Run a Celery worker for ingestion against the configured or running services."""
+    settings = get_settings()
+    found = read_services_file(settings)
+    if found is not None:
+        os.environ["ORRERY_DATABASE_URL"] = found.database_url
+        os.environ["ORRERY_REDIS_URL"] = found.redis_url
+    _find_master_key(settings)
+    demanded(Settings().database_url, "ORRERY_DATABASE_URL")
+    demanded(Settings().redis_url, "ORRERY_REDIS_URL")
+    arguments = worker_arguments(f"{process_name(settings).replace(':', '-')}@%h")
+    os.execv(arguments[0], arguments)  # noqa: S606  (our own interpreter; signals shall reach Celery)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to this version's schema and create the runtime roles."""
+    settings = get_settings()
+    configure_logging(settings)
+    asyncio.run(_migrate(settings))
+    typer.echo("The database has the newest schema.")
+
+
+async def _migrate(settings: Settings) -> None:
+    found = read_services_file(settings)
+    if found is not None:
+        await migrate_explained(settings, found.migration_url)
+        return
+    async with open_services(settings) as services:
+        await migrate_explained(settings, services.migration_url)
+
+
+def _setting(name: str, value: Any) -> None:
+    if value is not None:
+        os.environ[name] = str(value)
+
+
+def _find_master_key(settings: Settings) -> None:
+    """A worker started by hand beside an embedded `serve` uses that one's generated key."""
+    path = settings.data_dir / "secrets" / "master.key"
+    if settings.master_key is None and path.exists():
+        os.environ["ORRERY_MASTER_KEY"] = path.read_text()
