@@ -6,6 +6,8 @@ SHELL = /bin/sh
 
 orrery = backend/.venv/bin/orrery
 in_backend = cd backend && .venv/bin/python
+# Without compiled modules every process would compile the project anew, which takes longer than its start.
+unexport PYTHONDONTWRITEBYTECODE
 # One more test process than cores, because many tests wait for something; eight at most.
 processes = $$(n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -lt 7 ] && echo $$((n + 1)) || echo 8)
 
