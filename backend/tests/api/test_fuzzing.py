@@ -26,9 +26,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.core.config import Settings
-from main import create_app
 from tests.api.calls import API, add_texts, new_agent, new_collection, ok, problem, work
+from tests.api.operations import DOCUMENT
 from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
 
@@ -36,7 +35,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 EXAMPLES, MANY_EXAMPLES = 3, 500
 SEED = int(os.environ.get("ORRERY_SEED") or random.randrange(2**32))
-DOCUMENT = create_app(Settings(_env_file=None)).openapi()
 OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()]
 CASES = [
     pytest.param(operation, mode, id=f"{operation.label} {mode.value}")
