@@ -61,6 +61,7 @@ def upgrade() -> None:
         sa.Column("key_id", sa.Uuid(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("value_changed_at", _TIME, nullable=False),
+        sa.Column("revision", sa.Integer(), server_default="1", nullable=False),
         _now("created_at"),
         _now("updated_at"),
         sa.ForeignKeyConstraint(

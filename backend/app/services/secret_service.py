@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from app.core.errors import AppError, FieldError, Invalid
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.slugs import check_slug
+from app.db.base import Json
 from app.db.postgres.models.secrets import Secret
 from app.db.postgres.repositories.listing import contains
 from app.db.postgres.repositories.secrets import Secrets
@@ -71,21 +73,25 @@ class SecretService:
             statement = secrets.visible()
             return await secrets.page(request, statement.where(contains(q, Secret.slug)) if q else statement)
 
-    async def describe(self, reference: str, description: str) -> Secret:
+    async def update(
+        self, reference: str, changes: Json, *, revisions: Collection[int] | None = None
+    ) -> Secret:
+        """Changes `description` (None empties it); only if at one of `revisions`."""
         async with self.database.unit_of_work(self.tenant) as session:
-            row = await Secrets(session, self.tenant).find(reference, lock=True)
-            row.description, row.updated_at = description, datetime.now(UTC)
+            row = await self._changed(session, reference, revisions)
+            row.description = changes.get("description", row.description) or ""
             return row
 
-    async def replace(self, reference: str, value: SecretStr) -> Secret:
-        """Whoever asks from now on gets the new value; the old one is gone."""
+    async def replace(
+        self, reference: str, value: SecretStr, *, revisions: Collection[int] | None = None
+    ) -> Secret:
+        """Whoever asks from now on gets the new value; the old one is gone. Only if at one of `revisions`."""
         plaintext = self._checked(value)
 
         async def update(session: AsyncSession, key: Key) -> Secret:
-            row = await Secrets(session, self.tenant).find(reference, lock=True)
+            row = await self._changed(session, reference, revisions)
             seal_into(row, key, plaintext)
-            row.hint = hint(value)
-            row.value_changed_at = row.updated_at = datetime.now(UTC)
+            row.hint, row.value_changed_at = hint(value), row.updated_at
             return row
 
         return await with_data_key(self.database, self.masters, self.tenant, update)
@@ -114,6 +120,17 @@ class SecretService:
             raise SecretUnreadable(
                 f"The value of the secret {row.slug!r} cannot be decrypted ({error}): set it again."
             ) from error
+
+    async def _changed(
+        self, session: AsyncSession, reference: str, revisions: Collection[int] | None
+    ) -> Secret:
+        """The locked row, at its next revision."""
+        secrets = Secrets(session, self.tenant)
+        row = await secrets.find(reference, lock=True)
+        secrets.demand_revision(row, revisions)
+        row.revision += 1
+        row.updated_at = datetime.now(UTC)
+        return row
 
     def _checked(self, value: SecretStr) -> bytes:
         plaintext = value.get_secret_value().encode()

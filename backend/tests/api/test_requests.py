@@ -28,7 +28,7 @@ JSON = {"Content-Type": "application/json"}
 NOBODYS = "019a0000-0000-7000-8000-000000000000"
 """An id that nothing has; parallel test processes must name their cases alike."""
 BACKEND = Path(__file__).resolve().parents[2]
-FULL_TMP = Path(__file__).with_name("full_tmp.py")
+FULL_TEMPORARY_FOLDER = Path(__file__).with_name("full_temporary_folder.py")
 MOUNT = 'mount -t tmpfs -o size=256k tmpfs "$1" && exec "$2" "$3" "$1"'
 
 
@@ -279,7 +279,17 @@ class TestBrokenOff:
     async def test_an_upload_on_a_full_disk_is_507(self, tmp_path: Path) -> None:
         (tmp_path / "small").mkdir()
         done = subprocess.run(
-            ["unshare", "-rm", "sh", "-c", MOUNT, "-", tmp_path / "small", sys.executable, FULL_TMP],
+            [
+                "unshare",
+                "-rm",
+                "sh",
+                "-c",
+                MOUNT,
+                "-",
+                tmp_path / "small",
+                sys.executable,
+                FULL_TEMPORARY_FOLDER,
+            ],
             cwd=BACKEND,
             env={"PYTHONPATH": str(BACKEND)},
             capture_output=True,

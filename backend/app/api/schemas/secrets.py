@@ -37,16 +37,20 @@ class SecretUpdate(Body):
 
     model_config = example(description="For the weather tool")
 
-    description: Description = ""
+    description: Description | None = None
 
 
 class SecretRead(Read):
-    """`hint` is the end of a long value, null for a short one. The value itself is never shown."""
+    """`hint` is the end of a long value, null for a short one. The value itself is never shown.
+
+    `revision` counts changes; it begins the ETag.
+    """
 
     id: UUID
     name: str = Field(validation_alias="slug")
     description: str
     hint: str | None
+    revision: int
     value_changed_at: datetime
     created_at: datetime
     updated_at: datetime

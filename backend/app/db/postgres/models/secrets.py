@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, CreatedAt, ProjectRow, TenantRow, UpdatedAt, tenant_key
+from app.db.base import Base, CreatedAt, ProjectRow, Revision, TenantRow, UpdatedAt, tenant_key
 
 _ACTIVE = text("retired_at IS NULL")
 
@@ -64,4 +64,5 @@ class Secret(ProjectRow):
     key_id: Mapped[UUID]
     sealed: Mapped[bytes] = mapped_column(LargeBinary, deferred=True, deferred_raiseload=True)
     value_changed_at: Mapped[datetime]
+    revision: Mapped[Revision]
     updated_at: Mapped[CreatedAt]
