@@ -19,7 +19,7 @@ from app.db.postgres.models.jobs import WorkState
 from app.db.postgres.models.rag import DocumentStatus
 from app.embedded import Services
 from app.resources import Resources, open_resources
-from tests.conftest import settings_for
+from tests.conftest import JWT_KEY, MASTER_KEY, settings_for
 from tests.trust.corpus import Fingerprint, fingerprint, texts
 from tests.trust.orphans import orphans
 from tests.trust.proxy import Outside, Proxy, open_proxy, proxy_outside
@@ -159,7 +159,8 @@ def wired(served: Platform) -> Iterator[Wired]:
             "ORRERY_DATABASE_URL": through(text_of(app.set(database="wired")), postgres.port),
             "ORRERY_DATABASE_MIGRATION_URL": text_of(owner.set(database="wired")),
             "ORRERY_REDIS_URL": through(text_of(redis.set(database="1")), broker.port),
-            "ORRERY_MASTER_KEY": "a-key-of-these-tests-that-is-long-enough",
+            "ORRERY_MASTER_KEY": MASTER_KEY,
+            "ORRERY_JWT_KEY": JWT_KEY,
             "ORRERY_DATABASE_TIMEOUT_S": "2",
             "ORRERY_UPLOAD_GRACE_S": "5",
         }
