@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from app.core.config import Settings
-from app.core.envelope import INSTALLATION, KEY_BYTES, Key, UnknownKey, Unreadable, unwrap, wrap
+from app.core.envelope import INSTALLATION, KEY_BYTES, Key, UnknownKey, Unreadable, fingerprint, unwrap, wrap
 from app.core.errors import Misconfigured
 from app.core.ids import new_id
 from app.core.security import derive_key, master_key, master_keys, previous_master_key
@@ -57,6 +57,6 @@ def _wrong_key(settings: Settings, given: Key, row: InstallationKey) -> str:
     source = "ORRERY_MASTER_KEY" if settings.master_key is not None else f"the key in {str(file)!r}"
     return (
         f"The secrets of this installation are encrypted with another master key (fingerprint "
-        f"{row.master_id.hex[:8]}) than {source} (fingerprint {given.id.hex[:8]}): give the right one, or, "
-        "to change it, the old one as well in ORRERY_MASTER_KEY_PREVIOUS."
+        f"{fingerprint(row.master_id)}) than {source} (fingerprint {fingerprint(given.id)}): give the right "
+        "one, or, to change it, the old one as well in ORRERY_MASTER_KEY_PREVIOUS."
     )
