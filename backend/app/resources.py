@@ -40,7 +40,7 @@ from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
 from app.services.idempotency_service import IdempotencyService
 from app.services.ingestion_service import Parse
-from app.services.installation_service import api_key_pepper
+from app.services.installation_service import api_key_pepper, warn_of_lost_keys
 from app.services.llm.extractive import Extractive
 from app.services.model_resolver import MakeModel, ModelResolver, local_models
 from app.services.rag_service import CollectionRetriever, RagService
@@ -164,6 +164,8 @@ async def open_resources(
             grace_s=settings.shutdown_grace_s,
         )
         auth = make_auth(settings, database, await api_key_pepper(database, settings), session_secret)
+        masters = master_keys(settings)
+        await warn_of_lost_keys(database, masters)
         yield Resources(
             settings=settings,
             database=database,
@@ -180,7 +182,7 @@ async def open_resources(
             streams=RunStreams(database, watch),
             compiler=AgentCompiler(),
             providers=providers,
-            masters=master_keys(settings),
+            masters=masters,
         )
 
 

@@ -16,7 +16,7 @@ from app.core.errors import Misconfigured
 from app.db.postgres.models.secrets import OrganizationKey, Secret
 from app.db.postgres.repositories.secrets import DataKeys, InstallationKeys, OrganizationKeys, Secrets
 from app.db.session import Database, Tenant
-from app.services.sealing import data_key, make_data_key, open_from, seal_into
+from app.services.sealing import FINISH_CHANGE, data_key, make_data_key, open_from, seal_into
 
 Progress = Callable[[str], None]
 
@@ -182,8 +182,7 @@ class RotationService:
         except Unreadable as error:
             why = f"{error}; restore the row from a backup, or set the secrets under it again"
             if row.master_id not in self.masters.ids:
-                shown = fingerprint(row.master_id)
-                why = f"wrapped by the master key {shown}; give it as ORRERY_MASTER_KEY_PREVIOUS, and repeat"
+                why = f"wrapped by an earlier master key ({fingerprint(row.master_id)}); {FINISH_CHANGE}"
         self._note("data key", row, why)
         return None
 

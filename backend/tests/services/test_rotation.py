@@ -17,7 +17,7 @@ from app.core.paging import PageRequest
 from app.db.session import Tenant
 from app.embedded import Services
 from app.services.rotation_service import Rotated
-from tests.services.vault import Killed, Mortal, Vault, masters, open_vault
+from tests.services.vault import Killed, Vault, masters, open_vault
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 COUNTS = (3, 1)
@@ -63,10 +63,6 @@ class Filled:
             "WHERE org_id = :org AND retired_at IS NULL",
             org=tenant.org_id,
         )
-
-    def mortal(self, dies_in: int) -> Mortal:
-        database = self.vault.database
-        return Mortal(database.engine, database.sessions, database.wake, dies_in)
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
@@ -218,8 +214,7 @@ class TestUnreadable:
     async def test_keys_of_a_change_that_was_killed_open_once_their_master_key_is_given(
         self, filled: Filled
     ) -> None:
-        with pytest.raises(Killed):
-            await filled.vault.rotate(masters(1, previous=0), database=filled.mortal(2))
+        await filled.vault.change_halfway()
         done = await filled.vault.rotate(masters(1))
         assert (done.keys_left, len(done.unreadable)) == (2, 2)
         done = await filled.vault.rotate(masters(1, previous=0))
@@ -233,7 +228,7 @@ class TestKilled:
         for number in range(1, LONGEST):
             keys = masters(number, previous=number - 1)
             try:
-                await filled.vault.rotate(keys, database=filled.mortal(number))
+                await filled.vault.rotate(keys, database=filled.vault.mortal(number))
             except Killed:
                 assert await filled.all_open(number, previous=number - 1)
             else:
@@ -281,6 +276,25 @@ class TestMeanwhile:
         fresh = await filled.vault.tenant()
         await filled.vault.secrets(fresh, masters(1, previous=0)).create("early", SecretStr("gold"))
         assert (await filled.vault.secrets(fresh, masters(0)).reveal("early")).get_secret_value() == "gold"
+
+    async def test_an_unfinished_change_says_which_key_to_give_to_whom_it_did_not_reach(
+        self, filled: Filled
+    ) -> None:
+        await filled.vault.change_halfway()
+        behind, fresh = filled.tenants[0], await filled.vault.tenant()
+        remedy = r"give the old one as ORRERY_MASTER_KEY_PREVIOUS and run `orrery secrets rotate`"
+        with pytest.raises(Unavailable, match=remedy):
+            await filled.vault.secrets(behind, masters(1)).reveal("s-0")
+        with pytest.raises(Unavailable, match=remedy):
+            await filled.vault.secrets(behind, masters(1)).create("late", SecretStr("gold"))
+        await filled.vault.secrets(fresh, masters(1)).create("new", SecretStr("gold"))
+        await filled.vault.rotate(masters(1, previous=0))
+        assert await filled.vault.secrets(behind, masters(1)).reveal("s-0")
+
+    async def test_a_process_of_before_the_change_is_told_to_start_again(self, filled: Filled) -> None:
+        await filled.vault.rotate(masters(1, previous=0))
+        with pytest.raises(Unavailable, match="start it again with the new ORRERY_MASTER_KEY"):
+            await filled.vault.secrets(filled.tenants[0], masters(0)).reveal("s-0")
 
     async def test_an_outdated_process_can_make_no_data_key(self, filled: Filled) -> None:
         await filled.vault.rotate(masters(1, previous=0))

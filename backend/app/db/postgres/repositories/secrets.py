@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
@@ -71,6 +71,11 @@ class DataKeys:
         """How many keys are retired, or wrapped by another master key than this one."""
         old = (OrganizationKey.master_id != master_id) | OrganizationKey.retired_at.is_not(None)
         return (await self.session.execute(select(func.count()).where(old))).scalar_one()
+
+    async def count_wrapped_by_others(self, master_ids: Collection[UUID]) -> int:
+        """How many keys another master key than these wraps."""
+        statement = select(func.count()).where(OrganizationKey.master_id.not_in(master_ids))
+        return (await self.session.execute(statement)).scalar_one()
 
     async def wrapped_by_others(
         self, master_id: UUID, *, after: OrganizationKey | None, limit: int
