@@ -12,7 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.client_address import address_hint, counted_address
 from app.core.config import Settings
-from app.core.errors import AppError, BadRequest, FieldError, Invalid, NotFound, RateLimited, Unauthenticated
+from app.core.errors import (
+    AppError,
+    BadRequest,
+    FieldError,
+    Invalid,
+    NotFound,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.passwords import Passwords, Verdict
@@ -90,12 +99,21 @@ class SessionService:
         return opened
 
     async def _verify(self, email: str, password: str, client: Client) -> tuple[User | None, Verdict]:
-        """The user of that email, if any, and whether it is the password. Counted before it is looked at."""
-        with self.passwords.place():
-            async with self.database.system_work() as session:
-                await self._count(session, email, client)
-                user = await Identities(session).user_by_email(email.strip())
+        """The user of that email, if any, and whether it is the password.
+
+        Counted, and that committed, before it is looked at. A guess that then finds no room is not looked
+        at, and taken back: others who crowd the logins must not use up the attempts of this one.
+        """
+        self.passwords.check_room()
+        async with self.database.system_work() as session:
+            await self._count(session, email, client)
+            user = await Identities(session).user_by_email(email.strip())
+        try:
             return user, await self.passwords.verify(password, user.password_hash if user else None)
+        except Unavailable:
+            async with self.database.system_work() as session:
+                await self._take_back(session, email, client)
+            raise
 
     async def _count(self, session: AsyncSession, email: str, client: Client) -> None:
         attempts = LoginAttempts(session)
@@ -116,6 +134,11 @@ class SessionService:
                 Allowance(settings.login_attempts_per_address, settings.login_window_s),
             ),
         )
+
+    async def _take_back(self, session: AsyncSession, email: str, client: Client) -> None:
+        attempts = LoginAttempts(session)
+        for digest, allowance in self._buckets(email, client):
+            await attempts.take_back(digest, allowance)
 
     async def _forgive(self, session: AsyncSession, email: str, client: Client) -> None:
         (pair, _), (address, allowance) = self._buckets(email, client)
