@@ -244,6 +244,7 @@ def way_out(settings: Settings) -> AbstractAsyncContextManager[Gate]:
             max_redirects=settings.egress_max_redirects,
         ),
         max_connections=settings.egress_max_connections,
+        max_connections_per_organization=settings.egress_max_connections_per_organization,
         keepalive_s=settings.egress_keepalive_s,
         resolver_threads=settings.egress_resolver_threads,
         trust=partial(system_trust, settings.egress_ca_file),
