@@ -163,9 +163,7 @@ async def open_resources(
             sweep_interval_s=settings.sweep_interval_s,
             grace_s=settings.shutdown_grace_s,
         )
-        auth = make_auth(settings, database, await api_key_pepper(database, settings), session_secret)
-        masters = master_keys(settings)
-        await warn_of_lost_keys(database, masters)
+        auth = make_auth(settings, database, await _pepper(settings, database), session_secret)
         yield Resources(
             settings=settings,
             database=database,
@@ -182,7 +180,7 @@ async def open_resources(
             streams=RunStreams(database, watch),
             compiler=AgentCompiler(),
             providers=providers,
-            masters=masters,
+            masters=master_keys(settings),
         )
 
 
@@ -196,6 +194,13 @@ async def _open_database(settings: Settings, url: str, wake: Wake) -> AsyncItera
     ) as engine:
         await check_runtime_role(engine)
         yield make_database(engine, wake)
+
+
+async def _pepper(settings: Settings, database: Database) -> bytes:
+    """The pepper of API keys; the log says how many other keys there are that do not open."""
+    pepper = await api_key_pepper(database, settings)
+    await warn_of_lost_keys(database, master_keys(settings))
+    return pepper
 
 
 def make_auth(
