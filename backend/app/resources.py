@@ -40,7 +40,7 @@ from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
 from app.services.idempotency_service import IdempotencyService
 from app.services.ingestion_service import Parse
-from app.services.installation_service import api_key_pepper
+from app.services.installation_service import api_key_pepper, warn_of_lost_keys
 from app.services.llm.extractive import Extractive
 from app.services.model_resolver import MakeModel, ModelResolver, local_models
 from app.services.rag_service import CollectionRetriever, RagService
@@ -163,7 +163,7 @@ async def open_resources(
             sweep_interval_s=settings.sweep_interval_s,
             grace_s=settings.shutdown_grace_s,
         )
-        auth = make_auth(settings, database, await api_key_pepper(database, settings), session_secret)
+        auth = make_auth(settings, database, await _pepper(settings, database), session_secret)
         yield Resources(
             settings=settings,
             database=database,
@@ -194,6 +194,13 @@ async def _open_database(settings: Settings, url: str, wake: Wake) -> AsyncItera
     ) as engine:
         await check_runtime_role(engine)
         yield make_database(engine, wake)
+
+
+async def _pepper(settings: Settings, database: Database) -> bytes:
+    """The pepper of API keys; the log says how many other keys there are that do not open."""
+    pepper = await api_key_pepper(database, settings)
+    await warn_of_lost_keys(database, master_keys(settings))
+    return pepper
 
 
 def make_auth(
@@ -242,6 +249,7 @@ def way_out(settings: Settings) -> AbstractAsyncContextManager[Gate]:
             max_redirects=settings.egress_max_redirects,
         ),
         max_connections=settings.egress_max_connections,
+        max_connections_per_organization=settings.egress_max_connections_per_organization,
         keepalive_s=settings.egress_keepalive_s,
         resolver_threads=settings.egress_resolver_threads,
         trust=partial(system_trust, settings.egress_ca_file),

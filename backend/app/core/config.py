@@ -119,6 +119,7 @@ class Settings(BaseSettings):
     egress_ports: PortList = Field(default=DEFAULT_PORTS, description="of public hosts")
     egress_ca_file: FilePath | None = Field(default=None, description="PEM, trusted besides the system's")
     egress_max_connections: int = Field(default=200, ge=1)
+    egress_max_connections_per_organization: int = Field(default=100, ge=1, description="more calls wait")
     egress_keepalive_s: float = Field(default=15, ge=0)
     egress_resolver_threads: int = Field(default=16, ge=1, le=256)
     egress_connect_timeout_s: float = Field(default=10, gt=0)

@@ -69,12 +69,21 @@ class MasterKeys:
     current: Key
     previous: Key | None = None
 
+    @property
+    def ids(self) -> frozenset[UUID]:
+        return frozenset(key.id for key in (self.current, self.previous) if key is not None)
+
     def by_id(self, key_id: UUID) -> Key:
         """`UnknownKey` where it is neither."""
         for key in (self.current, self.previous):
             if key is not None and key.id == key_id:
                 return key
         raise UnknownKey(f"the master key {key_id} is not at hand")
+
+
+def fingerprint(key_id: UUID) -> str:
+    """What people are shown of a master key's id, to tell one master key from another."""
+    return key_id.hex[:8]
 
 
 def new_key() -> Key:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -28,9 +27,9 @@ class Verdict:
 
 
 class Passwords:
-    """`concurrency` hashes at a time, 64 MiB each; `queue` more callers may hold a `place`.
+    """`concurrency` hashes at a time, 64 MiB each; `queue` more callers may wait for one.
 
-    The threads are its own, so that a caller who goes away does not free a place for another hash.
+    The threads are its own, so that a caller who goes away does not let another hash begin.
     """
 
     def __init__(self, *, concurrency: int = 2, queue: int = 32) -> None:
@@ -38,22 +37,20 @@ class Passwords:
         self._free = concurrency + queue
         self.argon2 = PasswordHash.recommended()
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Held by whoever is going to verify a password; `Unavailable` where too many do."""
+    def check_room(self) -> None:
+        """`Unavailable` where nobody could wait now: for callers with work to do before they do."""
         if self._free <= 0:
             raise Unavailable("Too many logins at this moment; try again.", retry_after_s=_BUSY_S)
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
 
     async def hash(self, password: str) -> str:
+        """`Unavailable` where too many wait."""
         return await self._run(lambda: self.argon2.hash(password))
 
     async def verify(self, password: str, stored: str | None) -> Verdict:
-        """Whether `password` is that of the hash `stored`; the same work where there is none."""
+        """Whether `password` is that of the hash `stored`; the same work where there is none.
+
+        `Unavailable` where too many wait.
+        """
         return await self._run(lambda: self._verify(password, stored))
 
     def _verify(self, password: str, stored: str | None) -> Verdict:
@@ -69,4 +66,9 @@ class Passwords:
         return self.argon2.hash("nobody")
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        self.check_room()
+        self._free -= 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._free += 1

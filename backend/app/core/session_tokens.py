@@ -1,14 +1,15 @@
 """The tokens of a person's session: access JWT, refresh token, CSRF token; all keyed from one secret.
 
-The refresh token after a given one is derived from it with a key of the server. So a refresh that is
-repeated, because its answer was lost or two windows asked at once, gets the same successor again,
-although only digests are stored and there is never a second one.
+A refresh token is made of its session, the number of refreshes before it, and a MAC of both. So nothing of
+it is stored but that number, in the row of the session: every token of before is known again, however many
+there were, and a refresh that is repeated, because its answer was lost or two windows asked at once, gets the
+same successor. Nobody without the key can make up a used one, which would end somebody's session.
 """
 
 from __future__ import annotations
 
 import hmac
-import secrets
+import re
 import time
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ TYPE = "at+jwt"  # RFC 9068
 ISSUER, AUDIENCE = "orrery", "orrery-api"
 LEEWAY_S = 5
 _LONGEST = 4096
-_REFRESH_PREFIX = "orf"
+_REFRESH = re.compile(r"orf_([0-9a-f]{32})_(0|[1-9][0-9]{0,17})_[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,21 @@ class AccessClaims:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RefreshClaims:
+    """What a refresh token of ours says. Whether it is used, the session's row knows."""
+
+    session_id: UUID
+    generation: int
+
+
 class SessionTokens:
     """`access_s` is the lifetime of an access token."""
 
     def __init__(self, secret: bytes, *, access_s: int = 900) -> None:
         self.access_s = access_s
         self._access_key = OctKey.import_key(derive_key(secret, "access-tokens"))
-        self._digest_key = derive_key(secret, "refresh-digests")
-        self._successor_key = derive_key(secret, "refresh-successors")
+        self._refresh_key = derive_key(secret, "refresh-tokens")
         self._csrf_key = derive_key(secret, "csrf-tokens")
         self._attempt_key = derive_key(secret, "login-attempts")
 
@@ -84,18 +92,19 @@ class SessionTokens:
         except (JoseError, ValueError, TypeError, OverflowError, RecursionError):
             return None
 
-    def first_refresh_token(self, session_id: UUID) -> str:
-        return _refresh_token(session_id, secrets.token_bytes(32))
+    def refresh_token(self, session_id: UUID, generation: int) -> str:
+        """The one of the session after so many refreshes."""
+        said = f"orf_{session_id.hex}_{generation}"
+        return f"{said}_{_text(_mac(self._refresh_key, said.encode()))}"
 
-    def next_refresh_token(self, token: str) -> str:
-        """The one successor of `token`, which has to be one of ours."""
-        session_id = session_of(token)
-        if session_id is None:
-            raise ValueError("not a refresh token")
-        return _refresh_token(session_id, _mac(self._successor_key, token.encode()))
-
-    def refresh_digest(self, token: str) -> bytes:
-        return _mac(self._digest_key, token.encode())
+    def read_refresh_token(self, token: str) -> RefreshClaims | None:
+        """What `token` says, or None where it is not one of ours. It may be used, or its session over."""
+        found = _REFRESH.fullmatch(token)
+        if found is None:
+            return None
+        claims = RefreshClaims(UUID(found[1]), int(found[2]))
+        ours = self.refresh_token(claims.session_id, claims.generation)
+        return claims if hmac.compare_digest(ours, token) else None
 
     def csrf_token(self, session_id: UUID) -> str:
         """What a browser must send beside its cookies; only pages of our own origin can read it."""
@@ -116,22 +125,6 @@ _CLAIMS = jwt.JWTClaimsRegistry(
     iat={"essential": True},
     exp={"essential": True},
 )
-
-
-def session_of(refresh_token: str) -> UUID | None:
-    """The session that a refresh token says it belongs to; nothing proves it yet."""
-    prefix, _, rest = refresh_token.partition("_")
-    session_id, _, secret = rest.partition("_")
-    if prefix != _REFRESH_PREFIX or len(session_id) != 32 or not secret or len(refresh_token) > _LONGEST:
-        return None
-    try:
-        return UUID(session_id)
-    except ValueError:
-        return None
-
-
-def _refresh_token(session_id: UUID, secret: bytes) -> str:
-    return f"{_REFRESH_PREFIX}_{session_id.hex}_{_text(secret)}"
 
 
 def _mac(key: bytes, message: bytes) -> bytes:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.envelope import Key, MasterKeys, Place, UnknownKey, new_key, seal, unseal, unwrap, wrap
+from app.core.envelope import (
+    Key,
+    MasterKeys,
+    Place,
+    UnknownKey,
+    fingerprint,
+    new_key,
+    seal,
+    unseal,
+    unwrap,
+    wrap,
+)
 from app.core.errors import Unavailable
 from app.db.postgres.models.secrets import OrganizationKey, Secret
 from app.db.postgres.repositories.secrets import DataKeys, InstallationKeys, OrganizationKeys
 from app.db.session import Database, Tenant
+
+FINISH_CHANGE: Final = "give the old one as ORRERY_MASTER_KEY_PREVIOUS and run `orrery secrets rotate`"
+"""What to do about keys that an earlier master key wraps, which is not at hand."""
 
 T = TypeVar("T")
 _TRIES = 5
@@ -46,18 +60,24 @@ async def with_data_key(
     for _ in range(_TRIES):
         async with database.unit_of_work(tenant) as session:
             stored = await OrganizationKeys(session, tenant).active()
-            if stored is not None:
-                return await write(session, known(masters, stored))
+            if stored is not None and stored.master_id in masters.ids:
+                return await write(session, data_key(masters, stored))
+        if stored is not None:
+            raise await _not_at_hand(database, masters, stored)
         await make_data_key(database, masters, tenant.org_id)
     raise Unavailable("The keys of the organization are being rotated; try again.")
 
 
-def known(masters: MasterKeys, stored: OrganizationKey) -> Key:
-    """`data_key`; `Unavailable` where this process was started before the master key was changed."""
-    try:
-        return data_key(masters, stored)
-    except UnknownKey as error:
-        raise _outdated() from error
+async def opened(database: Database, masters: MasterKeys, stored: OrganizationKey) -> Key:
+    """`data_key`, outside of transactions.
+
+    Raises:
+        Unavailable: its master key is not at hand; says what to do.
+        Unreadable: it was changed by other hands.
+    """
+    if stored.master_id not in masters.ids:
+        raise await _not_at_hand(database, masters, stored)
+    return data_key(masters, stored)
 
 
 async def make_data_key(database: Database, masters: MasterKeys, org_id: UUID) -> None:
@@ -76,6 +96,18 @@ async def make_data_key(database: Database, masters: MasterKeys, org_id: UUID) -
             org_id=org_id, id=key.id, master_id=master.id, wrapped=wrap(master, key, org_id)
         )
         await DataKeys(session).ensure_active(row)
+
+
+async def _not_at_hand(database: Database, masters: MasterKeys, stored: OrganizationKey) -> Unavailable:
+    """A process that knows the master key in force is not the one that is behind: the key is."""
+    async with database.system_work() as session:
+        in_force = await InstallationKeys(session).master_in_force()
+    if in_force not in masters.ids:
+        return _outdated()
+    return Unavailable(
+        "The master key was changed, but not yet for this organization, whose secrets need the earlier one "
+        f"(fingerprint {fingerprint(stored.master_id)}): {FINISH_CHANGE}."
+    )
 
 
 def _outdated() -> Unavailable:

@@ -19,7 +19,7 @@ from app.db.postgres.models.secrets import Secret
 from app.db.postgres.repositories.listing import contains
 from app.db.postgres.repositories.secrets import Secrets
 from app.db.session import Database, Tenant
-from app.services.sealing import known, open_from, seal_into, with_data_key
+from app.services.sealing import open_from, opened, seal_into, with_data_key
 
 _HINT = 4
 _HINT_FROM = 20
@@ -109,13 +109,14 @@ class SecretService:
 
         Raises:
             NotFound: there is no such secret in this project.
-            Unavailable: this process was started before the master key was changed.
+            Unavailable: this process does not have the master key; says what to do.
             SecretUnreadable: the stored value was changed by other hands.
         """
         async with self.database.unit_of_work(self.tenant) as session:
             row, stored = await Secrets(session, self.tenant).opened(reference)
         try:
-            return SecretStr(open_from(row, known(self.masters, stored)).decode())
+            key = await opened(self.database, self.masters, stored)
+            return SecretStr(open_from(row, key).decode())
         except Unreadable as error:
             raise SecretUnreadable(
                 f"The value of the secret {row.slug!r} cannot be decrypted ({error}): set it again."

@@ -12,17 +12,26 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.client_address import address_hint, counted_address
 from app.core.config import Settings
-from app.core.errors import AppError, BadRequest, FieldError, Invalid, NotFound, RateLimited, Unauthenticated
+from app.core.errors import (
+    AppError,
+    BadRequest,
+    FieldError,
+    Invalid,
+    NotFound,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.passwords import Passwords, Verdict
-from app.core.session_tokens import SessionTokens, session_of
+from app.core.session_tokens import AccessClaims, RefreshClaims, SessionTokens
 from app.core.slugs import as_uuid
 from app.db.postgres.models.identity import Organization, User
-from app.db.postgres.models.sessions import RefreshToken, SessionEnd, UserSession
+from app.db.postgres.models.sessions import SessionEnd, UserSession
 from app.db.postgres.repositories.identity import Identities
 from app.db.postgres.repositories.login_attempts import Allowance, LoginAttempts
-from app.db.postgres.repositories.sessions import Family, UserSessions
+from app.db.postgres.repositories.sessions import Held, UserSessions
 from app.db.session import Database
 
 logger = structlog.get_logger(__name__)
@@ -90,12 +99,21 @@ class SessionService:
         return opened
 
     async def _verify(self, email: str, password: str, client: Client) -> tuple[User | None, Verdict]:
-        """The user of that email, if any, and whether it is the password. Counted before it is looked at."""
-        with self.passwords.place():
-            async with self.database.system_work() as session:
-                await self._count(session, email, client)
-                user = await Identities(session).user_by_email(email.strip())
+        """The user of that email, if any, and whether it is the password.
+
+        Counted, and that committed, before it is looked at. A guess that then finds no room is not looked
+        at, and taken back: others who crowd the logins must not use up the attempts of this one.
+        """
+        self.passwords.check_room()
+        async with self.database.system_work() as session:
+            await self._count(session, email, client)
+            user = await Identities(session).user_by_email(email.strip())
+        try:
             return user, await self.passwords.verify(password, user.password_hash if user else None)
+        except Unavailable:
+            async with self.database.system_work() as session:
+                await self._take_back(session, email, client)
+            raise
 
     async def _count(self, session: AsyncSession, email: str, client: Client) -> None:
         attempts = LoginAttempts(session)
@@ -116,6 +134,11 @@ class SessionService:
                 Allowance(settings.login_attempts_per_address, settings.login_window_s),
             ),
         )
+
+    async def _take_back(self, session: AsyncSession, email: str, client: Client) -> None:
+        attempts = LoginAttempts(session)
+        for digest, allowance in self._buckets(email, client):
+            await attempts.take_back(digest, allowance)
 
     async def _forgive(self, session: AsyncSession, email: str, client: Client) -> None:
         (pair, _), (address, allowance) = self._buckets(email, client)
@@ -157,17 +180,16 @@ class SessionService:
             last_used_at=now,
             expires_at=self._expiry(now, began=now),
         )
-        token = self.tokens.first_refresh_token(row.id)
-        await sessions.add(row, RefreshToken(digest=self.tokens.refresh_digest(token), session_id=row.id))
-        return self._grant(row, token)
+        await sessions.add(row)
+        return self._grant(row)
 
     def _expiry(self, now: datetime, *, began: datetime) -> datetime:
         idle, most = self.settings.session_idle_s, self.settings.session_max_s
         return min(now + timedelta(seconds=idle), began + timedelta(seconds=most))
 
-    def _grant(self, row: UserSession, refresh_token: str) -> Grant:
+    def _grant(self, row: UserSession) -> Grant:
         access = self.tokens.access_token(user_id=row.user_id, session_id=row.id, org_id=row.organization_id)
-        return Grant(row, access, refresh_token)
+        return Grant(row, access, self.tokens.refresh_token(row.id, row.generation))
 
     async def refresh(self, token: str, client: Client) -> Grant:
         """The session goes on with the successor of `token`, which is now used; else `Unauthenticated`.
@@ -175,56 +197,55 @@ class SessionService:
         Repeated within the tolerance, while nobody has used the successor, a refresh gets the same
         successor again. Any other use of a used token means that two hold the session: it ends.
         """
-        session_id = session_of(token)
-        if session_id is None:
+        claims = self.tokens.read_refresh_token(token)
+        if claims is None:
             raise Unauthenticated(_NO_REFRESH)
         async with self.database.system_work() as session:
             sessions = UserSessions(session)
-            family = await sessions.family(session_id, self.tokens.refresh_digest(token))
-            if family is None or not family.alive:
+            held = await sessions.held(claims.session_id)
+            if held is None or not held.alive:
                 raise Unauthenticated(_NO_REFRESH)
-            grant = await self._continue(sessions, family, token, client)
-        if grant is None:
-            self.forget([session_id])
+            goes_on = self._goes_on(held, claims.generation, client)
+            if not goes_on:
+                await sessions.end_one(held.session.id, SessionEnd.REUSE)
+        if not goes_on:
+            row = held.session
+            logger.warning("refresh_token_reused", session_id=str(row.id), user_id=str(row.user_id))
+            self.forget([row.id])
             raise Unauthenticated(_NO_REFRESH)
-        return grant
+        return self._grant(held.session)
 
-    async def _continue(
-        self, sessions: UserSessions, family: Family, token: str, client: Client
-    ) -> Grant | None:
-        row, successor = family.session, self.tokens.next_refresh_token(token)
-        digest = self.tokens.refresh_digest(successor)
-        if family.token.used_at is None:
-            row.last_used_at = family.now
-            row.expires_at = self._expiry(family.now, began=row.created_at)
+    def _goes_on(self, held: Held, generation: int, client: Client) -> bool:
+        """Whether the token of that generation may be used now.
+
+        A later one than the row knows of was given before the row was set back: two could hold that, too.
+        """
+        row = held.session
+        if generation == row.generation:
+            row.generation += 1
+            row.refreshed_at = row.last_used_at = held.now
+            row.expires_at = self._expiry(held.now, began=row.created_at)
             row.address_hint = address_hint(client.address)
-            kept_since = family.now - timedelta(seconds=self.settings.session_idle_s)
-            await sessions.rotate(family.token, digest, now=family.now, kept_since=kept_since)
-            return self._grant(row, successor)
-        age_s = (family.now - family.token.used_at).total_seconds()
-        if age_s <= self.settings.refresh_tolerance_s and await sessions.is_unused(digest):
-            return self._grant(row, successor)
-        await sessions.end_one(row.id, SessionEnd.REUSE)
-        logger.warning("refresh_token_reused", session_id=str(row.id), user_id=str(row.user_id))
-        return None
+            return True
+        if generation != row.generation - 1 or row.refreshed_at is None:
+            return False
+        return (held.now - row.refreshed_at).total_seconds() <= self.settings.refresh_tolerance_s
 
     async def logout(self, *, refresh_token: str | None = None, access_token: str | None = None) -> None:
         """Ends the session of either token, if it is open; also of one that is used or expired.
 
         Raises `Unauthenticated` for what is no token of ours.
         """
+        claims: RefreshClaims | AccessClaims | None = None
+        if refresh_token is not None:
+            claims = self.tokens.read_refresh_token(refresh_token)
+        elif access_token is not None:
+            claims = self.tokens.read_access_token(access_token, expired_too=True)
+        if claims is None:
+            raise Unauthenticated("This is neither a refresh token nor an access token of a session.")
         async with self.database.system_work() as session:
-            sessions = UserSessions(session)
-            session_id = None
-            if refresh_token is not None:
-                session_id = await sessions.of_token(self.tokens.refresh_digest(refresh_token))
-            elif access_token is not None:
-                claims = self.tokens.read_access_token(access_token, expired_too=True)
-                session_id = claims.session_id if claims else None
-            if session_id is None:
-                raise Unauthenticated("This is neither a refresh token nor an access token of a session.")
-            await sessions.end_one(session_id, SessionEnd.LOGOUT)
-        self.forget([session_id])
+            await UserSessions(session).end_one(claims.session_id, SessionEnd.LOGOUT)
+        self.forget([claims.session_id])
 
     async def page(self, user_id: UUID, org_id: UUID | None, request: PageRequest) -> Page[UserSession]:
         """The user's open sessions; of one organization where it is given."""

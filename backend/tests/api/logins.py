@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import httpx2
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
-from app.db.postgres.models.sessions import RefreshToken, UserSession
+from app.db.postgres.models.sessions import UserSession
 from tests.api.calls import API, ok
 from tests.conftest import Running
 from tests.factories import Person
@@ -38,28 +38,16 @@ async def stored(server: Running, session_id: str) -> UserSession:
 
 async def age(server: Running, session_id: str, by: timedelta) -> None:
     """What happened in the session happened earlier, by so much."""
-    statements = (
+    statement = (
         "UPDATE user_sessions SET expires_at = expires_at - CAST(:by AS interval), "
-        "created_at = created_at - CAST(:by AS interval) WHERE id = :id",
-        "UPDATE refresh_tokens SET used_at = used_at - CAST(:by AS interval) WHERE session_id = :id",
+        "created_at = created_at - CAST(:by AS interval), "
+        "refreshed_at = refreshed_at - CAST(:by AS interval) WHERE id = :id"
     )
     async with server.resources.database.system_work() as session:
-        for statement in statements:
-            await session.execute(text(statement), {"by": by, "id": UUID(session_id)})
+        await session.execute(text(statement), {"by": by, "id": UUID(session_id)})
 
 
 async def logout(anyone: httpx2.AsyncClient, grant: dict[str, Any], by: str) -> httpx2.Response:
     if by == "access_token":
         return await anyone.post(f"{API}/auth/logout", headers=bearer(grant))
     return await anyone.post(f"{API}/auth/logout", json={"refresh_token": grant["refresh_token"]})
-
-
-async def unused(server: Running, session_id: str) -> int:
-    """How many refresh tokens of the session could be used."""
-    statement = (
-        select(func.count())
-        .select_from(RefreshToken)
-        .where(RefreshToken.session_id == UUID(session_id), RefreshToken.used_at.is_(None))
-    )
-    async with server.resources.database.system_work() as session:
-        return int((await session.execute(statement)).scalar_one())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -44,6 +45,15 @@ async def fail(
 ) -> httpx2.Response:
     body = {"email": email, "password": "wrong"}
     return await client.post(f"{API}/auth/login", json=body, headers=headers)
+
+
+async def lock_waits(server: Running) -> int:
+    """How many attempts to log in wait for another one's transaction."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%login_att%'"
+    )
+    async with server.resources.database.no_ones_work() as session:
+        return int((await session.execute(text(query))).scalar_one())
 
 
 def refused(response: httpx2.Response) -> tuple[str, dict[str, str]]:
@@ -205,6 +215,18 @@ class TestAddress:
 
 
 class TestFlood:
+    @pytest.fixture
+    def slow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Passwords take their time, as they do in earnest."""
+        verified = Argon2Hasher.verify
+
+        def slowly(self: Argon2Hasher, password: str, hash: str) -> bool:
+            time.sleep(0.1)
+            return verified(self, password, hash)
+
+        monkeypatch.setattr(Argon2Hasher, "verify", slowly)
+
+    @pytest.mark.usefixtures("slow")
     async def test_is_turned_away_where_too_many_wait(self, settings: Settings) -> None:
         changes = {"password_concurrency": 1, "password_queue": 1}
         async with replicas(settings, **changes) as (client,):
@@ -216,9 +238,26 @@ class TestFlood:
             assert all(int(answer.headers["Retry-After"]) >= 1 for answer in turned_away)
             refused(await fail(client, emails[0]))
 
+    @pytest.mark.usefixtures("slow")
     async def test_counts_nobody_who_was_turned_away(self, settings: Settings, person: Person) -> None:
         async with replicas(settings, password_concurrency=1, password_queue=0) as (client,):
             answers = await asyncio.gather(*(fail(client, person.email) for _ in range(30)))
-            tried = [answer.status_code for answer in answers].count(401)
+            codes = [answer.status_code for answer in answers]
+            assert 503 in codes
+            tried = codes.count(401)
             left = [(await fail(client, person.email)).status_code for _ in range(6)].count(401)
         assert tried + left == 5
+
+    async def test_that_the_database_holds_up_leaves_room_for_others(
+        self, settings: Settings, server: Running, person: Person
+    ) -> None:
+        slow, here = f"{new_id().hex}@example.test", address()
+        async with replicas(settings, password_concurrency=1, password_queue=0) as (client,):
+            refused(await fail(client, slow, headers=here))
+            async with server.resources.database.system_work() as session:
+                await session.execute(text("SELECT FROM login_attempts FOR UPDATE"))
+                held = [asyncio.create_task(fail(client, slow, headers=here)) for _ in range(3)]
+                while await lock_waits(server) < len(held):
+                    await asyncio.sleep(0.02)
+                ok(await client.post(f"{API}/auth/login", json=person.login, headers=address()))
+            assert {(await answer).status_code for answer in held} <= {401, 503}

@@ -16,7 +16,7 @@ from app.core.session_tokens import SessionTokens
 from app.db.postgres.models.identity import Role, User
 from app.db.postgres.models.sessions import SessionEnd
 from tests.api.calls import API, ok, pointers, problem
-from tests.api.logins import age, bearer, login, me, refresh, stored, unused
+from tests.api.logins import age, bearer, login, me, refresh, stored
 from tests.conftest import Running
 from tests.factories import PASSWORD, Factory, Person
 
@@ -45,10 +45,10 @@ class TestLogin:
         grant = await login(anyone, person)
         async with server.resources.database.system_work() as session:
             rows = ""
-            for table in ("user_sessions", "refresh_tokens", "login_attempts"):
+            for table in ("user_sessions", "login_attempts"):
                 rows += str(list(await session.execute(text(f"SELECT t::text FROM {table} t"))))
         assert grant["session_id"] in rows
-        assert grant["refresh_token"].split("_", 2)[2] not in rows
+        assert grant["refresh_token"].split("_", 3)[3] not in rows
         assert grant["access_token"] not in rows
 
     async def test_works_in_a_project_by_header(self, anyone: httpx2.AsyncClient, person: Person) -> None:
@@ -148,7 +148,7 @@ class TestRefresh:
         answers = await asyncio.gather(*(refresh(anyone, grant["refresh_token"]) for _ in range(50)))
         assert {answer.status_code for answer in answers} == {200}
         assert len({answer.json()["refresh_token"] for answer in answers}) == 1
-        assert await unused(server, grant["session_id"]) == 1
+        assert (await stored(server, grant["session_id"])).generation == 1
 
     async def test_without_tolerance_has_one_winner_and_then_ends(
         self, anyone: httpx2.AsyncClient, person: Person, server: Running, monkeypatch: pytest.MonkeyPatch
@@ -182,6 +182,59 @@ class TestRefresh:
         third = ok(await refresh(anyone, second["refresh_token"]))
         problem(await refresh(anyone, first["refresh_token"]), 401, "unauthenticated")
         problem(await refresh(anyone, third["refresh_token"]), 401, "unauthenticated")
+
+    @pytest.mark.parametrize("which", [0, 1, 17, 38])
+    async def test_of_any_earlier_token_of_a_long_chain_ends_the_session(
+        self, anyone: httpx2.AsyncClient, person: Person, server: Running, which: int
+    ) -> None:
+        grants = [await login(anyone, person)]
+        for _ in range(40):
+            grants.append(ok(await refresh(anyone, grants[-1]["refresh_token"])))
+        await age(server, grants[0]["session_id"], timedelta(days=1))
+        problem(await refresh(anyone, grants[which]["refresh_token"]), 401, "unauthenticated")
+        problem(await refresh(anyone, grants[-1]["refresh_token"]), 401, "unauthenticated")
+        problem(await me(anyone, grants[-1]), 401, "unauthenticated")
+        assert (await stored(server, grants[0]["session_id"])).end_reason is SessionEnd.REUSE
+
+    async def test_of_a_token_used_in_another_month_ends_the_session(
+        self, anyone: httpx2.AsyncClient, person: Person, server: Running
+    ) -> None:
+        first = grant = await login(anyone, person)
+        for _ in range(4):
+            grant = ok(await refresh(anyone, grant["refresh_token"]))
+            await age(server, grant["session_id"], timedelta(days=13))
+        problem(await refresh(anyone, first["refresh_token"]), 401, "unauthenticated")
+        assert (await stored(server, first["session_id"])).end_reason is SessionEnd.REUSE
+
+    async def test_however_often_stores_nothing_more(
+        self, anyone: httpx2.AsyncClient, person: Person, server: Running
+    ) -> None:
+        async def rows() -> int:
+            tables = (
+                "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+            )
+            async with server.resources.database.system_work() as session:
+                names = set((await session.execute(text(tables))).scalars())
+                counted = [name for name in names if "session" in name or "token" in name]
+                statements = [f"SELECT count(*) FROM {name}" for name in counted]
+                return sum([(await session.execute(text(s))).scalar_one() for s in statements])
+
+        grant = await login(anyone, person)
+        before = await rows()
+        for _ in range(30):
+            grant = ok(await refresh(anyone, grant["refresh_token"]))
+        assert await rows() == before
+
+    async def test_of_a_token_of_before_a_backup_was_restored_ends_the_session(
+        self, anyone: httpx2.AsyncClient, person: Person, server: Running
+    ) -> None:
+        first = await login(anyone, person)
+        second = ok(await refresh(anyone, first["refresh_token"]))
+        set_back = text("UPDATE user_sessions SET generation = 0, refreshed_at = NULL WHERE id = :id")
+        async with server.resources.database.system_work() as session:
+            await session.execute(set_back, {"id": UUID(first["session_id"])})
+        problem(await refresh(anyone, second["refresh_token"]), 401, "unauthenticated")
+        problem(await refresh(anyone, first["refresh_token"]), 401, "unauthenticated")
 
     async def test_leaves_other_sessions_alone(
         self, anyone: httpx2.AsyncClient, person: Person, server: Running
@@ -238,14 +291,26 @@ class TestRefresh:
             await session.execute(leave, {"user": person.user_id})
         problem(await refresh(anyone, grant["refresh_token"]), 401, "unauthenticated")
 
-    @pytest.mark.parametrize("token", ["x", "orf_x", f"orf_{'0' * 32}_{'a' * 43}", "ü" * 40])
+    @pytest.mark.parametrize(
+        "token",
+        ["x", "orf_x", f"orf_{'0' * 32}_{'a' * 43}", f"orf_{'0' * 32}_0_{'a' * 43}", "ü" * 40],
+    )
     async def test_of_what_is_no_token_is_401(self, anyone: httpx2.AsyncClient, token: str) -> None:
         problem(await refresh(anyone, token), 401, "unauthenticated")
 
-    async def test_of_a_made_up_token_harms_nobody(self, anyone: httpx2.AsyncClient, person: Person) -> None:
-        grant = await login(anyone, person)
-        forged = SessionTokens(b"x" * 32).first_refresh_token(UUID(grant["session_id"]))
-        problem(await refresh(anyone, forged), 401, "unauthenticated")
+    @pytest.mark.parametrize("generation", [0, 1, 2])
+    async def test_of_a_made_up_token_harms_nobody(
+        self, anyone: httpx2.AsyncClient, person: Person, generation: int
+    ) -> None:
+        grant = ok(await refresh(anyone, (await login(anyone, person))["refresh_token"]))
+        head, session_id, _, mac = grant["refresh_token"].split("_", 3)
+        forged = SessionTokens(b"x" * 32).refresh_token(UUID(session_id), generation)
+        moved = f"{head}_{session_id}_{generation}_{mac[::-1]}"
+        for token in (forged, moved):
+            problem(await refresh(anyone, token), 401, "unauthenticated")
+            problem(
+                await anyone.post(f"{API}/auth/logout", json={"refresh_token": token}), 401, "unauthenticated"
+            )
         ok(await me(anyone, grant))
         ok(await refresh(anyone, grant["refresh_token"]))
 

@@ -18,12 +18,14 @@ from app.cli.credentials import save_credentials
 from app.cli.doctor.blobs import blobs_keep_what_they_get
 from app.cli.doctor.broker import broker_answers
 from app.cli.doctor.database import (
+    data_keys_open,
     database_answers,
     notifications_arrive,
     saved_key_is_known,
     schema_is_current,
     server_findings,
 )
+from app.cli.doctor.subject import Subject
 from app.cli.doctor.work import work_gets_done
 from app.core.config import Settings
 from app.core.errors import Misconfigured
@@ -31,6 +33,7 @@ from app.db.inspection import ServerFacts
 from app.db.migrate import migrate
 from app.embedded import Services
 from tests.cli.doctoring import NOWHERE, subject_of, wrong
+from tests.services.vault import Vault, master, masters, open_vault
 
 
 @pytest.fixture
@@ -67,6 +70,39 @@ async def execute(url: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+async def vault(services: Services, tmp_path: Path) -> AsyncIterator[Vault]:
+    """An installation with a secret."""
+    async with open_vault(services, tmp_path) as opened:
+        await opened.open()
+        await opened.secrets(await opened.tenant()).create("key", SecretStr("gold"))
+        yield opened
+
+
+class TestDataKeys:
+    def subject(self, vault: Vault, settings: Settings, number: int) -> Subject:
+        """For whom the master key is the one of that number."""
+        return subject_of(settings, database_url=vault.database_url, master_key=SecretStr(master(number)))
+
+    async def test_of_a_change_that_was_not_finished(self, vault: Vault, settings: Settings) -> None:
+        assert await wrong(data_keys_open, self.subject(vault, settings, 0)) == ""
+        await vault.change_halfway()
+        found = await wrong(data_keys_open, self.subject(vault, settings, 1))
+        assert found.startswith("fail: 1 data keys are wrapped by an earlier master key")
+        assert "give the old one as ORRERY_MASTER_KEY_PREVIOUS and run `orrery secrets rotate`" in found
+        await vault.rotate(masters(1, previous=0))
+        assert await wrong(data_keys_open, self.subject(vault, settings, 1)) == ""
+
+    async def test_under_another_master_key_than_is_given(self, vault: Vault, settings: Settings) -> None:
+        with pytest.raises(Misconfigured, match="another master key"):
+            await wrong(data_keys_open, self.subject(vault, settings, 7))
+
+    async def test_are_not_looked_at_without_a_master_key(self, vault: Vault, empty: Settings) -> None:
+        subject = subject_of(empty, database_url=vault.database_url)
+        assert await wrong(data_keys_open, subject) == ""
+        assert not (empty.data_dir / "secrets").exists()
 
 
 class TestDatabase:

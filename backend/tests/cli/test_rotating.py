@@ -70,6 +70,14 @@ def kill_rotation(served: Platform) -> None:
         process.wait()
 
 
+async def damage(served: Platform, name: str) -> None:
+    statement = text(
+        "UPDATE secrets SET sealed = overlay(sealed placing '\\x0000' from 30) WHERE slug = :name"
+    )
+    async with open_engine(served.services()["migration_url"]) as engine, engine.begin() as connection:
+        await connection.execute(statement, {"name": name})
+
+
 async def _nobody(queue: str) -> None:
     raise AssertionError(queue)
 
@@ -113,4 +121,23 @@ class TestRotate:
         told = json.loads(done.stdout)
         assert (told["resumed"], told["keys_left"]) == (True, 0)
         assert 0 < told["secrets_sealed"] < COUNT
+        assert revealed(served).items() >= stored.items()
+
+    def test_names_what_does_not_open_each_time_and_fails_until_it_is_mended(
+        self, command: Command, served: Platform, stored: dict[str, str]
+    ) -> None:
+        name = "rotated-0"
+        asyncio.run(damage(served, name))
+        for _ in range(2):
+            done = command(["secrets", "rotate"], served.data_dir)
+            assert done.returncode == 1
+            assert "Done: " in done.stdout
+            assert " 0 secrets sealed again" not in done.stdout
+            assert "1 keys left" in done.stdout
+            assert "left: secret" in done.stderr
+            assert "set its value again, or delete it" in " ".join(done.stderr.split())
+        with served.client() as client:
+            client.put(f"/secrets/{name}/value", json={"value": stored[name]}).raise_for_status()
+        done = command(["secrets", "rotate"], served.data_dir)
+        assert done.returncode == 0, done.stderr
         assert revealed(served).items() >= stored.items()

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from app.core.addresses import Address
-from app.core.egress import Gate, Limits, Ports, Resolver, Rule, Rules, open_egress
+from app.core.egress import Limits, OrganizationEgress, Ports, Resolver, Rule, Rules, open_egress
+from app.core.ids import new_id
 
 NAME = "public.example"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What arrived, with header names in lower case."""
+    """What arrived, with header names in lower case; a body in chunks as it was sent."""
 
     method: str
     target: str
@@ -129,6 +130,8 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     first, *lines = head.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     method, target, _ = first.split(" ", 2)
+    if "transfer-encoding" in headers:
+        return Request(method, target, headers, await reader.readuntil(b"0\r\n\r\n"))
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     return Request(method, target, headers, body)
 
@@ -195,8 +198,12 @@ async def way_out(
     limits: Limits = QUICK,
     trust: ssl.SSLContext = _TRUST_NOBODY,
     max_connections: int = 10,
-) -> AsyncIterator[Gate]:
-    """An egress whose names are `resolver`'s, or the system's; nothing internal is open but `allow`."""
+    share: int = 10,
+) -> AsyncIterator[OrganizationEgress]:
+    """An organization's, with names of `resolver`, or the system's; nothing internal is open but `allow`.
+
+    Other organizations are its `gate`'s.
+    """
     rules = Rules(tuple(map(Rule.parse, allow)), tuple(map(Rule.parse, deny)), tuple(map(Ports.parse, ports)))
     async with open_egress(
         rules=rules,
@@ -204,5 +211,6 @@ async def way_out(
         resolver=None if system else resolver or names(["127.0.0.1"]),
         trust=lambda: trust,
         max_connections=max_connections,
+        max_connections_per_organization=share,
     ) as gate:
-        yield gate
+        yield gate.of(new_id())

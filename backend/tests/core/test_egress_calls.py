@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -257,6 +258,63 @@ class TestVendorClient:
             for _ in range(2):
                 await client.get(other.url)
         assert ["cookie" in request.headers for request in other.requests] == [False, False]
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            ("Host", "elsewhere.example"),
+            *((name, "x") for name in ("Connection", "TE", "Upgrade", "Expect", "Trailer", "Keep-Alive")),
+            *((name, "x") for name in ("Accept-Encoding", "Proxy-Authorization", "a b", "a:", "")),
+            ("Transfer-Encoding", "gzip, chunked"),
+            *(("X-Key", value) for value in ("canary\r\nHost: b", "canary\nb", "canary\0", "canary\x7f")),
+            ("X-Key", "canary-é".encode()),
+        ],
+        ids=str,
+    )
+    async def test_sends_no_header_that_is_not_theirs(self, header: tuple[str, str | bytes]) -> None:
+        async with (
+            peer() as other,
+            way_out(other.authority) as egress,
+            await egress.vendor_client() as client,
+        ):
+            name, value = header
+            given = [(name.encode(), value if isinstance(value, bytes) else value.encode())]
+            with pytest.raises(EgressDenied) as denied:
+                await client.post(other.url, content=b"GET / HTTP/1.1\r\n\r\n", headers=given)
+            assert (other.connections, "canary" in denied.value.detail) == (0, False)
+
+    async def test_sends_what_the_client_says_itself_of_host_and_body(self) -> None:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"some"
+
+        async with (
+            peer() as other,
+            way_out(other.authority) as egress,
+            await egress.vendor_client() as client,
+        ):
+            await client.post(other.url, json={"a": 1}, headers={"X-Key": " k "})
+            sent = other.requests[0]
+            assert (sent.body, sent.headers["x-key"], sent.headers["host"]) == (
+                b'{"a":1}',
+                "k",
+                other.authority,
+            )
+            sized = {"Content-Length": "4"}
+            assert (await client.post(other.url, content=parts(), headers=sized)).status_code == 200
+            await client.post(other.url, content=parts())
+            assert [request.body for request in other.requests[1:]] == [b"some", b"4\r\nsome\r\n0\r\n\r\n"]
+
+    @pytest.mark.parametrize("second", [("Content-Length", "4"), ("Transfer-Encoding", "chunked")])
+    async def test_never_says_twice_how_long_a_body_is(self, second: tuple[str, str]) -> None:
+        """Two servers in a row could see different requests, of which one may be another tenant's."""
+        async with (
+            peer() as other,
+            way_out(other.authority) as egress,
+            await egress.vendor_client() as client,
+        ):
+            with pytest.raises(EgressDenied, match="more than once how long"):
+                await client.post(other.url, content=b"some", headers=[("Content-Length", "4"), second])
+            assert other.connections == 0
 
     async def test_has_limits_of_its_own(self) -> None:
         async with (

@@ -261,7 +261,7 @@ class TestCancellation:
     async def test_closes_the_connection(self, script: object) -> None:
         async with (
             peer(script) as other,  # type: ignore[arg-type]
-            way_out(other.authority, max_connections=1) as egress,
+            way_out(other.authority, max_connections=1, share=1) as egress,
         ):
             call = asyncio.create_task(egress.fetch(Call("GET", other.url)))
             while not other.requests:

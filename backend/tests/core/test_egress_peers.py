@@ -107,7 +107,7 @@ class TestMisbehaviour:
     async def test_keeps_no_place_among_the_connections(self, case: Case) -> None:
         async with (
             peer(case.script) as other,
-            way_out(other.authority, limits=case.limits, max_connections=1) as egress,
+            way_out(other.authority, limits=case.limits, max_connections=1, share=1) as egress,
         ):
             with pytest.raises(case.error):
                 await egress.fetch(Call("GET", other.url))

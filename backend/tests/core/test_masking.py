@@ -23,7 +23,7 @@ def test_the_tokens_of_a_session_are_masked() -> None:
     tokens = SessionTokens(b"s" * 32)
     access = tokens.access_token(user_id=new_id(), session_id=new_id(), org_id=new_id())
     assert mask_credentials(f"Bearer {access} refused") == "Bearer eyJ… refused"
-    refresh = f"orf_{new_id().hex}_{'x' * 43}"
+    refresh = tokens.refresh_token(new_id(), 3)
     assert mask_credentials(f"refresh {refresh}.") == "refresh orf_…."
 
 

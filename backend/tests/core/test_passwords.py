@@ -60,17 +60,37 @@ class TestVerify:
         assert verdict.fresh_hash != old
 
 
-class TestPlaces:
-    def test_are_limited(self) -> None:
-        passwords = Passwords(concurrency=1, queue=1)
-        with passwords.place(), passwords.place():
-            with pytest.raises(Unavailable) as raised, passwords.place():
-                pass
-            assert raised.value.retry_after_s
-        with passwords.place():
-            pass
+class TestRoom:
+    async def test_is_limited(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        passwords, free = Passwords(concurrency=1, queue=1), threading.Event()
+        hashed = Argon2Hasher.hash
 
-    async def test_run_no_more_hashes_at_once_than_allowed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def waiting(self: Argon2Hasher, password: str, *, salt: bytes | None = None) -> str:
+            free.wait()
+            return hashed(self, password, salt=salt)
+
+        monkeypatch.setattr(Argon2Hasher, "hash", waiting)
+        tasks = [asyncio.create_task(passwords.hash("secret")) for _ in range(2)]
+        await asyncio.sleep(0)
+        for asking in (passwords.hash("secret"), passwords.verify("secret", None)):
+            with pytest.raises(Unavailable) as raised:
+                await asking
+            assert raised.value.retry_after_s
+        with pytest.raises(Unavailable):
+            passwords.check_room()
+        free.set()
+        await asyncio.gather(*tasks)
+        passwords.check_room()
+
+    async def test_is_freed_by_whoever_goes_away(self) -> None:
+        passwords = Passwords(concurrency=1, queue=0)
+        task = asyncio.create_task(passwords.hash("secret"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        passwords.check_room()
+
+    async def test_is_for_no_more_hashes_at_once_than_allowed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         passwords, lock = Passwords(concurrency=2, queue=100), threading.Lock()
         running, most = 0, 0
         hashed = Argon2Hasher.hash

@@ -16,7 +16,7 @@ from joserfc.jwk import OctKey
 
 from app.core.ids import new_id
 from app.core.security import derive_key
-from app.core.session_tokens import AUDIENCE, ISSUER, LEEWAY_S, TYPE, SessionTokens, session_of
+from app.core.session_tokens import AUDIENCE, ISSUER, LEEWAY_S, TYPE, RefreshClaims, SessionTokens
 
 SECRET = b"a secret of more than thirty-two bytes"
 TOKENS = SessionTokens(SECRET, access_s=900)
@@ -138,34 +138,55 @@ class TestAccessToken:
 
 
 class TestRefreshToken:
-    def test_names_its_session(self) -> None:
+    def test_says_its_session_and_generation(self) -> None:
         session_id = new_id()
-        assert session_of(TOKENS.first_refresh_token(session_id)) == session_id
+        token = TOKENS.refresh_token(session_id, 7)
+        assert TOKENS.read_refresh_token(token) == RefreshClaims(session_id, 7)
 
-    def test_differs_each_time(self) -> None:
-        session_id = new_id()
-        assert TOKENS.first_refresh_token(session_id) != TOKENS.first_refresh_token(session_id)
+    def test_is_one_for_each_session_and_generation(self) -> None:
+        one, other = new_id(), new_id()
+        tokens = [TOKENS.refresh_token(session_id, n) for session_id in (one, other) for n in (0, 1, 10)]
+        assert len(set(tokens)) == len(tokens)
+        assert TOKENS.refresh_token(one, 1) == tokens[1]
 
-    def test_has_one_successor_of_the_same_session(self) -> None:
-        token = TOKENS.first_refresh_token(new_id())
-        successor = TOKENS.next_refresh_token(token)
-        assert successor == TOKENS.next_refresh_token(token) != token
-        assert session_of(successor) == session_of(token)
+    def test_of_another_key_is_refused(self) -> None:
+        assert TOKENS.read_refresh_token(SessionTokens(b"x" * 32).refresh_token(new_id(), 0)) is None
 
-    def test_has_another_successor_under_another_key(self) -> None:
-        token = TOKENS.first_refresh_token(new_id())
-        assert TOKENS.next_refresh_token(token) != SessionTokens(b"x" * 32).next_refresh_token(token)
+    def test_holds_for_its_session_and_generation_only(self) -> None:
+        one, other = new_id(), new_id()
+        token = TOKENS.refresh_token(one, 1)
+        for changed in (
+            token.replace(one.hex, other.hex),
+            token.replace("_1_", "_2_", 1),
+            token.replace("_1_", "_01_", 1),
+            token.replace("_1_", "_١_", 1),
+            token.upper(),
+            f"{token}=",
+            f"{token}\n",
+            token[:-1],
+        ):
+            assert TOKENS.read_refresh_token(changed) is None
 
-    def test_is_stored_as_a_digest_that_needs_the_key(self) -> None:
-        token = TOKENS.first_refresh_token(new_id())
-        assert TOKENS.refresh_digest(token) != SessionTokens(b"x" * 32).refresh_digest(token)
-        assert len(TOKENS.refresh_digest(token)) == 32
+    def test_that_differs_in_one_character_is_refused(self) -> None:
+        token = TOKENS.refresh_token(new_id(), 0)
+        for place in range(len(token)):
+            other = "B" if token[place] == "A" else "A"
+            assert TOKENS.read_refresh_token(token[:place] + other + token[place + 1 :]) is None
 
     @pytest.mark.parametrize(
-        "token", ["", "orf", "orf_", "orf__x", f"orf_{'z' * 32}_x", f"orr_{UUID(int=1).hex}_x", "x" * 5000]
+        "token",
+        [
+            *("", "orf", "orf_", "orf__x", f"orf_{'z' * 32}_0_x", f"orr_{UUID(int=1).hex}_0_x", "x" * 5000),
+            f"orf_{'0' * 32}_{'9' * 4400}_{'a' * 43}",
+            f"orf_{'0' * 32}_-1_{'a' * 43}",
+        ],
     )
-    def test_that_is_none_names_no_session(self, token: str) -> None:
-        assert session_of(token) is None
+    def test_that_is_none_says_nothing(self, token: str) -> None:
+        assert TOKENS.read_refresh_token(token) is None
+
+    @given(st.text() | st.from_regex(r"\Aorf_[0-9a-f]{32}_[0-9]{1,18}_[\w-]{43}\Z"))
+    def test_is_never_what_anybody_makes_up(self, token: str) -> None:
+        assert TOKENS.read_refresh_token(token) is None
 
 
 class TestCsrfToken:

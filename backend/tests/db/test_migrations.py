@@ -1,13 +1,19 @@
 """The migrations make what the models say."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app.db.postgres.models  # noqa: F401
+from app.core.ids import new_id
 from app.db.base import Base
 from app.db.connection import open_engine
-from app.db.migrate import migrate
+from app.db.migrate import alembic_config, migrate
 from app.embedded import Services
 from app.rag.providers.vector_store.pgvector_tables import metadata as vector_metadata
 
@@ -23,6 +29,31 @@ def _differences(connection: Connection) -> list[object]:
         },
     )
     return list(compare_metadata(context, Base.metadata))
+
+
+def _to(connection: Connection, revision: str) -> None:
+    command.upgrade(alembic_config(connection), revision)
+
+
+@asynccontextmanager
+async def _at(services: Services, revision: str) -> AsyncIterator[AsyncConnection]:
+    """A fresh database of this revision, as its superuser."""
+    name = f"migrated_{new_id().hex}"
+    async with open_engine(services.migration_url) as engine:
+        admin = engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with admin.connect() as connection:
+            await connection.execute(text(f"CREATE DATABASE {name}"))
+        try:
+            url = make_url(services.migration_url).set(database=name)
+            async with (
+                open_engine(url.render_as_string(hide_password=False), long_statements=True) as fresh,
+                fresh.connect() as connection,
+            ):
+                await connection.run_sync(_to, revision)
+                yield connection
+        finally:
+            async with admin.connect() as connection:
+                await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 class TestSchema:
@@ -46,3 +77,44 @@ class TestSchema:
         query = text("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_run_events'::regclass")
         async with open_engine(services.migration_url) as engine, engine.connect() as connection:
             assert (await connection.execute(query)).scalar_one() >= 4
+
+
+class TestRefreshGenerations:
+    """Revision 0011, for an owner of the tables whom their walls bind: one that is no superuser."""
+
+    ID = new_id()
+    PREPARED = (
+        "INSERT INTO users (id, email, name) VALUES (:id, 'a@example.test', 'A')",
+        "INSERT INTO organizations (id, slug, name) VALUES (:id, 'acme', 'Acme')",
+        "INSERT INTO user_sessions"
+        " (id, user_id, organization_id, user_agent, address_hint, browser, expires_at)"
+        " VALUES (:id, :id, :id, '', '', false, now() + interval '1 day')",
+        "INSERT INTO refresh_tokens (digest, session_id) VALUES ('x', :id)",
+    )
+
+    async def test_end_the_sessions_of_before(self, services: Services) -> None:
+        owner = f"owner_{new_id().hex}"
+        tables = ("user_sessions", "refresh_tokens", "alembic_version")
+        async with _at(services, "0010") as connection:
+            for statement in self.PREPARED:
+                await connection.execute(text(statement), {"id": self.ID})
+            for statement in (
+                f"CREATE ROLE {owner}",
+                f"GRANT CREATE, USAGE ON SCHEMA public TO {owner}",
+                *(f"ALTER TABLE {table} OWNER TO {owner}" for table in tables),
+                f"SET ROLE {owner}",
+            ):
+                await connection.execute(text(statement))
+            await connection.commit()
+            await connection.run_sync(_to, "0011")
+            await connection.execute(text("RESET ROLE"))
+            found = "SELECT end_reason, ended_at IS NOT NULL, generation, refreshed_at FROM user_sessions"
+            assert [tuple(row) for row in await connection.execute(text(found))] == [
+                ("revoked", True, 0, None)
+            ]
+            walls = "SELECT relforcerowsecurity FROM pg_class WHERE relname = 'user_sessions'"
+            assert (await connection.execute(text(walls))).scalar_one() is True
+            await connection.execute(text(f"REASSIGN OWNED BY {owner} TO CURRENT_USER"))
+            await connection.execute(text(f"DROP OWNED BY {owner}"))
+            await connection.execute(text(f"DROP ROLE {owner}"))
+            await connection.commit()

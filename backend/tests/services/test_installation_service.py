@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 
+from app.core.config import Settings
 from app.core.errors import Misconfigured
 from app.core.ids import new_id
 from app.core.security import api_key_digest, derive_key
@@ -15,7 +18,8 @@ from app.db.postgres.models.identity import ApiKey, Membership, User
 from app.db.postgres.repositories.identity import Identities
 from app.embedded import Services
 from app.services.auth_service import AuthService
-from app.services.installation_service import api_key_pepper
+from app.services.installation_service import api_key_pepper, warn_of_lost_keys
+from tests.conftest import http_client, running_server
 from tests.services.vault import Vault, master, masters, open_vault
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -117,3 +121,40 @@ class TestMasterKey:
         await vault.as_owner("UPDATE installation_keys SET wrapped = set_byte(wrapped, 41, 0)")
         with pytest.raises(Misconfigured, match="damaged"):
             await vault.open()
+
+
+class TestLostKeys:
+    async def fill(self, vault: Vault) -> None:
+        """An installation of two organizations with secrets."""
+        await vault.open()
+        for _ in range(2):
+            await vault.secrets(await vault.tenant()).create("key", SecretStr("gold"))
+
+    async def test_of_an_unfinished_change_are_counted_in_the_log(self, vault: Vault) -> None:
+        await self.fill(vault)
+        await vault.change_halfway()
+        with capture_logs() as logs:
+            await warn_of_lost_keys(vault.database, masters(1))
+        (line,) = logs
+        assert (line["log_level"], line["keys"]) == ("warning", 2)
+        assert "ORRERY_MASTER_KEY_PREVIOUS and run `orrery secrets rotate`" in line["what_to_do"]
+
+    async def test_are_none_where_both_master_keys_are_at_hand(self, vault: Vault) -> None:
+        await self.fill(vault)
+        await vault.change_halfway()
+        with capture_logs() as logs:
+            await warn_of_lost_keys(vault.database, masters(1, previous=0))
+        assert logs == []
+
+    async def test_keep_no_process_from_starting(
+        self, vault: Vault, settings: Settings, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        await self.fill(vault)
+        await vault.change_halfway()
+        changes = {"database_url": vault.database_url, "master_key": SecretStr(master(1))}
+        async with (
+            running_server(settings.model_copy(update=changes)) as server,
+            http_client(server, None) as client,
+        ):
+            assert (await client.get("/health/ready")).status_code == 200
+        assert "data_keys_need_earlier_master_key" in capsys.readouterr().err

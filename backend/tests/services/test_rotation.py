@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -16,7 +17,7 @@ from app.core.paging import PageRequest
 from app.db.session import Tenant
 from app.embedded import Services
 from app.services.rotation_service import Rotated
-from tests.services.vault import Killed, Mortal, Vault, masters, open_vault
+from tests.services.vault import Killed, Vault, masters, open_vault
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 COUNTS = (3, 1)
@@ -43,9 +44,25 @@ class Filled:
     async def keys(self) -> set[object]:
         return set(await self.vault.as_owner("SELECT id, wrapped FROM organization_keys"))
 
-    def mortal(self, dies_in: int) -> Mortal:
-        database = self.vault.database
-        return Mortal(database.engine, database.sessions, database.wake, dies_in)
+    async def sealed(self) -> dict[UUID, bytes]:
+        return dict(await self.vault.as_owner("SELECT id, sealed FROM secrets"))
+
+    async def damage_secret(self) -> UUID:
+        """One of the first organization."""
+        ((row_id,),) = await self.vault.as_owner(
+            "UPDATE secrets SET sealed = overlay(sealed placing '\\x0000' from 30) "
+            "WHERE id = (SELECT min(id::text)::uuid FROM secrets WHERE org_id = :org) RETURNING id",
+            org=self.tenants[0].org_id,
+        )
+        assert isinstance(row_id, UUID)
+        return row_id
+
+    async def damage_active_key(self, tenant: Tenant) -> None:
+        await self.vault.as_owner(
+            "UPDATE organization_keys SET wrapped = overlay(wrapped placing '\\x0000' from 40) "
+            "WHERE org_id = :org AND retired_at IS NULL",
+            org=tenant.org_id,
+        )
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
@@ -111,10 +128,7 @@ class TestRotate:
 
 class TestLeft:
     async def test_names_a_value_that_does_not_open_and_keeps_its_key(self, filled: Filled) -> None:
-        ((row_id,),) = await filled.vault.as_owner(
-            "UPDATE secrets SET sealed = overlay(sealed placing '\\x00' from 30) "
-            "WHERE id = (SELECT min(id::text)::uuid FROM secrets) RETURNING id"
-        )
+        row_id = await filled.damage_secret()
         done = await filled.vault.rotate(masters(1, previous=0))
         assert (done.keys_left, done.secrets_sealed) == (1, ALL - 1)
         (line,) = done.unreadable
@@ -129,7 +143,9 @@ class TestLeft:
         )
         done = await filled.vault.rotate(masters(1, previous=0))
         assert done.keys_left == 1
-        assert all(str(org) in line for line in done.unreadable)
+        (line,) = done.unreadable
+        assert str(org) in line
+        assert "ORRERY_MASTER_KEY_PREVIOUS" in line
 
     async def test_counts_what_a_rotation_of_the_master_key_alone_does_not_finish(
         self, filled: Filled
@@ -138,13 +154,81 @@ class TestLeft:
         assert (await filled.vault.rotate(data_keys=False)).keys_left == 2
 
 
+class TestUnreadable:
+    async def test_secret_keeps_no_other_secret_and_no_other_key_from_any_rotation(
+        self, filled: Filled
+    ) -> None:
+        broken = await filled.damage_secret()
+        await filled.vault.rotate()
+        for _ in range(2):
+            before = await filled.sealed()
+            done = await filled.vault.rotate()
+            after = await filled.sealed()
+            assert (done.resumed, done.data_keys_replaced, done.secrets_sealed) == (False, 2, ALL - 1)
+            assert {row_id for row_id in before if before[row_id] == after[row_id]} == {broken}
+            assert (done.keys_left, len(done.unreadable)) == (1, 1)
+
+    async def test_secret_that_was_set_again_is_left_no_more(self, filled: Filled) -> None:
+        broken = await filled.damage_secret()
+        await filled.vault.rotate()
+        one, _ = filled.tenants
+        ((name,),) = await filled.vault.as_owner("SELECT slug FROM secrets WHERE id = :id", id=broken)
+        await filled.vault.secrets(one).replace(name, SecretStr(f"{name} of {one.org_id}"))
+        done = await filled.vault.rotate()
+        assert (done.keys_left, done.unreadable, done.secrets_sealed) == (0, [], ALL)
+        assert await filled.all_open(0)
+
+    async def test_data_key_is_replaced_for_new_secrets_and_kept_for_what_it_seals(
+        self, filled: Filled
+    ) -> None:
+        one, other = filled.tenants
+        await filled.damage_active_key(one)
+        for _ in range(2):
+            done = await filled.vault.rotate()
+            assert (done.keys_left, done.secrets_sealed >= COUNTS[1]) == (1, True)
+            (line,) = done.unreadable
+            assert str(one.org_id) in line
+        secrets = filled.vault.secrets(one)
+        await secrets.create("new", SecretStr("gold"))
+        assert (await secrets.reveal("new")).get_secret_value() == "gold"
+        assert (await filled.vault.secrets(other).reveal("s-0")).get_secret_value()
+
+    async def test_data_key_that_seals_nothing_is_deleted(self, filled: Filled) -> None:
+        one, _ = filled.tenants
+        for number in range(COUNTS[0]):
+            await filled.vault.secrets(one).delete(f"s-{number}")
+        await filled.damage_active_key(one)
+        done = await filled.vault.rotate()
+        assert (done.keys_left, done.unreadable, done.data_keys_replaced) == (0, [], 2)
+
+    async def test_new_data_key_does_not_hold_up_a_rotation_that_was_begun(self, filled: Filled) -> None:
+        one, _ = filled.tenants
+        await filled.vault.as_owner("UPDATE organization_keys SET retired_at = now()")
+        await filled.vault.secrets(one).create("last", SecretStr("gold"))
+        await filled.damage_active_key(one)
+        done = await filled.vault.rotate()
+        assert (done.resumed, done.secrets_sealed) == (True, ALL)
+        (line,) = done.unreadable
+        assert "data key" in line
+
+    async def test_keys_of_a_change_that_was_killed_open_once_their_master_key_is_given(
+        self, filled: Filled
+    ) -> None:
+        await filled.vault.change_halfway()
+        done = await filled.vault.rotate(masters(1))
+        assert (done.keys_left, len(done.unreadable)) == (2, 2)
+        done = await filled.vault.rotate(masters(1, previous=0))
+        assert (done.keys_left, done.unreadable) == (0, [])
+        assert await filled.all_open(1)
+
+
 class TestKilled:
     async def test_in_any_transaction_loses_nothing_and_is_finished_later(self, filled: Filled) -> None:
         """Each round dies one transaction later than the one before, until one gets to its end."""
         for number in range(1, LONGEST):
             keys = masters(number, previous=number - 1)
             try:
-                await filled.vault.rotate(keys, database=filled.mortal(number))
+                await filled.vault.rotate(keys, database=filled.vault.mortal(number))
             except Killed:
                 assert await filled.all_open(number, previous=number - 1)
             else:
@@ -192,6 +276,25 @@ class TestMeanwhile:
         fresh = await filled.vault.tenant()
         await filled.vault.secrets(fresh, masters(1, previous=0)).create("early", SecretStr("gold"))
         assert (await filled.vault.secrets(fresh, masters(0)).reveal("early")).get_secret_value() == "gold"
+
+    async def test_an_unfinished_change_says_which_key_to_give_to_whom_it_did_not_reach(
+        self, filled: Filled
+    ) -> None:
+        await filled.vault.change_halfway()
+        behind, fresh = filled.tenants[0], await filled.vault.tenant()
+        remedy = r"give the old one as ORRERY_MASTER_KEY_PREVIOUS and run `orrery secrets rotate`"
+        with pytest.raises(Unavailable, match=remedy):
+            await filled.vault.secrets(behind, masters(1)).reveal("s-0")
+        with pytest.raises(Unavailable, match=remedy):
+            await filled.vault.secrets(behind, masters(1)).create("late", SecretStr("gold"))
+        await filled.vault.secrets(fresh, masters(1)).create("new", SecretStr("gold"))
+        await filled.vault.rotate(masters(1, previous=0))
+        assert await filled.vault.secrets(behind, masters(1)).reveal("s-0")
+
+    async def test_a_process_of_before_the_change_is_told_to_start_again(self, filled: Filled) -> None:
+        await filled.vault.rotate(masters(1, previous=0))
+        with pytest.raises(Unavailable, match="start it again with the new ORRERY_MASTER_KEY"):
+            await filled.vault.secrets(filled.tenants[0], masters(0)).reveal("s-0")
 
     async def test_an_outdated_process_can_make_no_data_key(self, filled: Filled) -> None:
         await filled.vault.rotate(masters(1, previous=0))

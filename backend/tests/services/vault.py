@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,10 @@ class Vault:
     data_dir: Path
     in_force: int = 0
 
+    @property
+    def database_url(self) -> SecretStr:
+        return SecretStr(self.database.engine.url.render_as_string(hide_password=False))
+
     def settings(self, **changes: Any) -> Settings:
         """Of a process that was given master keys by number."""
         keys = {name: SecretStr(master(number)) for name, number in changes.items()}
@@ -102,6 +106,14 @@ class Vault:
             database or self.database, keys or masters(self.in_force), 2, lambda _: None
         )
         return await rotation.rotate(data_keys=data_keys)
+
+    def mortal(self, dies_in: int) -> Mortal:
+        return Mortal(self.database.engine, self.database.sessions, self.database.wake, dies_in)
+
+    async def change_halfway(self) -> None:
+        """A change to the next master key that is killed before any data key is wrapped by it."""
+        with suppress(Killed):
+            await self.rotate(masters(self.in_force + 1, previous=self.in_force), database=self.mortal(2))
 
     async def as_owner(self, statement: str, **values: Any) -> list[Any]:
         """Runs SQL as the owner of the database, whom no wall binds."""

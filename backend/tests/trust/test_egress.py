@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from app.core.config import Settings
-from app.core.egress import Call, EgressDenied, EgressFailed, Gate
+from app.core.egress import Call, EgressDenied, EgressFailed, OrganizationEgress
+from app.core.ids import new_id
 from app.resources import way_out
 from tests.core.hostile_hosts import INTERNAL, LOOPBACK, MALFORMED
 from tests.core.peers import Names, peer, redirects
@@ -58,34 +59,36 @@ async def inside() -> AsyncIterator[Inside]:
 
 
 @pytest_asyncio.fixture(loop_scope="class", scope="class")
-async def egress() -> AsyncIterator[Gate]:
+async def egress() -> AsyncIterator[OrganizationEgress]:
     """As a fresh installation has it, with the system's resolver."""
     async with way_out(Settings(egress_connect_timeout_s=5, _env_file=None)) as gate:
-        yield gate
+        yield gate.of(new_id())
 
 
 @pytest.mark.asyncio(loop_scope="class")
 class TestInternalHosts:
     @pytest.mark.parametrize(("scheme", "host"), list(product(("http", "https"), LOOPBACK)))
     async def test_on_this_machine_see_nothing(
-        self, egress: Gate, inside: Inside, scheme: str, host: str
+        self, egress: OrganizationEgress, inside: Inside, scheme: str, host: str
     ) -> None:
         with pytest.raises(EgressDenied):
             await egress.fetch(Call("GET", f"{scheme}://{host}:{inside.port}/"))
         assert inside.connections == 0
 
-    async def test_by_the_name_of_this_machine_see_nothing(self, egress: Gate, inside: Inside) -> None:
+    async def test_by_the_name_of_this_machine_see_nothing(
+        self, egress: OrganizationEgress, inside: Inside
+    ) -> None:
         with pytest.raises((EgressDenied, EgressFailed)):
             await egress.fetch(Call("GET", f"http://{socket.gethostname()}:{inside.port}/"))
         assert inside.connections == 0
 
     @pytest.mark.parametrize("host", INTERNAL)
-    async def test_elsewhere_are_not_called(self, egress: Gate, host: str) -> None:
+    async def test_elsewhere_are_not_called(self, egress: OrganizationEgress, host: str) -> None:
         with pytest.raises(EgressDenied):
             await egress.fetch(Call("GET", f"http://{host}/latest/meta-data/"))
 
     @pytest.mark.parametrize("url", MALFORMED, ids=lambda url: url[:40])
-    async def test_in_malformed_addresses_are_not_called(self, egress: Gate, url: str) -> None:
+    async def test_in_malformed_addresses_are_not_called(self, egress: OrganizationEgress, url: str) -> None:
         with pytest.raises(EgressDenied):
             await egress.fetch(Call("GET", url))
 
@@ -124,14 +127,16 @@ class TestOperator:
     async def test_opens_an_internal_host_by_name_and_port(self) -> None:
         async with peer() as inner:
             settings = Settings(egress_allow=f"localhost:{inner.port}", _env_file=None)
-            async with way_out(settings) as egress:
+            async with way_out(settings) as gate:
+                egress = gate.of(new_id())
                 reply = await egress.fetch(Call("GET", f"http://localhost:{inner.port}/"))
         assert reply.body == b"fine"
 
     async def test_opens_nothing_beside_it(self) -> None:
         async with peer() as inner, peer() as beside:
             settings = Settings(egress_allow=f"127.0.0.1:{inner.port}", _env_file=None)
-            async with way_out(settings) as egress:
+            async with way_out(settings) as gate:
+                egress = gate.of(new_id())
                 with pytest.raises(EgressDenied):
                     await egress.fetch(Call("GET", beside.url))
         assert beside.connections == 0

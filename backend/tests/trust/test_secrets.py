@@ -161,7 +161,7 @@ def log_in(used: Used) -> None:
     fresh = used.client.post(f"{path}/refresh", json={"refresh_token": grant["refresh_token"]})
     for name, token in (grant | {"next_token": fresh.raise_for_status().json()["refresh_token"]}).items():
         if name.endswith("_token") and token:
-            cage.put(name, token.rpartition("_" if name != "access_token" else ".")[2])
+            cage.put(name, token.rpartition(".")[2] if name == "access_token" else token.split("_", 3)[3])
     wrong: list[Any] = [
         right | {"password": cage.new("wrong-password")},
         right | {"password": [cage.new("listed-password")]},

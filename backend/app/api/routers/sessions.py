@@ -33,7 +33,6 @@ from app.api.schemas.common import PageRead, page_of
 from app.core.errors import BadRequest, Unauthenticated
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
-from app.core.session_tokens import session_of
 from app.db.postgres.repositories.sessions import UserSessions
 from app.services.auth_service import AuthContext
 from app.services.session_service import Grant, Login, SessionService
@@ -176,9 +175,9 @@ def _refresh_cookie(request: Request, cookies: SessionCookies, sessions: Session
     token = request.cookies.get(cookies.refresh)
     if not token:
         return None
-    session_id = session_of(token)
-    if session_id is not None:
-        cookies.check_use(request, csrf=sessions.tokens.csrf_token(session_id))
+    claims = sessions.tokens.read_refresh_token(token)
+    if claims is not None:
+        cookies.check_use(request, csrf=sessions.tokens.csrf_token(claims.session_id))
     return token
 
 

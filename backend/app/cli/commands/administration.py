@@ -58,7 +58,7 @@ def secrets_rotate(
     """Put ORRERY_MASTER_KEY in force in place of ORRERY_MASTER_KEY_PREVIOUS, and replace all data keys.
 
     Servers may go on working if they were started with both master keys. An interrupted rotation is
-    finished by running it again. Exit code 1: something is left under an old key.
+    finished by running it again. Exit code 1: something is left, which is named, with what to do about it.
     """
     settings = get_settings()
     url = _database_url(settings)
@@ -74,5 +74,5 @@ def secrets_rotate(
         )
     for line in done.unreadable:
         console.print(f"  left: {line}", markup=False)
-    if done.keys_left:
+    if done.keys_left or done.unreadable:
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import NOTHING_RUNS, Subject
 from app.core.config import Settings
 from app.core.errors import Misconfigured
-from app.core.security import api_key_digest
+from app.core.security import api_key_digest, master_keys
 from app.db.connection import open_engine
 from app.db.failures import explained, place_of
 from app.db.inspection import (
@@ -30,7 +30,8 @@ from app.db.inspection import (
 from app.db.migrate import newest_revision
 from app.db.postgres.repositories.identity import Identities
 from app.db.session import make_database
-from app.services.installation_service import api_key_pepper
+from app.services.installation_service import api_key_pepper, check_master_key, count_lost_keys
+from app.services.sealing import FINISH_CHANGE
 
 _PATIENCE_S = 5.0
 _OLDEST, _OLDEST_VECTOR = 150000, (0, 8)
@@ -204,6 +205,24 @@ async def saved_key_is_known(subject: Subject) -> list[Finding]:
             "'orrery keys create --save'",
         )
     ]
+
+
+async def data_keys_open(subject: Subject) -> list[Finding]:
+    """Each data key is wrapped by a master key at hand. `Misconfigured` where the one in force is not."""
+    settings = subject.settings
+    if settings.master_key is None and not (subject.data / "secrets" / "master.key").exists():
+        return []  # looking for it would make one; that it is missing is said among the settings
+    if not subject.database_url:
+        return []
+    with explained(subject.database_url, setting="ORRERY_DATABASE_URL"):
+        async with _engine(subject, subject.database_url) as engine:
+            database = make_database(engine, _nobody)
+            await check_master_key(database, settings)
+            lost = await count_lost_keys(database, master_keys(settings))
+    if lost:
+        what = f"{lost} data keys are wrapped by an earlier master key: a change of it was not finished"
+        return [fail(what, FINISH_CHANGE)]
+    return [ok("the master key fits the database, and no data key needs another")]
 
 
 async def _nobody(_: str) -> None:

@@ -19,6 +19,7 @@ from app.cli.doctor.configuration import (
     wrong_values,
 )
 from app.cli.doctor.database import (
+    data_keys_open,
     database_answers,
     notifications_arrive,
     saved_key_is_known,
@@ -53,6 +54,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("database", database_answers),
     ("database", schema_is_current),
     ("database", notifications_arrive),
+    ("database", data_keys_open),
     ("database", saved_key_is_known),
     ("broker", broker_answers),
     ("work", work_gets_done),

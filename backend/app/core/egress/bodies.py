@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack
 
 import httpcore2
 import httpx2
@@ -79,17 +80,22 @@ def inflater(encoding: str) -> Inflater | None:
 
 
 class BoundedBody(httpx2.AsyncByteStream):
-    """Yields the decompressed body; raises as soon as a limit of `budget` is passed."""
+    """Yields the decompressed body; raises as soon as a limit of `budget` is passed.
+
+    `held` is closed with it: the answer, and what its call holds.
+    """
 
     def __init__(
         self,
         answer: httpcore2.Response,
         *,
+        held: AsyncExitStack,
         host: str,
         budget: Budget,
         inflater: Inflater | None,
     ) -> None:
         self._answer = answer
+        self._held = held
         self._host = host
         self._budget = budget
         self._inflater = inflater
@@ -130,7 +136,7 @@ class BoundedBody(httpx2.AsyncByteStream):
             raise EgressFailed(f"{self._host!r} sent a compressed body that is damaged.") from error
 
     async def aclose(self) -> None:
-        await self._answer.aclose()
+        await self._held.aclose()
 
 
 class _Counter:

@@ -22,6 +22,10 @@ class Budget:
     def start(cls, limits: Limits) -> Budget:
         return cls(limits, asyncio.get_running_loop().time() + limits.total_s)
 
+    def soon(self, seconds: float) -> float:
+        """The loop's time in `seconds`, or at the end of the call if that is sooner."""
+        return min(asyncio.get_running_loop().time() + seconds, self.ends)
+
     @asynccontextmanager
     async def within(self, seconds: float, what: str) -> AsyncIterator[None]:
         """Raises `EgressTimeout` after `seconds` or at the end of the call; `what` did not happen by then."""

@@ -18,7 +18,8 @@ class Limits:
     """What one call may cost.
 
     `connect_s`: looking the name up and connecting, and again for TLS; also waiting for a free
-    connection. `first_byte_s`: from asking to the head of the answer, all that included, on each redirect.
+    connection, and before that for one of the organization's share. `first_byte_s`: from asking to the
+    head of the answer, all that but the share included, on each redirect.
     `idle_s`: between two pieces of the body. `total_s`: the whole call with its redirects.
     `max_bytes`: of the body, both as sent and decompressed. `max_event_bytes`: of one server-sent event.
     """

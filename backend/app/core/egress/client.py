@@ -6,50 +6,47 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from uuid import UUID
 
 import httpx2
 
 from app.core.egress.budget import Budget
 from app.core.egress.calls import Call, Limits, Reply, ReplyStream, ServerEvent
 from app.core.egress.errors import EgressDenied, EgressFailed, EgressTooLarge
-from app.core.egress.headers import checked_headers
+from app.core.egress.headers import checked_headers, checked_items
 from app.core.egress.redirects import is_redirect, redirected
-from app.core.egress.transport import BUDGET, GuardedTransport, checked_url, shown
+from app.core.egress.transport import BUDGET, ORGANIZATION, GuardedTransport, checked_url, shown
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _USER_AGENT = "Orrery"
 
 
 class Client:
-    """An `Egress` over one transport. Keeps nothing of a call but its connection."""
+    """Calls of organizations over one transport. Keeps nothing of a call but its connection."""
 
     def __init__(self, transport: GuardedTransport, limits: Limits) -> None:
         self._transport = transport
         self._limits = limits
 
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    async def fetch(self, call: Call) -> Reply:
-        async with self.stream(call) as reply:
+    async def fetch(self, org_id: UUID, call: Call) -> Reply:
+        async with self.stream(org_id, call) as reply:
             body = b"".join([chunk async for chunk in reply.chunks()])
             return Reply(reply.url, reply.status, reply.headers, body)
 
     @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[ReplyStream]:
+    async def stream(self, org_id: UUID, call: Call) -> AsyncIterator[ReplyStream]:
         limits = call.limits or self._limits
-        response = await self._answer(call, Budget.start(limits))
+        response = await self._answer(org_id, call, Budget.start(limits))
         try:
             yield _Stream(response, limits)
         finally:
             await response.aclose()
 
-    async def _answer(self, call: Call, budget: Budget) -> httpx2.Response:
+    async def _answer(self, org_id: UUID, call: Call, budget: Budget) -> httpx2.Response:
         """The first answer that is no redirect. Each hop is checked as if it were the first."""
         request = _request(call)
         for _ in range(budget.limits.max_redirects + 1):
-            request.extensions[BUDGET] = budget
+            request.extensions |= {BUDGET: budget, ORGANIZATION: org_id}
             response = await self._transport.handle_async_request(request)
             if not (call.follow and is_redirect(response)):
                 return response
@@ -58,15 +55,21 @@ class Client:
         most = budget.limits.max_redirects
         raise EgressFailed(f"{shown(_request(call).url)!r} redirected more than {most} times.")
 
-    def vendor_client(self, limits: Limits | None = None) -> httpx2.AsyncClient:
-        """An httpx2 client for a vendor's SDK, over the same guard; no redirects, cookies or proxies."""
-        return httpx2.AsyncClient(
-            transport=_Shared(self._transport, limits or self._limits),
+    def vendor_client(self, org_id: UUID, limits: Limits | None = None) -> httpx2.AsyncClient:
+        """An httpx2 client for a vendor's SDK, over the same guard; no redirects, cookies or proxies.
+
+        What an SDK puts into headers is checked like the headers of a `Call`.
+        """
+        client = httpx2.AsyncClient(
+            transport=_Shared(self._transport, org_id, limits or self._limits),
             trust_env=False,
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             timeout=None,  # ours hold
         )
+        for name in ("accept-encoding", "connection"):  # httpx2 sets them, and so do we
+            del client.headers[name]
+        return client
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -125,12 +128,15 @@ class _Stream:
 
 
 class _Shared(httpx2.AsyncBaseTransport):
-    """A transport that a client cannot close, with the limits of that client."""
+    """A transport that a client cannot close, with the organization and the limits of that client."""
 
-    def __init__(self, transport: GuardedTransport, limits: Limits) -> None:
+    def __init__(self, transport: GuardedTransport, org_id: UUID, limits: Limits) -> None:
         self._transport = transport
+        self._org_id = org_id
         self._limits = limits
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        request.extensions[BUDGET] = Budget.start(self._limits)
+        given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+        request.headers = httpx2.Headers(checked_items(given, host=request.url.netloc.decode()))
+        request.extensions |= {BUDGET: Budget.start(self._limits), ORGANIZATION: self._org_id}
         return await self._transport.handle_async_request(request)

@@ -34,7 +34,7 @@ class EgressTimeout(AppError):
 
 
 class EgressBusy(Unavailable):
-    """All outgoing connections are in use."""
+    """All outgoing connections are in use, or all that the organization may have."""
 
     code = "egress_busy"
     retry_after_s = 1.0

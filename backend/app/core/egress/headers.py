@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from app.core.egress.errors import EgressDenied
 
@@ -32,6 +32,27 @@ _HARMLESS = ("accept", "accept-language", "content-type", "user-agent")
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """`headers` with trimmed values. Raises `EgressDenied`, which names the header, never its value."""
     return {name: _checked(name, value) for name, value in headers.items()}
+
+
+def checked_items(items: Iterable[tuple[str, str]], *, host: str) -> list[tuple[str, str]]:
+    """`checked_headers` of a request that an HTTP library made: what such a library adds may be there.
+
+    That is `Host`, if it is `host`, and one header that says how long the body is.
+    """
+    kept, lengths = [], []
+    for name, value in items:
+        match name.lower(), value.lower():
+            case "host", _ if value == host:
+                kept.append((name, value))
+            case ("content-length", _) | ("transfer-encoding", "chunked"):
+                lengths.append((name, value))
+            case _:
+                kept.append((name, _checked(name, value)))
+    if len(lengths) > 1:
+        raise EgressDenied(
+            "The request says more than once how long its body is; leave that to the platform."
+        )
+    return kept + lengths
 
 
 def _checked(name: str, value: str) -> str:

@@ -6,8 +6,10 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from app.core.egress.calls import Call, Limits, Reply, ReplyStream
 from app.core.egress.resolving import Resolver, SystemResolver
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """The `Egress` of a process: a client that comes into being when it is first needed."""
+    """The way out of a process: a client that comes into being when it is first needed."""
 
     def __init__(self, limits: Limits, make: Callable[[], Client]) -> None:
         self.limits = limits
@@ -28,19 +30,11 @@ class Gate:
         self._made: Client | None = None
         self._making = asyncio.Lock()
 
-    async def fetch(self, call: Call) -> Reply:
-        return await (await self._client()).fetch(call)
+    def of(self, org_id: UUID) -> OrganizationEgress:
+        """For calls of this organization. There is no way out for anybody else."""
+        return OrganizationEgress(self, org_id)
 
-    @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[ReplyStream]:
-        async with (await self._client()).stream(call) as reply:
-            yield reply
-
-    async def vendor_client(self, limits: Limits | None = None) -> httpx2.AsyncClient:
-        """For SDKs that want an httpx2 client; see `Client.vendor_client`."""
-        return (await self._client()).vendor_client(limits)
-
-    async def _client(self) -> Client:
+    async def client(self) -> Client:
         async with self._making:
             if self._made is None:
                 self._made = await asyncio.to_thread(self._make)
@@ -51,12 +45,37 @@ class Gate:
             await self._made.aclose()
 
 
+@dataclass(frozen=True, slots=True)
+class OrganizationEgress:
+    """The `Egress` of one organization, which has its share of the connections."""
+
+    gate: Gate
+    org_id: UUID
+
+    @property
+    def limits(self) -> Limits:
+        return self.gate.limits
+
+    async def fetch(self, call: Call) -> Reply:
+        return await (await self.gate.client()).fetch(self.org_id, call)
+
+    @asynccontextmanager
+    async def stream(self, call: Call) -> AsyncIterator[ReplyStream]:
+        async with (await self.gate.client()).stream(self.org_id, call) as reply:
+            yield reply
+
+    async def vendor_client(self, limits: Limits | None = None) -> httpx2.AsyncClient:
+        """For SDKs that want an httpx2 client; see `Client.vendor_client`."""
+        return (await self.gate.client()).vendor_client(self.org_id, limits)
+
+
 @asynccontextmanager
 async def open_egress(
     *,
     rules: Rules,
     limits: Limits,
     max_connections: int = 200,
+    max_connections_per_organization: int = 100,
     keepalive_s: float = 15,
     resolver_threads: int = 16,
     trust: Callable[[], ssl.SSLContext] | None = None,
@@ -78,6 +97,7 @@ async def open_egress(
             tls=(trust or system_trust)(),
             limits=limits,
             max_connections=max_connections,
+            max_connections_per_organization=max_connections_per_organization,
             keepalive_s=keepalive_s,
         )
         return Client(transport, limits)

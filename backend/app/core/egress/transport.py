@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from ssl import SSLContext
 
 import httpcore2
@@ -16,9 +17,12 @@ from app.core.egress.failures import reported
 from app.core.egress.network import PinnedNetwork, PinnedPool
 from app.core.egress.resolving import Resolver
 from app.core.egress.rules import Rules
+from app.core.egress.shares import Shares
 
 BUDGET = "egress.budget"
 """The extension of a request that holds its `Budget`; without it the call starts with this request."""
+ORGANIZATION = "egress.organization"
+"""The extension that holds the id of the organization whose call it is. Nothing goes out without one."""
 
 _BODILESS = (204, 304)
 _DECODED = (b"content-encoding", b"content-length")
@@ -60,20 +64,28 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         tls: SSLContext,
         limits: Limits,
         max_connections: int,
+        max_connections_per_organization: int,
         keepalive_s: float,
     ) -> None:
         self._limits = limits
+        self._shares = Shares(max_connections_per_organization)
         network = PinnedNetwork(rules, resolver)
         self._pool = PinnedPool(network, tls, max_connections=max_connections, keepalive_s=keepalive_s)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         budget = request.extensions.get(BUDGET) or Budget.start(self._limits)
         url = checked_url(request.url)
-        answer = await self._ask(_hop(request, url, budget.limits), shown(url), budget)
+        place = self._shares.place(
+            request.extensions[ORGANIZATION], until=budget.soon(budget.limits.connect_s)
+        )
+        held = AsyncExitStack()
         try:
-            return _response(request, answer, shown(url), budget)
+            await held.enter_async_context(place)
+            answer = await self._ask(_hop(request, url, budget.limits), shown(url), budget)
+            held.push_async_callback(answer.aclose)
+            return _response(request, answer, held, shown(url), budget)
         except BaseException:
-            await answer.aclose()
+            await held.aclose()
             raise
 
     async def _ask(self, hop: httpcore2.Request, host: str, budget: Budget) -> httpcore2.Response:
@@ -100,7 +112,7 @@ def _hop(request: httpx2.Request, url: httpx2.URL, limits: Limits) -> httpcore2.
 
 
 def _response(
-    request: httpx2.Request, answer: httpcore2.Response, host: str, budget: Budget
+    request: httpx2.Request, answer: httpcore2.Response, held: AsyncExitStack, host: str, budget: Budget
 ) -> httpx2.Response:
     """Raises when the head alone says that the body will not do."""
     headers = httpx2.Headers(answer.headers)
@@ -112,5 +124,5 @@ def _response(
         raise too_large(host, budget.limits.max_bytes)
     inflate = inflater(headers.get("content-encoding", "")) if has_body else None
     kept = [(n, v) for n, v in headers.raw if inflate is None or n.lower() not in _DECODED]
-    body = BoundedBody(answer, host=host, budget=budget, inflater=inflate)
+    body = BoundedBody(answer, held=held, host=host, budget=budget, inflater=inflate)
     return httpx2.Response(answer.status, headers=kept, stream=body, request=request)

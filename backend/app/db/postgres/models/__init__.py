@@ -16,7 +16,7 @@ from app.db.postgres.models.rag import (
 )
 from app.db.postgres.models.registry import ModelRegistry, ToolRegistry
 from app.db.postgres.models.secrets import InstallationKey, OrganizationKey, Secret
-from app.db.postgres.models.sessions import LoginAttempts, RefreshToken, UserSession
+from app.db.postgres.models.sessions import LoginAttempts, UserSession
 
 __all__ = [
     "Agent",
@@ -42,7 +42,6 @@ __all__ = [
     "Project",
     "RAGPipeline",
     "RAGPipelineVersion",
-    "RefreshToken",
     "Secret",
     "ToolRegistry",
     "User",

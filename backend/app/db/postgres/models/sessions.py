@@ -1,4 +1,4 @@
-"""People's sessions (global): families of refresh tokens, and attempts to log in."""
+"""People's sessions and attempts to log in (global)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.ids import new_id
@@ -26,7 +26,9 @@ class SessionEnd(StrEnum):
 class UserSession(Base):
     """One login of a user to one organization: all refresh tokens that follow from it, and their access.
 
-    `expires_at` moves with each refresh, up to a limit. Global: reachable through the system role only.
+    `generation` is the number of its refreshes, and so of the one refresh token that is still unused;
+    `refreshed_at` is when the last one was made. `expires_at` moves with each, up to a limit. Global:
+    reachable through the system role only.
     """
 
     __tablename__ = "user_sessions"
@@ -41,20 +43,10 @@ class UserSession(Base):
     created_at: Mapped[CreatedAt]
     last_used_at: Mapped[CreatedAt]
     expires_at: Mapped[datetime]
+    generation: Mapped[int] = mapped_column(BigInteger, default=0)
+    refreshed_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     end_reason: Mapped[SessionEnd | None]
-
-
-class RefreshToken(Base):
-    """A refresh token as its keyed hash. Used ones stay for a while, to be known again."""
-
-    __tablename__ = "refresh_tokens"
-    __table_args__ = (Index(None, "session_id"),)
-
-    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
-    session_id: Mapped[UUID] = mapped_column(ForeignKey("user_sessions.id", ondelete="CASCADE"))
-    created_at: Mapped[CreatedAt]
-    used_at: Mapped[datetime | None]
 
 
 class LoginAttempts(Base):

@@ -56,7 +56,7 @@ class LoginAttempts:
         return max(0.001, float((await self.session.execute(ahead)).scalar_one()))
 
     async def take_back(self, digest: bytes, allowance: Allowance) -> None:
-        """The attempt was a good one."""
+        """The attempt was a good one, or nobody looked at it."""
         await self.session.execute(
             update(Row)
             .where(Row.digest == digest)

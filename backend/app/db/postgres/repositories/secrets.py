@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
@@ -62,16 +62,20 @@ class DataKeys:
         statement = update(OrganizationKey).where(OrganizationKey.retired_at.is_(None))
         await self.session.execute(statement.values(retired_at=func.now()))
 
-    async def retired(self) -> list[tuple[UUID, UUID]]:
-        """Organization and key."""
-        columns = select(OrganizationKey.org_id, OrganizationKey.id)
-        statement = columns.where(OrganizationKey.retired_at.is_not(None)).order_by(*columns.selected_columns)
-        return [(org_id, key_id) for org_id, key_id in await self.session.execute(statement)]
+    async def retired(self) -> Sequence[OrganizationKey]:
+        statement = select(OrganizationKey).where(OrganizationKey.retired_at.is_not(None))
+        statement = statement.order_by(OrganizationKey.org_id, OrganizationKey.id)
+        return (await self.session.execute(statement)).scalars().all()
 
     async def count_old(self, master_id: UUID) -> int:
         """How many keys are retired, or wrapped by another master key than this one."""
         old = (OrganizationKey.master_id != master_id) | OrganizationKey.retired_at.is_not(None)
         return (await self.session.execute(select(func.count()).where(old))).scalar_one()
+
+    async def count_wrapped_by_others(self, master_ids: Collection[UUID]) -> int:
+        """How many keys another master key than these wraps."""
+        statement = select(func.count()).where(OrganizationKey.master_id.not_in(master_ids))
+        return (await self.session.execute(statement)).scalar_one()
 
     async def wrapped_by_others(
         self, master_id: UUID, *, after: OrganizationKey | None, limit: int
@@ -96,6 +100,12 @@ class OrganizationKeys(Repository[OrganizationKey]):
         """It is not retired before this transaction ends."""
         statement = self.visible().where(OrganizationKey.retired_at.is_(None))
         return await self.one_or_none(statement.with_for_update(read=True))
+
+    async def retire(self, key_id: UUID) -> None:
+        statement = update(OrganizationKey).where(
+            OrganizationKey.org_id == self.tenant.org_id, OrganizationKey.id == key_id
+        )
+        await self.session.execute(statement.values(retired_at=func.now()))
 
     async def delete_unused(self, key_id: UUID) -> bool:
         """Whether the key is gone; one that still seals something stays."""

@@ -1,4 +1,4 @@
-"""People's sessions and their refresh tokens; takes a session of `system_work`."""
+"""People's sessions; takes a session of `system_work`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.paging import Page, PageRequest
 from app.db.postgres.models.identity import Membership, User
-from app.db.postgres.models.sessions import RefreshToken, SessionEnd, UserSession
+from app.db.postgres.models.sessions import SessionEnd, UserSession
 from app.db.postgres.repositories.listing import Listing, Sorts
 
 _KEPT_AFTER_END = timedelta(days=7)
@@ -20,17 +20,16 @@ _KEPT_AFTER_END = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """A session with one of its refresh tokens, locked; `alive` as of now, by the database's clock."""
+class Held:
+    """A session, locked; `alive` as of now, by the database's clock."""
 
     session: UserSession
-    token: RefreshToken
     alive: bool
     now: datetime
 
 
 class UserSessions(Listing[UserSession]):
-    """The only door to the tables of sessions."""
+    """The only door to the table of sessions."""
 
     model = UserSession
     sorts: ClassVar[Sorts] = {"created_at": UserSession.created_at}
@@ -42,61 +41,32 @@ class UserSessions(Listing[UserSession]):
         found: datetime = (await self.session.execute(select(func.clock_timestamp()))).scalar_one()
         return found
 
-    async def add(self, session: UserSession, token: RefreshToken) -> None:
-        """Inserts both in this order."""
-        for row in (session, token):
-            self.session.add(row)
-            await self.session.flush()
+    async def add(self, session: UserSession) -> None:
+        self.session.add(session)
+        await self.session.flush()
 
-    async def family(self, session_id: UUID, digest: bytes) -> Family | None:
-        """Locks the session, so that its refreshes happen one after another, then reads its token."""
+    async def held(self, session_id: UUID) -> Held | None:
+        """Locks the session, so that its refreshes happen one after another, then sees how it stands."""
         lock = select(UserSession).where(UserSession.id == session_id).with_for_update()
         session = (await self.session.execute(lock)).scalar_one_or_none()
         if session is None:
             return None
         now = func.clock_timestamp()
-        alive = and_(_open(now), User.suspended_at.is_(None), Membership.id.is_not(None))
         statement = (
-            select(RefreshToken, alive, now)
-            .select_from(RefreshToken)
-            .join(UserSession, UserSession.id == RefreshToken.session_id)
+            select(and_(_open(now), User.suspended_at.is_(None), Membership.id.is_not(None)), now)
+            .select_from(UserSession)
             .join(User, User.id == UserSession.user_id)
             .outerjoin(
                 Membership,
                 and_(Membership.org_id == UserSession.organization_id, Membership.user_id == User.id),
             )
-            .where(RefreshToken.session_id == session_id, RefreshToken.digest == digest)
+            .where(UserSession.id == session_id)
         )
-        row = (await self.session.execute(statement)).one_or_none()
-        return Family(session, *row) if row else None
-
-    async def is_unused(self, digest: bytes) -> bool:
-        statement = select(RefreshToken.digest).where(
-            RefreshToken.digest == digest, RefreshToken.used_at.is_(None)
-        )
-        return (await self.session.execute(statement)).first() is not None
-
-    async def rotate(
-        self, used: RefreshToken, successor: bytes, *, now: datetime, kept_since: datetime
-    ) -> None:
-        """Marks one as used, adds the next, and removes what was used before `kept_since`."""
-        used.used_at = now
-        self.session.add(RefreshToken(digest=successor, session_id=used.session_id))
-        await self.session.flush()
-        await self.session.execute(
-            delete(RefreshToken).where(
-                RefreshToken.session_id == used.session_id, RefreshToken.used_at < kept_since
-            )
-        )
+        return Held(session, *(await self.session.execute(statement)).one())
 
     async def page(self, user_id: UUID, org_id: UUID | None, request: PageRequest) -> Page[UserSession]:
         """The user's open sessions; of one organization where it is given."""
         return await self.paged(request, select(UserSession).where(_of(user_id, org_id), _open(func.now())))
-
-    async def of_token(self, digest: bytes) -> UUID | None:
-        """The session of a refresh token, whatever has become of both."""
-        statement = select(RefreshToken.session_id).where(RefreshToken.digest == digest)
-        return (await self.session.execute(statement)).scalar_one_or_none()
 
     async def end_one(self, session_id: UUID, reason: SessionEnd) -> None:
         """Ends the session, if it is open."""
