@@ -181,7 +181,7 @@ class IngestionService:
                 if parsed.title and not claim.payload.get("title_given"):
                     document.title = parsed.title
                     document.revision += 1
-                subject.document.title = document.title
+            stored.title = subject.version.title = document.title
             failpoint("ingest.parsing", subject.name)
         failpoint("ingest.parsed", subject.name)
         return parsed
@@ -319,7 +319,7 @@ class IngestionService:
 def _cut(subject: Subject, parsed: ParsedDocument) -> _Cut:
     """Computes; for a thread."""
     chunks = compile_ingestion(subject.pipeline).chunker.chunk(parsed)
-    title = subject.document.title
+    title = subject.version.title or subject.document.title
     return _Cut(chunks, [indexed(title, chunk.text, parsed.language) for chunk in chunks])
 
 

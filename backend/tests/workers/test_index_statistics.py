@@ -11,10 +11,15 @@ from app.core.constants import INGEST_QUEUE
 from app.db.postgres.models.jobs import WorkKind
 from app.db.postgres.models.rag import DocumentStatus, IndexVersion
 from app.rag.indexing import indexed
+from app.services.document_service import DocumentService
+from app.services.rag_service import SearchMode
 from tests.workers.world import Statistics, World, before_each_write, prose
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 S = DocumentStatus
+KEYWORD = SearchMode.KEYWORD
+ENGLISH = "The lanterns of the harbour were burning while ships were sailing home. " * 3
+GERMAN = "Die Laternen des Hafens brannten, während die Schiffe nach Hause segelten. " * 3
 
 
 def dies_at(number: int) -> Callable[[DocumentStatus], Awaitable[None]]:
@@ -37,12 +42,12 @@ async def index_of(world: World) -> IndexVersion:
 
 
 async def wrongly_encoded(world: World, average: float | None, *, title: str = "%") -> list[str]:
-    """Texts whose stored weights are not those of `average`."""
+    """Texts whose stored weights are not those of `average`, under the titles that their versions had."""
     assert average
     query = """
-        SELECT d.title, c.text, d.language, e.sparse::text FROM vector_entries e
-        JOIN chunks c ON c.id = e.chunk_id JOIN documents d ON d.id = c.document_id
-        WHERE d.title LIKE :title
+        SELECT v.title, c.text, v.parsed_metadata->>'language', e.sparse::text FROM vector_entries e
+        JOIN chunks c ON c.id = e.chunk_id JOIN document_versions v ON v.id = c.document_version_id
+        WHERE v.title LIKE :title
     """
     wrong = []
     async with world.work() as session:
@@ -130,6 +135,45 @@ class TestDrift:
             await world.queue(WorkKind.REWEIGH, (await index_of(world)).id)
             await world.work_off()
             assert await wrongly_encoded(world, (await index_of(world)).average_length) == []
+
+
+class TestReweighing:
+    async def test_keeps_the_title_that_is_searched_while_a_newer_one_waits(self, world: World) -> None:
+        await world.put(Falcon=prose(1))
+        await world.work_off()
+        async with world.work() as session:
+            documents = DocumentService(session, world.tenant, world.resources.blobs)
+            await documents.update((await world.document("Falcon")).id, {"title": "Zanzibar"})
+        await reweigh_alone(world, 5.0)
+        average = (await index_of(world)).average_length
+        assert average != 5.0
+        assert await wrongly_encoded(world, average, title="Falcon") == []
+        assert await wrongly_encoded(world, average, title="Zanzibar") == []
+        assert (await world.search("zanzibar", KEYWORD), await world.search("falcon", KEYWORD)) == (
+            [],
+            ["Falcon"],
+        )
+
+    async def test_keeps_the_language_that_is_searched_while_another_is_ingested(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await world.put(a=ENGLISH)
+        await world.work_off()
+        with monkeypatch.context() as dying:
+            before_each_write(dying, dies_at(3))
+            await world.put(a=GERMAN)
+            await world.drain().run(INGEST_QUEUE)
+        assert (await world.document("a")).language == "de"
+        await reweigh_alone(world, 5.0)
+        assert await wrongly_encoded(world, (await index_of(world)).average_length) == []
+
+
+async def reweigh_alone(world: World, average: float) -> None:
+    """Re-encodes the index as if its average had been `average`; other work waits."""
+    await set_average(world, average)
+    await world.queue(WorkKind.REWEIGH, (await index_of(world)).id)
+    handlers = {WorkKind.REWEIGH: world.ingestion().reweigh}
+    assert await world.drain(handlers=handlers).run(INGEST_QUEUE) == 1
 
 
 async def set_average(world: World, average: float) -> None:
