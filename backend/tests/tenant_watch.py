@@ -26,6 +26,7 @@ from sqlalchemy.sql.schema import Column
 from sqlalchemy.sql.selectable import Alias, FromClause
 
 import app.db.postgres.models
+from app.db import connection as driver
 from app.db.base import Base
 from app.rag.providers.vector_store.pgvector_tables import metadata as vectors
 
@@ -33,6 +34,7 @@ _FETCH = asyncpg.Connection.fetch
 _SYSTEM = "works_as_system"
 _PRODUCT = str(Path(app.__file__).parent)
 _TESTS = str(Path(__file__).parent)
+_PASSING_ON = (__file__, driver.__file__)
 WALLED = frozenset(
     table.name
     for metadata in (Base.metadata, vectors)
@@ -79,7 +81,10 @@ def _before(connection: Connection, statement: Any, *_: Any) -> None:
 def _from_product() -> bool:
     """Whether the nearest caller that is not a library is the product, rather than a test."""
     for frame in _callers():
-        if frame.f_code.co_filename.startswith((_PRODUCT, _TESTS)) and frame.f_code.co_filename != __file__:
+        if (
+            frame.f_code.co_filename.startswith((_PRODUCT, _TESTS))
+            and frame.f_code.co_filename not in _PASSING_ON
+        ):
             return frame.f_code.co_filename.startswith(_PRODUCT)
     return False
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from socket import gaierror
 from typing import Any
 
 import structlog
-from asyncpg import PostgresError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -166,10 +164,6 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] 
     ClientDisconnect: _client_gone,
     DBAPIError: _database_error,
     PoolTimeout: _database_error,
-    ConnectionError: _database_error,
-    TimeoutError: _database_error,
-    gaierror: _database_error,
-    PostgresError: _database_error,
     Exception: _unexpected,
 }
 

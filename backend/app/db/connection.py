@@ -1,25 +1,31 @@
-"""The engine: one pool per process, on asyncpg."""
+"""The engine: one pool per process, on asyncpg.
+
+Whatever goes wrong here is a `DBAPIError`, also where neither asyncpg nor SQLAlchemy says so (a host that is
+not found, a connection refused, a statement that takes too long): above, a bare `OSError` or `TimeoutError`
+is of something else.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
-from sqlalchemy import event, make_url
+from sqlalchemy import AsyncAdaptedQueuePool, event, make_url
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
+    from sqlalchemy.engine import ExceptionContext
+    from sqlalchemy.pool import PoolProxiedConnection
 
-    DriverConnection: TypeAlias = Connection[Record]
-else:
-    DriverConnection: TypeAlias = asyncpg.Connection  # generic for type checkers only
-
+_OF_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)  # time-outs are among the last
 _REST_S = 2.0
 _GOODBYE_S = 5.0
 _IDLE_PER_TIMEOUT = 2
@@ -28,6 +34,53 @@ _IDLE_PER_TIMEOUT = 2
 def async_url(url: str) -> str:
     """`url` for asyncpg, whichever PostgreSQL scheme it came with."""
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
+def _database_error(error: Exception, *, lost: bool = False) -> DBAPIError:
+    return DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=lost)
+
+
+class _Pool(AsyncAdaptedQueuePool):
+    __module__ = AsyncAdaptedQueuePool.__module__  # by which its logger is called, and kept quiet
+
+    def connect(self) -> PoolProxiedConnection:
+        try:
+            return super().connect()
+        except (*_OF_DRIVER, AsyncAdapt_asyncpg_dbapi.Error) as error:
+            raise _database_error(error) from error
+
+
+def _name_the_database(engine: AsyncEngine) -> None:
+    """SQLAlchemy translates what asyncpg calls its own errors, and nothing else."""
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def translate(context: ExceptionContext) -> DBAPIError | None:
+        error = context.original_exception
+        return _database_error(error) if isinstance(error, OSError) else None
+
+
+@dataclass(frozen=True, slots=True)
+class DriverConnection:
+    """asyncpg's connection without SQLAlchemy before it, but with its errors."""
+
+    driver: Connection[Record]
+
+    @classmethod
+    def of(cls, pooled: PoolProxiedConnection) -> Self:
+        driver: Any = pooled.driver_connection
+        return cls(driver)
+
+    async def fetch(self, query: str, *args: object) -> list[Record]:
+        try:
+            return await self.driver.fetch(query, *args)
+        except _OF_DRIVER as error:
+            raise _database_error(error, lost=self.driver.is_closed()) from error
+
+    async def execute(self, statements: str) -> None:
+        try:
+            await self.driver.execute(statements)
+        except _OF_DRIVER as error:
+            raise _database_error(error, lost=self.driver.is_closed()) from error
 
 
 def _ping_after_rest(engine: AsyncEngine) -> None:
@@ -75,12 +128,14 @@ async def open_engine(
         connect |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
     engine = create_async_engine(
         async_url(url),
+        poolclass=_Pool,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=timeout_s,
         hide_parameters=True,  # they would be in every logged error: texts, digests, hashes
         connect_args=connect,
     )
+    _name_the_database(engine)
     _ping_after_rest(engine)
     try:
         yield engine
@@ -99,7 +154,7 @@ async def driver_transaction(engine: AsyncEngine, begin: str) -> AsyncIterator[D
     (cancelled in the middle, lost) does not go back into the pool.
     """
     pooled = await engine.raw_connection()
-    connection: DriverConnection = pooled.driver_connection  # type: ignore[assignment]
+    connection = DriverConnection.of(pooled)
     settled = False
     try:
         try:
@@ -111,9 +166,6 @@ async def driver_transaction(engine: AsyncEngine, begin: str) -> AsyncIterator[D
             raise
         await connection.execute("COMMIT")
         settled = True
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        lost = connection.is_closed()
-        raise DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=lost) from error
     finally:
         if settled:
             pooled.close()

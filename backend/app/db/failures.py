@@ -28,7 +28,7 @@ def explained(url: str, *, setting: str) -> Iterator[None]:
             f"{setting} is not the URL of a PostgreSQL: it looks like "
             "postgresql://user:password@host:5432/database."
         ) from error
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, PoolTimeout) as error:
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, PoolTimeout) as error:
         raise Misconfigured(_sentence(error, place_of(url), setting)) from error
 
 

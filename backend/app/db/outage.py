@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from socket import gaierror
-
-from asyncpg import PostgresError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -13,14 +10,15 @@ _STATES = ("08", "53", "57P")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the same statement may succeed once the database is back."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    if isinstance(error, DBAPIError | PostgresError):  # the latter from connecting, where nothing translates
-        return sqlstate(error).startswith(_STATES)
-    if type(error) is OSError:  # asyncio's, when a host has several addresses and none answers
-        return str(error).startswith("Multiple exceptions")
-    return isinstance(error, PoolTimeout | ConnectionError | TimeoutError | gaierror)
+    """Whether the same statement may succeed once the database is back.
+
+    A bare `TimeoutError` or `ConnectionError` is not the database's: those of its connections are
+    `DBAPIError`s.
+    """
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeout)
+    unreachable = error.connection_invalidated or isinstance(error.orig, OSError)
+    return unreachable or sqlstate(error).startswith(_STATES)
 
 
 def is_disk_full(error: BaseException) -> bool:

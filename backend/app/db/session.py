@@ -110,7 +110,7 @@ class Database:
         """One read-only transaction that sees one organization, on the driver itself: for hot paths.
 
         Statements take a third of the CPU time that they take through a session, and BEGIN comes with the
-        binding of the tenant in one round trip. Errors of the driver arrive as SQLAlchemy's `DBAPIError`.
+        binding of the tenant in one round trip.
         Inside of an `Effect` it is part of that: a request never holds two connections.
         """
         joined = await _joined(effect=False)
@@ -219,9 +219,7 @@ class Effect:
 
     async def driver(self, tenant: Tenant) -> DriverConnection:
         """The driver's connection, in the transaction; a statement that fails there takes all of it back."""
-        pooled = await self._joined_by(tenant).get_raw_connection()
-        connection: DriverConnection = pooled.driver_connection  # type: ignore[assignment]
-        return connection
+        return DriverConnection.of(await self._joined_by(tenant).get_raw_connection())
 
     def _joined_by(self, tenant: Tenant) -> AsyncConnection:
         if self.connection is None or tenant.org_id != self.tenant.org_id:

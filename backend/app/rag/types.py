@@ -96,6 +96,63 @@ class VectorEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """Chunks, and their terms added up: what BM25 needs as N and N × average length."""
+
+    chunks: int
+    terms: int
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(self.chunks + other.chunks, self.terms + other.terms)
+
+    def __sub__(self, other: Totals) -> Totals:
+        return Totals(self.chunks - other.chunks, self.terms - other.terms)
+
+
+class VectorStore(Protocol):
+    """One organization's entries in one index version, written. A search sees published versions only."""
+
+    async def upsert(self, new: Sequence[VectorEntry]) -> None:
+        """Stores entries; one of the same chunk is replaced, and searched or not as it was.
+
+        Raises `ValueError` where that would change the terms of a chunk that is searched: document
+        frequencies count them.
+        """
+        ...
+
+    async def stored(self, version_id: UUID) -> set[UUID]:
+        """Chunk ids of a version that have an entry."""
+        ...
+
+    async def known(self, hashes: Sequence[bytes]) -> dict[bytes, Dense]:
+        """Vectors of texts that this index has embedded before, by text hash."""
+        ...
+
+    async def relabel(self, document_id: UUID, payload: Mapping[str, Any]) -> None:
+        """Replaces what filters see of a document."""
+        ...
+
+    async def publish(self, document_id: UUID, version_id: UUID, *, payload: Mapping[str, Any]) -> Totals:
+        """Shows a version's entries and removes the document's other versions; answers what changed.
+
+        `payload` is what filters are to see: it may have changed since the entries were stored.
+        """
+        ...
+
+    async def hide(self, document_id: UUID) -> Totals:
+        """Takes a document out of every search and its words out of the statistics; answers the change."""
+        ...
+
+    async def remove(self, document_id: UUID) -> int:
+        """Removes every entry of a hidden document; answers how many are left, which must be 0."""
+        ...
+
+    async def reweigh(self, sparse: Mapping[UUID, SparseVector]) -> None:
+        """Replaces the document weights of chunks; their terms stay what they were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     chunk_id: UUID
     document_id: UUID

@@ -111,6 +111,7 @@ class DocumentService:
             ordinal=newest.ordinal + 1,
             content_hash=newest.content_hash,
             pipeline_version_id=newest.pipeline_version_id,
+            title=document.title,
             **(parsed if newest.text is not None else {}),
         )
         await versions.add(version)

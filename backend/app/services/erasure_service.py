@@ -16,6 +16,7 @@ from app.db.postgres.repositories.idempotency import IdempotencyKeys
 from app.db.postgres.repositories.rag import Collections, Documents, Files, Indexes, Versions
 from app.db.postgres.repositories.work import Claim, WorkItems
 from app.db.session import Database, wake_after
+from app.services.index_service import count
 from app.services.vector_stores import store_in
 
 _AT_ONCE = 100
@@ -36,9 +37,7 @@ class ErasureService:
             if document is not None:
                 for index in await Indexes(session, claim.tenant).of(document.collection_id, lock=True):
                     store = store_in(session, claim.tenant, index.id)
-                    change = await store.hide(document.id)
-                    index.chunk_count += change.chunks
-                    index.term_total += change.terms
+                    await count(session, claim, index, await store.hide(document.id))
                     left = await store.remove(document.id)
                     if left:
                         raise Unavailable(f"{left} vectors of document {document.id} are still stored.")

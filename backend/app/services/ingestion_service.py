@@ -18,7 +18,6 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.blobs import Blobs
-from app.core.errors import NotFound
 from app.core.failpoints import failpoint
 from app.core.ids import stable_id
 from app.db.base import Json
@@ -37,9 +36,8 @@ from app.rag.indexing import Indexed, average_length, indexed, page_starts
 from app.rag.pipeline.compiler import compile_ingestion
 from app.rag.sparse import detect_language
 from app.rag.types import Block, BlockKind, Chunk, Dense, Embedder, ParsedDocument, SparseVector, VectorEntry
+from app.services.index_service import count
 from app.services.vector_stores import store_in
-
-MAX_DRIFT = 0.2
 
 
 class Parse(Protocol):
@@ -86,7 +84,7 @@ class _Cut:
 
 @dataclass(slots=True)
 class IngestionService:
-    """Handlers of the work items `ingest` and `reweigh`."""
+    """Handler of the work item `ingest`."""
 
     database: Database
     blobs: Blobs
@@ -117,36 +115,6 @@ class IngestionService:
                 )
             failpoint("ingest.failing")
         failpoint("ingest.failed")
-
-    async def reweigh(self, claim: Claim) -> None:
-        """Re-encodes the keyword weights of an index whose average length has drifted from its texts.
-
-        The new average holds from the start, so that what is ingested meanwhile is encoded with it, too.
-        """
-        async with self.database.unit_of_work(claim.tenant) as session:
-            await WorkItems(session, claim.tenant).guard(claim, stage="reweighing")
-            try:
-                index = await Indexes(session, claim.tenant).get(claim.subject_id, lock=True)
-            except NotFound as error:
-                raise LeaseLost("The index is gone, and its weights with it.") from error
-            average = max(1.0, index.term_total / max(1, index.chunk_count))
-            index.average_length = average
-        failpoint("reweigh.begun")
-        after: UUID | None = None
-        while True:
-            async with self.database.unit_of_work(claim.tenant) as session:
-                await WorkItems(session, claim.tenant).guard(claim, stage="reweighing")
-                await Indexes(session, claim.tenant).get(index.id, lock=True)
-                rows = await Chunks(session, claim.tenant).in_collection(
-                    index.collection_id, after=after, limit=200
-                )
-                if not rows:
-                    await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
-                    return
-                weights = {row.id: indexed(row.title, row.text, row.language).sparse(average) for row in rows}
-                await store_in(session, claim.tenant, index.id).reweigh(weights)
-                after = rows[-1].id
-            failpoint("reweigh.stored")
 
     async def _begin(self, claim: Claim) -> Subject:
         version_id = UUID(claim.payload["version_id"])
@@ -181,7 +149,7 @@ class IngestionService:
                 if parsed.title and not claim.payload.get("title_given"):
                     document.title = parsed.title
                     document.revision += 1
-                subject.document.title = document.title
+            stored.title = subject.version.title = document.title
             failpoint("ingest.parsing", subject.name)
         failpoint("ingest.parsed", subject.name)
         return parsed
@@ -263,19 +231,14 @@ class IngestionService:
             if cut.chunks and (cut.stored or index.average_length != cut.average):
                 await store.reweigh(cut.weights(version, index.average_length or cut.average))
             change = await store.publish(document.id, version.id, payload=document.doc_metadata)
-            index.chunk_count += change.chunks
-            index.term_total += change.terms
             language = parsed.language or "unknown"
             if language not in index.languages:
                 index.languages = [*index.languages, language]
             document.version_id, document.chunk_count = version.id, len(cut.chunks)
             await session.flush()
             await Documents(session, claim.tenant).set_status(document.id, version.id, DocumentStatus.READY)
-            items = WorkItems(session, claim.tenant)
-            await items.finish(claim, WorkState.SUCCEEDED)
-            at_the_end = claim.job_id is not None and not await items.any_open_in(claim.job_id)
-            if at_the_end and _drifted(index) and not await items.has_open(index.id, WorkKind.REWEIGH):
-                await items.queue(WorkKind.REWEIGH, index.id)
+            await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
+            await count(session, claim, index, change)
             await self._drop_older(session, claim, version)
             failpoint("ingest.publishing", subject.name)
         failpoint("ingest.published", subject.name)
@@ -319,7 +282,7 @@ class IngestionService:
 def _cut(subject: Subject, parsed: ParsedDocument) -> _Cut:
     """Computes; for a thread."""
     chunks = compile_ingestion(subject.pipeline).chunker.chunk(parsed)
-    title = subject.document.title
+    title = subject.version.title or subject.document.title
     return _Cut(chunks, [indexed(title, chunk.text, parsed.language) for chunk in chunks])
 
 
@@ -347,12 +310,6 @@ def _rows(claim: Claim, subject: Subject, parsed: ParsedDocument, chunks: list[C
 
 def _chunk_id(version: DocumentVersion, chunk: Chunk) -> UUID:
     return stable_id(version.id, version.pipeline_version_id, chunk.ordinal)
-
-
-def _drifted(index: IndexVersion) -> bool:
-    if not index.chunk_count or not index.average_length:
-        return False
-    return abs(index.term_total / index.chunk_count / index.average_length - 1) > MAX_DRIFT
 
 
 def _dump(block: Block) -> list[Any]:

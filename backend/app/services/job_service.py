@@ -350,7 +350,7 @@ class Drain:
         for `patience_s`.
         """
         if is_outage(error):
-            error = Unavailable("The database or another service does not answer right now.")
+            error = Unavailable("The database does not answer right now.")
         known = error if isinstance(error, AppError) else None
         retriable = known is None or known.retriable
         elsewhere = isinstance(error, Unavailable | StorageFull) and claim.age_s < self.patience_s

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.db.session import Tenant
 from app.rag.providers.vector_store.pgvector import PgVector
+from app.rag.types import VectorStore
 
 
-def store_in(session: AsyncSession, tenant: Tenant, index_id: UUID) -> PgVector:
+def store_in(session: AsyncSession, tenant: Tenant, index_id: UUID) -> VectorStore:
     """Entries of one index, read and written in `session`'s transaction."""
 
     @asynccontextmanager

@@ -13,6 +13,7 @@ from app.db.postgres.models.jobs import WorkKind
 from app.db.session import Wake
 from app.resources import Resources, open_resources
 from app.services.erasure_service import ErasureService
+from app.services.index_service import IndexService
 from app.services.ingestion_service import IngestionService
 from app.services.job_service import Drain
 from app.services.runs.leases import ITEMS, release_owner
@@ -34,7 +35,7 @@ def make_drain(resources: Resources, owner: str) -> Drain:
         database=resources.database,
         handlers={
             WorkKind.INGEST: ingestion.ingest,
-            WorkKind.REWEIGH: ingestion.reweigh,
+            WorkKind.REWEIGH: IndexService(resources.database).reweigh,
             WorkKind.ERASE_DOCUMENT: erasure.erase_document,
             WorkKind.ERASE_COLLECTION: erasure.erase_collection,
             WorkKind.ERASE_AGENT: erasure.erase_agent,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from socket import gaierror
 from typing import Any
 
 import httpx2
 import pytest
 from fastapi.routing import iter_route_contexts
+from sqlalchemy.exc import DBAPIError
 
 from app.core.config import Settings
 from app.core.ids import new_id
@@ -56,17 +58,37 @@ class TestProblem:
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
     async def test_of_a_crash_tells_nothing_of_the_inside(self, settings: Settings) -> None:
-        async def boom() -> None:
-            raise RuntimeError("secret of the inside")
-
-        app = create_app(settings)
-        app.add_api_route("/boom", boom)
-        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test", verify=False) as caller:
-            response = await caller.get("/boom", headers={"X-Request-Id": "crash-0001"})
+        response = await answer_to(settings, RuntimeError("secret of the inside"))
         body = problem(response, 500, "internal_error")
         assert "secret" not in response.text
         assert (body["request_id"], response.headers["X-Request-Id"]) == ("crash-0001", "crash-0001")
+
+    @pytest.mark.parametrize(
+        "stray", [TimeoutError(), ConnectionResetError("reset"), gaierror("no such host")]
+    )
+    async def test_of_a_time_out_or_broken_connection_does_not_blame_the_database(
+        self, settings: Settings, stray: Exception
+    ) -> None:
+        problem(await answer_to(settings, stray), 500, "internal_error")
+
+    async def test_of_a_database_that_is_away_says_so(self, settings: Settings) -> None:
+        refused = DBAPIError(None, None, ConnectionRefusedError("refused"))
+        response = await answer_to(settings, refused)
+        assert "database" in problem(response, 503, "unavailable")["detail"]
+        assert response.headers["Retry-After"] == "2"
+
+
+async def answer_to(settings: Settings, error: Exception) -> httpx2.Response:
+    """What a route that raises `error` is answered with."""
+
+    async def boom() -> None:
+        raise error
+
+    app = create_app(settings)
+    app.add_api_route("/boom", boom)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test", verify=False) as caller:
+        return await caller.get("/boom", headers={"X-Request-Id": "crash-0001"})
 
 
 class TestRequestId:

@@ -164,6 +164,8 @@ class TestDatabase:
         with pytest.raises(Misconfigured, match=f"{sentence}.*ORRERY_DATABASE_URL") as caught:
             await wrong(database_answers, subject)
         assert "canary" not in caught.value.detail
+        with pytest.raises(Misconfigured, match=sentence):
+            await wrong(schema_is_current, subject)
 
     async def test_with_limits_clock_and_version_that_do_not_fit(self, settings: Settings) -> None:
         facts = ServerFacts(

@@ -39,7 +39,7 @@ class TestReading:
     async def test_leaves_no_tenant_behind(self, database: Database, make: Factory) -> None:
         member = await make.member()
         async with database.reading(member.tenant) as connection:
-            process = await serving_process(connection)
+            process = await serving_process(connection.driver)
         while True:  # until the pool hands the same connection out again
             async with database.engine.connect() as pooled:
                 driver = (await pooled.get_raw_connection()).driver_connection
@@ -71,8 +71,8 @@ class TestPool:
         with pytest.raises(NotFound):
             async with database.reading(member.tenant) as connection:
                 raise NotFound("nothing here")
-        assert not connection.is_closed()
-        assert not connection.is_in_transaction()
+        assert not connection.driver.is_closed()
+        assert not connection.driver.is_in_transaction()
 
     async def test_drops_a_connection_that_was_cancelled_in_the_middle(
         self, database: Database, make: Factory
@@ -83,7 +83,7 @@ class TestPool:
 
         async def ask() -> None:
             async with database.reading(member.tenant) as connection:
-                used.append(connection)
+                used.append(connection.driver)
                 asking.set()
                 await connection.fetch("SELECT pg_sleep(60)")
 
@@ -95,7 +95,7 @@ class TestPool:
             await task
         assert used[0].is_closed()
         async with database.reading(member.tenant) as connection:
-            assert await connection.fetchval("SELECT 1") == 1
+            assert await connection.driver.fetchval("SELECT 1") == 1
 
     async def test_drops_a_connection_that_broke(self, database: Database, make: Factory) -> None:
         member = await make.member()
@@ -104,4 +104,4 @@ class TestPool:
                 await connection.fetch("SELECT pg_terminate_backend(pg_backend_pid())")
         assert caught.value.connection_invalidated
         async with database.reading(member.tenant) as connection:
-            assert await connection.fetchval("SELECT 1") == 1
+            assert await connection.driver.fetchval("SELECT 1") == 1

@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from socket import gaierror
+from types import SimpleNamespace
+from typing import Any, NoReturn
 from uuid import UUID
 
 import pytest
@@ -207,6 +210,33 @@ class TestFailure:
         document = await world.document("a")
         assert document.error
         assert (document.status, document.error["code"]) == (S.FAILED, "unavailable")
+
+    @pytest.mark.parametrize("stray", [TimeoutError, ConnectionResetError, ConnectionRefusedError, gaierror])
+    @pytest.mark.parametrize("stage", [S.PARSING, S.EMBEDDING])
+    async def test_that_looks_like_an_outage_is_not_laid_upon_the_database(
+        self, world: World, stage: DocumentStatus, stray: type[OSError]
+    ) -> None:
+        """A time-out or a lost connection of a parser or a model is charged to the document."""
+        attempts = 0
+
+        async def fail(*_: object, **__: object) -> NoReturn:
+            nonlocal attempts
+            attempts += 1
+            raise stray("of something else")
+
+        part: dict[str, Any] = (
+            {"parse": fail} if stage is S.PARSING else {"embedder": SimpleNamespace(embed=fail)}
+        )
+        await world.put(a=prose(1))
+        await world.work_off(**part)
+        document = await world.document("a")
+        assert (document.status, attempts) == (S.FAILED, 3)
+        assert document.error == {
+            "code": "internal_error",
+            "message": f"{stray.__name__} while working",
+            "retriable": True,
+            "stage": stage,
+        }
 
     async def test_that_passes_leaves_no_trace(self, world: World) -> None:
         await world.put(a=prose(1))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from socket import gaierror
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from app.core.errors import AppError, Invalid, NotFound, Unavailable
 from app.core.ids import new_id
 from app.core.paging import PageRequest
+from app.db.connection import open_engine
 from app.db.postgres.models.jobs import Job, WorkItem, WorkState
 from app.db.postgres.repositories.work import Claim, LeaseLost, WorkItems
 from app.services.job_service import Drain, JobService
@@ -153,6 +155,32 @@ class TestDrain:
             await queue.world.hurry()
         row = await queue.item(item)
         assert (row.state, row.attempts, queue.failures) == (WorkState.QUEUED, 0, [])
+
+    async def test_waits_for_the_database_without_counting(self, queue: Queue) -> None:
+        async def ask_in_vain(claim: Claim) -> None:
+            async with open_engine("postgresql://orrery_app:x@127.0.0.1:9/orrery") as engine:
+                await engine.connect()
+
+        item = await queue.add("fails")
+        for _ in range(5):
+            await queue.drain({"fails": ask_in_vain}).run(queue.name)
+            await queue.world.hurry()
+        row = await queue.item(item)
+        assert (row.state, row.attempts, queue.failures) == (WorkState.QUEUED, 0, [])
+        assert row.error
+        assert row.error["message"] == "The database does not answer right now."
+
+    @pytest.mark.parametrize(
+        "stray", [TimeoutError(), ConnectionResetError("reset"), gaierror("no such host")]
+    )
+    async def test_counts_time_outs_and_broken_connections_of_others(
+        self, queue: Queue, stray: Exception
+    ) -> None:
+        item = await queue.add("fails")
+        for _ in range(4):
+            await queue.drain({"fails": raising(stray)}).run(queue.name)
+            await queue.world.hurry()
+        assert queue.failures == [(item, "internal_error")]
 
     async def test_loses_patience_with_a_service_in_the_end(self, queue: Queue) -> None:
         item = await queue.add("fails")

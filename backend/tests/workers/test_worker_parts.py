@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from redis import Redis
+from sqlalchemy.exc import DBAPIError
 
 from app.core.config import get_settings
 from app.core.constants import INGEST_QUEUE
@@ -105,7 +106,7 @@ class TestProcess:
     ) -> None:
         monkeypatch.setenv("ORRERY_DATABASE_URL", "postgresql://orrery_app:x@127.0.0.1:9/orrery")
         get_settings.cache_clear()
-        with pytest.raises(OSError, match="onnect"):
+        with pytest.raises(DBAPIError, match="onnect"):
             tasks.drain(f"q-{new_id().hex}")
         monkeypatch.setenv("ORRERY_DATABASE_URL", services.database_url)
         get_settings.cache_clear()

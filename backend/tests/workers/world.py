@@ -29,6 +29,7 @@ from app.resources import Resources, open_resources
 from app.services.collection_service import CollectionService
 from app.services.document_service import DocumentService
 from app.services.erasure_service import ErasureService
+from app.services.index_service import IndexService
 from app.services.ingestion_service import IngestionService
 from app.services.intake_service import Accepted, Incoming, IntakeService
 from app.services.job_service import Drain
@@ -124,7 +125,7 @@ class World:
         erasure = ErasureService(self.resources.database, blobs)
         handlers = {
             "ingest": ingestion.ingest,
-            WorkKind.REWEIGH: ingestion.reweigh,
+            WorkKind.REWEIGH: IndexService(self.resources.database).reweigh,
             "erase_document": erasure.erase_document,
             "erase_collection": erasure.erase_collection,
             WorkKind.ERASE_BLOB: erasure.erase_blob,

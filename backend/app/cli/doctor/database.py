@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.credentials import credentials_path, load_api_key
@@ -28,6 +27,7 @@ from app.db.inspection import (
     wall_facts,
 )
 from app.db.migrate import newest_revision
+from app.db.outage import sqlstate
 from app.db.postgres.repositories.identity import Identities
 from app.db.session import make_database
 from app.services.installation_service import api_key_pepper, check_master_key, count_lost_keys
@@ -37,6 +37,7 @@ _PATIENCE_S = 5.0
 _OLDEST, _OLDEST_VECTOR = 150000, (0, 8)
 _SKEW_S, _LARGE_SKEW_S = 1.0, 30.0
 _PROCESSES = 2  # the API and one worker
+_FORBIDDEN = "42501"
 _MIGRATE = "run 'orrery migrate' (with embedded services, 'orrery serve' does it)"
 
 
@@ -160,8 +161,8 @@ async def schema_is_current(subject: Subject) -> list[Finding]:
             async with _engine(subject, subject.owner_url) as engine, engine.connect() as connection:
                 found = await revision(connection)
     except Misconfigured as error:
-        cause = error.__cause__
-        if isinstance(cause, DBAPIError) and subject.owner_url == subject.database_url:
+        cause = error.__cause__ or error
+        if sqlstate(cause) == _FORBIDDEN and subject.owner_url == subject.database_url:
             return [warn("the schema's revision is not readable for this role", f"set {name}")]
         raise
     newest = newest_revision()

@@ -106,7 +106,7 @@ class TestDatabaseThatIsAway:
         lease = await bench.planted()
         with (
             failing_at(bench.resources.database.engine.sync_engine, "agent_run_steps", times=99),
-            pytest.raises(ConnectionResetError),
+            pytest.raises(DBAPIError),
         ):
             await journal(bench, log, lease, lease_s=0.3).finished(step())
 

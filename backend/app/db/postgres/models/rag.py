@@ -160,6 +160,7 @@ class Document(ProjectRow):
 class DocumentVersion(TenantRow):
     """One content of a document: its bytes (`file_id`), the text parsed from them, and its blocks.
 
+    `title` is indexed with each chunk; None stands for the document's, and before parsing for none yet.
     `text` and `blocks` are large: `Versions.whole` loads them, nothing else does.
     """
 
@@ -176,6 +177,7 @@ class DocumentVersion(TenantRow):
     ordinal: Mapped[int]
     content_hash: Mapped[bytes] = mapped_column(LargeBinary)
     pipeline_version_id: Mapped[UUID]
+    title: Mapped[str | None]
     text: Mapped[str | None] = mapped_column(deferred=True, deferred_raiseload=True)
     blocks: Mapped[list[Any] | None] = mapped_column(deferred=True, deferred_raiseload=True)
     parsed_metadata: Mapped[Json | None]

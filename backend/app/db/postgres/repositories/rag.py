@@ -150,7 +150,7 @@ class Indexes(Repository[IndexVersion]):
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """A chunk as it was indexed: with its document's title and language."""
+    """A chunk as it was indexed: with its version's title and language."""
 
     id: UUID
     text: str
@@ -323,15 +323,18 @@ class Chunks(Repository[ChunkRow]):
         self, collection_id: UUID, *, after: UUID | None, limit: int
     ) -> list[StoredChunk]:
         """Chunks of a collection's documents in id order, `limit` at a time; none of deleted documents."""
-        statement = (
-            select(ChunkRow.id, ChunkRow.text, Document.title, Document.language)
-            .join(Document, (Document.org_id == ChunkRow.org_id) & (Document.id == ChunkRow.document_id))
-            .where(
-                ChunkRow.org_id == self.tenant.org_id,
-                Document.project_id == self.tenant.project,
-                Document.collection_id == collection_id,
-                Document.deleted_at.is_(None),
-            )
+        statement = select(
+            ChunkRow.id,
+            ChunkRow.text,
+            func.coalesce(DocumentVersion.title, Document.title),
+            DocumentVersion.parsed_metadata["language"].astext,
+        ).where(
+            *(table.org_id == self.tenant.org_id for table in (ChunkRow, DocumentVersion, Document)),
+            DocumentVersion.id == ChunkRow.document_version_id,
+            Document.id == ChunkRow.document_id,
+            Document.project_id == self.tenant.project,
+            Document.collection_id == collection_id,
+            Document.deleted_at.is_(None),
         )
         if after is not None:
             statement = statement.where(ChunkRow.id > after)

@@ -17,21 +17,29 @@ import numpy as np
 from pgvector import SparseVector as PgSparse
 from sqlalchemy import Select, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rag.providers.vector_store.pgvector_search import sparse_text
 from app.rag.providers.vector_store.pgvector_tables import SPARSE_DIMENSIONS, entries, terms
-from app.rag.types import Dense, SparseVector, VectorEntry
+from app.rag.types import Dense, SparseVector, Totals, VectorEntry
 
 Connect = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
 
 _BATCH = 200
+_NOT_NULL = "23502"
 # The driver sends numbers in binary; pgvector's own type would print 384 of them as text, 5 times as costly.
-_INSERT = """
-INSERT INTO vector_entries (org_id, index_id, chunk_id, document_id, document_version_id, visible, text_hash,
-    term_count, terms, dense, sparse, payload)
+# A term count of NULL is refused: terms of what is searched are counted, and stay what they were counted as.
+_UPSERT = """
+INSERT INTO vector_entries AS stored (org_id, index_id, chunk_id, document_id, document_version_id, visible,
+    text_hash, term_count, terms, dense, sparse, payload)
 VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $9::float4[]::vector, $10::sparsevec, $11)
-ON CONFLICT DO NOTHING
+ON CONFLICT (org_id, index_id, chunk_id) DO UPDATE SET
+    document_id = excluded.document_id, document_version_id = excluded.document_version_id,
+    text_hash = excluded.text_hash, terms = excluded.terms, dense = excluded.dense, sparse = excluded.sparse,
+    payload = excluded.payload,
+    term_count = CASE WHEN NOT stored.visible OR (stored.terms, stored.term_count)
+        = (excluded.terms, excluded.term_count) THEN excluded.term_count END
 """
 # Locks terms in ascending order, so that two documents sharing words never wait for each other in a ring.
 _COUNT_TERMS = text(
@@ -63,42 +71,30 @@ _SHOW = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """Chunks, and their terms added up: what BM25 needs as N and N × average length."""
-
-    chunks: int
-    terms: int
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(self.chunks + other.chunks, self.terms + other.terms)
-
-    def __sub__(self, other: Totals) -> Totals:
-        return Totals(self.chunks - other.chunks, self.terms - other.terms)
-
-
-@dataclass(frozen=True, slots=True)
 class PgVector:
-    """One organization's entries in one index version."""
+    """Implements `VectorStore`."""
 
     connect: Connect
     org_id: UUID
     index_id: UUID
 
     async def upsert(self, new: Sequence[VectorEntry]) -> None:
-        """Stores entries that no search sees until `publish`."""
         async with self.connect() as connection:
             for start in range(0, len(new), _BATCH):
                 rows = [self._row(entry) for entry in new[start : start + _BATCH]]
-                await connection.exec_driver_sql(_INSERT, rows)
+                try:
+                    await connection.exec_driver_sql(_UPSERT, rows)
+                except IntegrityError as error:
+                    if getattr(error.orig, "sqlstate", None) != _NOT_NULL:
+                        raise
+                    raise ValueError("a chunk that is searched keeps its terms") from error
 
     async def stored(self, version_id: UUID) -> set[UUID]:
-        """Chunk ids of a version that have an entry."""
         statement = self._mine(entries.c.chunk_id).where(entries.c.document_version_id == version_id)
         async with self.connect() as connection:
             return set((await connection.execute(statement)).scalars())
 
     async def known(self, hashes: Sequence[bytes]) -> dict[bytes, Dense]:
-        """Vectors of texts that this index has embedded before, by text hash."""
         statement = (
             self._mine(entries.c.text_hash, entries.c.dense)
             .where(entries.c.text_hash.in_(hashes))
@@ -109,7 +105,6 @@ class PgVector:
             return {digest: np.asarray(dense, dtype=np.float32) for digest, dense in rows}
 
     async def relabel(self, document_id: UUID, payload: Mapping[str, Any]) -> None:
-        """Replaces what filters see of a document."""
         mine = entries.c.document_id == document_id
         async with self.connect() as connection:
             await connection.execute(
@@ -117,10 +112,6 @@ class PgVector:
             )
 
     async def publish(self, document_id: UUID, version_id: UUID, *, payload: Mapping[str, Any]) -> Totals:
-        """Shows a version's entries and removes the document's other versions; answers what changed.
-
-        `payload` is what filters are to see: it may have changed since the entries were stored.
-        """
         mine = {"org": self.org_id, "index": self.index_id, "version": version_id}
         async with self.connect() as connection:
             others = await connection.execute(_OTHER_VERSIONS, mine | {"document": document_id})
@@ -132,7 +123,6 @@ class PgVector:
             return change + Totals(*shown.one())
 
     async def hide(self, document_id: UUID) -> Totals:
-        """Takes a document out of every search and its words out of the statistics; answers the change."""
         async with self.connect() as connection:
             mine = (*self._scope(), entries.c.document_id == document_id, entries.c.visible)
             gone = await self._totals(connection, entries.c.document_id == document_id, entries.c.visible)
@@ -143,7 +133,6 @@ class PgVector:
             return Totals(0, 0) - gone
 
     async def remove(self, document_id: UUID) -> int:
-        """Removes every entry of a hidden document; answers how many are left, which must be 0."""
         mine = entries.c.document_id == document_id
         async with self.connect() as connection:
             versions = await connection.execute(
@@ -155,7 +144,6 @@ class PgVector:
             return int(left.scalar_one())
 
     async def reweigh(self, sparse: Mapping[UUID, SparseVector]) -> None:
-        """Replaces the document weights of chunks; their terms stay what they were."""
         async with self.connect() as connection:
             for chunk_id in sorted(sparse):
                 await connection.execute(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from app.rag.providers.vector_store.pgvector_tables import SPARSE_DIMENSIONS
 from app.rag.types import Dense, Hit, SparseVector
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Record
+    from asyncpg import Record
 
 FREQUENCIES = """
 SELECT term, documents FROM vector_terms
@@ -39,11 +39,17 @@ SELECT chunk_id, document_id, -distance FROM (
 """
 
 
+class Connection(Protocol):
+    """What is needed of asyncpg's."""
+
+    async def fetch(self, query: str, *args: object) -> list[Record]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PgVectorSearch:
     """One organization's visible entries in one index version. Scores are inner products, best high."""
 
-    connection: Connection[Record]
+    connection: Connection
     org_id: UUID
     index_id: UUID
 
