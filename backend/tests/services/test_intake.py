@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.exc import DBAPIError
 
 from app.core.blobs import Blobs
 from app.core.constants import INGEST_QUEUE
@@ -118,7 +119,7 @@ class TestBrokenOff:
 
         sqlalchemy_event.listen(engine, "before_cursor_execute", fail)
         try:
-            with pytest.raises(ConnectionResetError):
+            with pytest.raises(DBAPIError):
                 await world.put(a="A lantern.")
         finally:
             sqlalchemy_event.remove(engine, "before_cursor_execute", fail)
