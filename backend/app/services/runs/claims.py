@@ -63,7 +63,7 @@ _SILENT = text(
     SELECT org_id, id FROM work_items
     WHERE queue = :in_queue AND state = 'running' AND kind = ANY(:kinds)
         AND lease_until < now() - make_interval(secs => :for_s)
-    ORDER BY lease_until, id LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY size_bytes, lease_until, id LIMIT 1 FOR UPDATE SKIP LOCKED
     """
 )
 _DEPTH = 32  # as many claims at the same moment do not get into each other's way
@@ -123,7 +123,7 @@ class Claimer:
         return await self._take(session, _TAKE_WAITING, most_bytes=most_bytes, depth=_DEPTH)
 
     async def silent(self, session: AsyncSession, *, alone: bool, for_s: float = 0) -> Claim | None:
-        """The item whose holder has been silent for longest, if for `for_s` beyond its lease.
+        """The smallest item whose holder has been silent for `for_s` beyond its lease.
 
         `alone` promises to work on nothing beside it: only a death then is charged, because in company it may
         have been another's.

@@ -159,11 +159,22 @@ class TestSilent:
         assert found
         assert (found.attempts, found.deaths) == (2, 2)
 
-    async def test_items_are_taken_longest_silent_first(self, line: Line, tenant: Tenant) -> None:
+    async def test_items_of_one_size_are_taken_longest_silent_first(self, line: Line, tenant: Tenant) -> None:
         first, second = await line.add(tenant, 2)
         await line.waiting(2)
         await line.silence()
         await line.change(f"lease_until = lease_until + (id = '{first}')::int * interval '0.5 s'")
+        found = await line.silent()
+        assert found
+        assert found.id == second
+
+    async def test_items_are_taken_smallest_first(self, line: Line, tenant: Tenant) -> None:
+        """Each is worked on alone, and a large one takes long."""
+        first, second = await line.add(tenant, 2)
+        await line.waiting(2)
+        await line.silence()
+        await line.change(f"size_bytes = 1 + (id = '{first}')::int")
+        await line.change(f"lease_until = lease_until + (id = '{second}')::int * interval '0.5 s'")
         found = await line.silent()
         assert found
         assert found.id == second
