@@ -2,42 +2,40 @@
 
 accepted → parsing → chunking → embedding → indexing → ready. Each stage ends in a transaction that is
 guarded by the work item's fence, so a late or second worker writes nothing, and begins by looking whether
-its result is stored already, so a document whose worker died goes on where it was.
+its result is stored already, so a document whose worker died goes on where it was. Publishing is one
+transaction; `indexing` is seen where that has to wait (ADR 8).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.blobs import Blobs
 from app.core.failpoints import failpoint
-from app.core.ids import stable_id
 from app.db.base import Json
 from app.db.postgres.models.jobs import WorkKind, WorkState
 from app.db.postgres.models.rag import Document, DocumentStatus, DocumentVersion, IndexVersion
-from app.db.postgres.repositories.rag import (
-    Chunks,
-    Documents,
-    Files,
-    Indexes,
-    Versions,
-)
+from app.db.postgres.repositories.rag import Chunks, Documents, Files, Indexes, Versions
 from app.db.postgres.repositories.work import Claim, LeaseLost, WorkItems
 from app.db.session import Database
-from app.rag.indexing import Indexed, average_length, indexed, page_starts
+from app.rag.indexing import average_length
 from app.rag.pipeline.compiler import compile_ingestion
 from app.rag.sparse import detect_language
-from app.rag.types import Block, BlockKind, Chunk, Dense, Embedder, ParsedDocument, SparseVector, VectorEntry
+from app.rag.types import Dense, Embedder, ParsedDocument, VectorEntry
+from app.services.cuts import Cut, Piece, chunk_rows, cut, restored, stored_blocks, weights
 from app.services.index_service import count
 from app.services.vector_stores import store_in
+
+_AT_ONCE = 200
+_PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.16)
 
 
 class Parse(Protocol):
@@ -58,30 +56,6 @@ class Subject:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """A version's chunks, what of them is indexed, and the average length that it is encoded with.
-
-    `stored` are the chunks that an earlier attempt has given entries, perhaps with another average; `known`
-    the vectors that the index has for texts of the first batch.
-    """
-
-    chunks: list[Chunk]
-    texts: list[Indexed]
-    average: float = 0.0
-    stored: frozenset[UUID] = frozenset()
-    known: Mapping[bytes, Dense] = field(default_factory=dict)
-
-    def weights(self, version: DocumentVersion, average: float) -> dict[UUID, SparseVector]:
-        pairs = zip(self.chunks, self.texts, strict=True)
-        return {_chunk_id(version, chunk): text.sparse(average) for chunk, text in pairs}
-
-    def waiting(self, version: DocumentVersion) -> list[tuple[Chunk, Indexed]]:
-        """What has no entry yet."""
-        pairs = zip(self.chunks, self.texts, strict=True)
-        return [pair for pair in pairs if _chunk_id(version, pair[0]) not in self.stored]
-
-
 @dataclass(slots=True)
 class IngestionService:
     """Handler of the work item `ingest`."""
@@ -99,7 +73,15 @@ class IngestionService:
         parsed = await self._parsed(claim, subject)
         cut = await self._chunked(claim, subject, parsed)
         last = await self._embedded(claim, subject, cut)
-        await self._publish(claim, subject, parsed, cut, last)
+        try:
+            await self._publish(claim, subject, cut, last)
+        except LeaseLost:
+            raise
+        except Exception:
+            with suppress(Exception):  # the first one is what counts
+                async with self._writing(claim, DocumentStatus.INDEXING):
+                    pass
+            raise
 
     async def failed(self, claim: Claim, reason: Json) -> None:
         """Shows a final failure on the document, with the stage it happened in, and ends the item."""
@@ -128,7 +110,7 @@ class IngestionService:
     async def _parsed(self, claim: Claim, subject: Subject) -> ParsedDocument:
         version = subject.version
         if version.text is not None:
-            return _restored(version)
+            return await asyncio.to_thread(restored, version)
         media_type = claim.payload.get("media_type") or compile_ingestion(subject.pipeline).parser.media_type
         async with self.blobs.as_file(subject.blob_key) as path:
             parsed = await self.parse(path, subject.name, media_type=media_type)
@@ -136,7 +118,7 @@ class IngestionService:
             parsed = replace(parsed, language=await asyncio.to_thread(detect_language, parsed.text))
         async with self._writing(claim, DocumentStatus.CHUNKING) as (session, document):
             stored = await Versions(session, claim.tenant).get(version.id)
-            stored.text, stored.blocks = parsed.text, [_dump(block) for block in parsed.blocks]
+            stored.text, stored.blocks = parsed.text, stored_blocks(parsed)
             stored.parsed_metadata = {
                 "title": parsed.title,
                 "page_count": parsed.page_count,
@@ -154,35 +136,37 @@ class IngestionService:
         failpoint("ingest.parsed", subject.name)
         return parsed
 
-    async def _chunked(self, claim: Claim, subject: Subject, parsed: ParsedDocument) -> _Cut:
-        cut = await asyncio.to_thread(_cut, subject, parsed)
+    async def _chunked(self, claim: Claim, subject: Subject, parsed: ParsedDocument) -> Cut:
+        version, title = subject.version, subject.version.title or subject.document.title
+        made = await asyncio.to_thread(cut, version, subject.pipeline, title, parsed)
+        rows = await asyncio.to_thread(chunk_rows, version, parsed, made.pieces)
         async with self._writing(claim, DocumentStatus.EMBEDDING) as (session, _):
-            await Chunks(session, claim.tenant).store(_rows(claim, subject, parsed, cut.chunks))
-            if cut.chunks:  # nothing of an empty text is encoded, and it decides no index's average
-                cut = await self._with_stored(session, claim, subject, cut)
+            await Chunks(session, claim.tenant).store(rows)
+            if made.pieces:  # nothing of an empty text is encoded, and it decides no index's average
+                made = await self._with_stored(session, claim, subject, made)
             failpoint("ingest.chunking", subject.name)
         failpoint("ingest.chunked", subject.name)
-        return cut
+        return made
 
-    async def _with_stored(self, session: AsyncSession, claim: Claim, subject: Subject, cut: _Cut) -> _Cut:
+    async def _with_stored(self, session: AsyncSession, claim: Claim, subject: Subject, cut: Cut) -> Cut:
         """`cut` with what the index knows of it."""
         store = store_in(session, claim.tenant, subject.index.id)
         average = await Indexes(session, claim.tenant).fix_average(
-            subject.index.id, average_length(cut.texts)
+            subject.index.id, average_length([piece.text for piece in cut.pieces])
         )
         cut = replace(cut, average=average, stored=frozenset(await store.stored(subject.version.id)))
-        first = cut.waiting(subject.version)[: self.batch_size]
-        return replace(cut, known=await store.known([text.digest for _, text in first]))
+        first = cut.waiting[: self.batch_size]
+        return replace(cut, known=await store.known([piece.text.digest for piece in first]))
 
-    async def _embedded(self, claim: Claim, subject: Subject, cut: _Cut) -> list[VectorEntry]:
+    async def _embedded(self, claim: Claim, subject: Subject, cut: Cut) -> list[VectorEntry]:
         """Stores an entry for each chunk, except for those of the last batch, which it answers."""
-        waiting, known = cut.waiting(subject.version), cut.known
+        waiting, known = cut.waiting, cut.known
         for start in range(0, len(waiting), self.batch_size):
             batch = waiting[start : start + self.batch_size]
             if start:
                 async with self.database.unit_of_work(claim.tenant) as session:
                     store = store_in(session, claim.tenant, subject.index.id)
-                    known = await store.known([text.digest for _, text in batch])
+                    known = await store.known([piece.text.digest for piece in batch])
             entries = await self._entries(subject, batch, known, cut.average)
             if start + self.batch_size >= len(waiting):
                 return entries
@@ -195,53 +179,95 @@ class IngestionService:
     async def _entries(
         self,
         subject: Subject,
-        batch: list[tuple[Chunk, Indexed]],
+        batch: list[Piece],
         known: Mapping[bytes, Dense],
         average: float,
     ) -> list[VectorEntry]:
         """Vectors come from the index where it knows the text already, from the model otherwise."""
         vectors = dict(known)
-        fresh = {text.digest: text.text for _, text in batch if text.digest not in vectors}
+        texts = {piece.text.digest: piece.text.text for piece in batch}
+        fresh = {digest: text for digest, text in texts.items() if digest not in vectors}
         embedded = await self.embedder.embed(list(fresh.values()))
         vectors |= dict(zip(fresh, embedded, strict=True))
         return [
             VectorEntry(
-                chunk_id=_chunk_id(subject.version, chunk),
+                chunk_id=piece.id,
                 document_id=subject.document.id,
                 document_version_id=subject.version.id,
-                text_hash=text.digest,
-                term_count=len(text.tokens),
-                dense=vectors[text.digest],
-                sparse=text.sparse(average),
+                text_hash=piece.text.digest,
+                term_count=len(piece.text.tokens),
+                dense=vectors[piece.text.digest],
+                sparse=piece.text.sparse(average),
                 payload=subject.document.doc_metadata,
             )
-            for chunk, text in batch
+            for piece in batch
         ]
 
-    async def _publish(
-        self, claim: Claim, subject: Subject, parsed: ParsedDocument, cut: _Cut, last: list[VectorEntry]
-    ) -> None:
-        """One transaction: the new version is searched, the old one is gone, the item is done."""
-        version = subject.version
-        async with self._writing(claim, DocumentStatus.INDEXING) as (session, document):
-            store = store_in(session, claim.tenant, subject.index.id)
-            await store.upsert(last)
-            failpoint("ingest.indexing", subject.name)
-            index = await Indexes(session, claim.tenant).get(subject.index.id, lock=True)
-            if cut.chunks and (cut.stored or index.average_length != cut.average):
-                await store.reweigh(cut.weights(version, index.average_length or cut.average))
-            change = await store.publish(document.id, version.id, payload=document.doc_metadata)
-            language = parsed.language or "unknown"
-            if language not in index.languages:
-                index.languages = [*index.languages, language]
-            document.version_id, document.chunk_count = version.id, len(cut.chunks)
-            await session.flush()
-            await Documents(session, claim.tenant).set_status(document.id, version.id, DocumentStatus.READY)
-            await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
-            await count(session, claim, index, change)
-            await self._drop_older(session, claim, version)
-            failpoint("ingest.publishing", subject.name)
+    async def _publish(self, claim: Claim, subject: Subject, cut: Cut, last: list[VectorEntry]) -> None:
+        """Ends in one transaction: the new version is searched, the old one is gone, the item is done.
+
+        The document is shown as `indexing` before that only where it takes long: others publish in its
+        collection, or weights have to be encoded again; or where a worker died with it.
+        """
+        encoded = None if cut.stored else cut.average
+        at_once, waits = not (cut.stored or claim.deaths), False
+        while True:
+            index = None
+            async with self._writing(claim, DocumentStatus.INDEXING) as (session, document):
+                await store_in(session, claim.tenant, subject.index.id).upsert(last)
+                failpoint("ingest.indexing", subject.name)
+                if waits:
+                    index = await Indexes(session, claim.tenant).get(subject.index.id, lock=True)
+                elif at_once:
+                    index = await self._locked_soon(session, claim, subject.index.id)
+                if index is not None and (not cut.pieces or index.average_length == encoded):
+                    await self._put_in_force(session, claim, subject, document, index, cut)
+                    break
+            last, waits = [], True
+            average = cut.average if index is None else index.average_length
+            if average is not None and average != encoded:
+                await self._encode_again(claim, subject, cut, average)
+                encoded = average
         failpoint("ingest.published", subject.name)
+
+    async def _locked_soon(self, session: AsyncSession, claim: Claim, index_id: UUID) -> IndexVersion | None:
+        """The index; None where others have it for longer than it takes to publish a few documents."""
+        indexes = Indexes(session, claim.tenant)
+        index = await indexes.get_if_free(index_id)
+        for pause_s in _PAUSES_S:
+            if index is not None:
+                break
+            await asyncio.sleep(pause_s)
+            index = await indexes.get_if_free(index_id)
+        return index
+
+    async def _encode_again(self, claim: Claim, subject: Subject, cut: Cut, average: float) -> None:
+        """Replaces the weights of all entries, some at a time: nobody waits for long."""
+        for start in range(0, len(cut.pieces), _AT_ONCE):
+            again = await asyncio.to_thread(weights, cut.pieces[start : start + _AT_ONCE], average)
+            async with self._writing(claim, DocumentStatus.INDEXING) as (session, _):
+                await store_in(session, claim.tenant, subject.index.id).reweigh(again)
+
+    async def _put_in_force(
+        self,
+        session: AsyncSession,
+        claim: Claim,
+        subject: Subject,
+        document: Document,
+        index: IndexVersion,
+        cut: Cut,
+    ) -> None:
+        store, version = store_in(session, claim.tenant, index.id), subject.version
+        change = await store.publish(document.id, version.id, payload=document.doc_metadata)
+        if cut.language not in index.languages:
+            index.languages = [*index.languages, cut.language]
+        document.version_id, document.chunk_count = version.id, len(cut.pieces)
+        await session.flush()
+        await Documents(session, claim.tenant).set_status(document.id, version.id, DocumentStatus.READY)
+        await WorkItems(session, claim.tenant).finish(claim, WorkState.SUCCEEDED)
+        await count(session, claim, index, change)
+        await self._drop_older(session, claim, version)
+        failpoint("ingest.publishing", subject.name)
 
     async def _drop_older(self, session: AsyncSession, claim: Claim, version: DocumentVersion) -> None:
         """Deletes the rows of older versions; their blobs go through the outbox.
@@ -277,52 +303,3 @@ class IngestionService:
         await WorkItems(session, claim.tenant).guard(claim, stage=stage.value)
         version_id = UUID(claim.payload["version_id"])
         await Documents(session, claim.tenant).set_status(claim.subject_id, version_id, stage)
-
-
-def _cut(subject: Subject, parsed: ParsedDocument) -> _Cut:
-    """Computes; for a thread."""
-    chunks = compile_ingestion(subject.pipeline).chunker.chunk(parsed)
-    title = subject.version.title or subject.document.title
-    return _Cut(chunks, [indexed(title, chunk.text, parsed.language) for chunk in chunks])
-
-
-def _rows(claim: Claim, subject: Subject, parsed: ParsedDocument, chunks: list[Chunk]) -> list[Json]:
-    version = subject.version
-    return [
-        {
-            "org_id": claim.org_id,
-            "id": _chunk_id(version, chunk),
-            "document_id": version.document_id,
-            "document_version_id": version.id,
-            "pipeline_version_id": version.pipeline_version_id,
-            "ordinal": chunk.ordinal,
-            "text": chunk.text,
-            "start_offset": chunk.start,
-            "end_offset": chunk.end,
-            "page": chunk.page,
-            "heading_path": list(chunk.heading_path),
-            "token_count": chunk.token_count,
-            "page_starts": page_starts(parsed, chunk),
-        }
-        for chunk in chunks
-    ]
-
-
-def _chunk_id(version: DocumentVersion, chunk: Chunk) -> UUID:
-    return stable_id(version.id, version.pipeline_version_id, chunk.ordinal)
-
-
-def _dump(block: Block) -> list[Any]:
-    return [block.kind.value, block.start, block.end, block.page, list(block.heading_path)]
-
-
-def _restored(version: DocumentVersion) -> ParsedDocument:
-    """What the parsing stage of an earlier attempt stored."""
-    return ParsedDocument(
-        text=version.text or "",
-        blocks=tuple(
-            Block(BlockKind(kind), start, end, page, tuple(path))
-            for kind, start, end, page, path in version.blocks or ()
-        ),
-        **(version.parsed_metadata or {}),
-    )

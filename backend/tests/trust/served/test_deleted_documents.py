@@ -50,6 +50,14 @@ def hand_in(platform: Platform, slug: str) -> str:
         return upload(client, slug, [(f"{CANARY}.txt", TEXT.encode())]).ids[0]
 
 
+def caught_at(point: str, platform: Platform, gates: Gates, slug: str) -> str:
+    """A document in a new collection, whose worker stands at `point`."""
+    gates.shut(point)
+    document = hand_in(platform, slug)
+    gates.caught(point)
+    return document
+
+
 def delete(platform: Platform, path: str) -> None:
     with platform.client() as client:
         assert client.delete(path).status_code == 202
@@ -87,9 +95,7 @@ class TestDeletion:
         self, platform: Platform, gates: Gates, point: str
     ) -> None:
         slug = slug_of(point, "document")
-        gates.shut(point)
-        document = hand_in(platform, slug)
-        gates.caught(point)
+        document = caught_at(point, platform, gates, slug)
         delete_during(platform, f"/documents/{document}", gates, point)
         settle(platform)
         assert everywhere(platform, document) == set()
@@ -100,9 +106,7 @@ class TestDeletion:
     @pytest.mark.parametrize("point", STAGES)
     def test_of_its_collection_leaves_nothing(self, platform: Platform, gates: Gates, point: str) -> None:
         slug = slug_of(point, "collection")
-        gates.shut(point)
-        document = hand_in(platform, slug)
-        gates.caught(point)
+        document = caught_at(point, platform, gates, slug)
         delete_during(platform, f"/collections/{slug}", gates, point)
         settle(platform)
         assert everywhere(platform, document) == set()
@@ -115,9 +119,7 @@ class TestLateWriter:
     def test_brings_nothing_back_after_another_worker_has_erased(
         self, platform: Platform, gates: Gates, point: str
     ) -> None:
-        gates.shut(point)
-        document = hand_in(platform, slug_of(point, "late"))
-        gates.caught(point)
+        document = caught_at(point, platform, gates, slug_of(point, "late"))
         with second_worker(platform):
             delete(platform, f"/documents/{document}")
             eventually(lambda: everywhere(platform, document) == set(), within_s=150, every_s=0.2)

@@ -17,6 +17,12 @@ TITLE_KEY = "substr(title, 1, 200)"
 
 
 class DocumentStatus(StrEnum):
+    """How far the newest version of a document is.
+
+    Most documents go from `embedding` to `ready` at once. `indexing` is seen where publishing has to wait
+    (for others in the collection, or for weights that are encoded again) or failed and is tried again.
+    """
+
     ACCEPTED = "accepted"
     PARSING = "parsing"
     CHUNKING = "chunking"

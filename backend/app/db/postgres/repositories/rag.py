@@ -134,6 +134,11 @@ class Indexes(Repository[IndexVersion]):
             statement.order_by(IndexVersion.id).with_for_update(key_share=True) if lock else statement
         )
 
+    async def get_if_free(self, index_id: UUID) -> IndexVersion | None:
+        """The index, locked; None while somebody else has it."""
+        statement = self.visible().where(IndexVersion.id == index_id)
+        return await self.one_or_none(statement.with_for_update(key_share=True, skip_locked=True))
+
     async def fix_average(self, index_id: UUID, average: float) -> float:
         """The index's average length: `average` if none was set before (its first batch decides)."""
         found = (await self.get(index_id)).average_length

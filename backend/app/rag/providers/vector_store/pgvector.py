@@ -14,14 +14,13 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from pgvector import SparseVector as PgSparse
 from sqlalchemy import Select, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rag.providers.vector_store.pgvector_search import sparse_text
-from app.rag.providers.vector_store.pgvector_tables import SPARSE_DIMENSIONS, entries, terms
+from app.rag.providers.vector_store.pgvector_tables import entries, terms
 from app.rag.types import Dense, SparseVector, Totals, VectorEntry
 
 Connect = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
@@ -40,6 +39,9 @@ ON CONFLICT (org_id, index_id, chunk_id) DO UPDATE SET
     payload = excluded.payload,
     term_count = CASE WHEN NOT stored.visible OR (stored.terms, stored.term_count)
         = (excluded.terms, excluded.term_count) THEN excluded.term_count END
+"""
+_REWEIGH = """
+UPDATE vector_entries SET sparse = $4::sparsevec WHERE org_id = $1 AND index_id = $2 AND chunk_id = $3
 """
 # Locks terms in ascending order, so that two documents sharing words never wait for each other in a ring.
 _COUNT_TERMS = text(
@@ -144,13 +146,10 @@ class PgVector:
             return int(left.scalar_one())
 
     async def reweigh(self, sparse: Mapping[UUID, SparseVector]) -> None:
-        async with self.connect() as connection:
-            for chunk_id in sorted(sparse):
-                await connection.execute(
-                    update(entries)
-                    .where(*self._scope(), entries.c.chunk_id == chunk_id)
-                    .values(sparse=_pg_sparse(sparse[chunk_id]))
-                )
+        rows = [(self.org_id, self.index_id, one, sparse_text(sparse[one])) for one in sorted(sparse)]
+        if rows:
+            async with self.connect() as connection:
+                await connection.exec_driver_sql(_REWEIGH, rows)
 
     async def _totals(self, connection: AsyncConnection, *where: Any) -> Totals:
         columns = (func.count(), func.coalesce(func.sum(entries.c.term_count), 0))
@@ -210,11 +209,3 @@ class PgVector:
             sparse_text(entry.sparse),
             json.dumps(entry.payload),
         )
-
-
-def _pg_sparse(vector: SparseVector) -> PgSparse:
-    """pgvector counts dimensions from 0 in Python, from 1 in SQL."""
-    return PgSparse(
-        {term - 1: weight for term, weight in zip(vector.indices, vector.values, strict=True)},
-        SPARSE_DIMENSIONS,
-    )
