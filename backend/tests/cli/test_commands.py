@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +144,49 @@ class TestKeysCreate:
         assert done.returncode == 1
 
 
+class TestUsersSetPassword:
+    def test_lets_the_owner_log_in(
+        self, command: Command, served: Platform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("a lantern in the harbour\n"))
+        done = command(["users", "set-password", "--password-stdin", "--json"], served.data_dir)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["email"] == "owner@orrery.local"
+        body = {"email": told["email"], "password": "a lantern in the harbour"}
+        with served.client() as client:
+            assert client.post("/auth/login", json=body).status_code == 200
+
+    def test_asks_for_it_twice(
+        self, command: Command, served: Platform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        typed = iter(["a lantern at home", "another one", "a lantern at home", "a lantern at home"])
+        monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
+        done = command(["users", "set-password", "owner@orrery.local"], served.data_dir)
+        assert done.returncode == 0, done.stderr
+        assert "owner@orrery.local logs in with the new password" in done.stdout
+        assert "a lantern" not in done.stdout + done.stderr
+
+    def test_refuses_a_short_one_in_one_sentence(
+        self, command: Command, served: Platform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("short\n"))
+        done = command(["users", "set-password", "--password-stdin"], served.data_dir)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == ("Error: The password is refused: a password needs at least 8 characters.\n")
+
+
 class TestWithoutAServer:
     @pytest.mark.parametrize(
-        "arguments", [["ask", "x"], ["search", "x"], ["ingest", "."], ["keys", "create"], ["worker"]]
+        "arguments",
+        [
+            ["ask", "x"],
+            ["search", "x"],
+            ["ingest", "."],
+            ["keys", "create"],
+            ["users", "set-password"],
+            ["worker"],
+        ],
     )
     def test_fails_in_one_sentence_that_says_what_to_do(self, command: Command, arguments: list[str]) -> None:
         with open_folder() as folder:

@@ -26,6 +26,7 @@ _MODULES = {
     "eval": "evaluation",
     "keys": "administration",
     "secrets": "administration",
+    "users": "administration",
 }
 
 

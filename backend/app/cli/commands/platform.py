@@ -45,6 +45,11 @@ def _announce(url: str, made: Bootstrapped) -> None:
     if made.api_key and settings.bootstrap_api_key is None:
         out.print(f"API key, shown this once: [bold]{made.api_key}[/]")
         out.print("The command line has it already: it is kept in credentials.json of the data folder.")
+    if made.ignored:
+        out.print(
+            f"{' and '.join(made.ignored)}: ignored, because only the very first start makes the owner; "
+            "'orrery users set-password' sets a password or another email."
+        )
 
 
 @cli.command()
