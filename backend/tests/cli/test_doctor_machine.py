@@ -69,10 +69,12 @@ class TestKeys:
     async def test_that_is_missing_beside_a_database(self, empty: Settings) -> None:
         (make_data_folder(empty.data_dir) / "postgres").mkdir()
         assert "restore it from a backup" in await wrong(keys_are_there, subject_of(empty))
+        previous = subject_of(empty, master_key_previous=SecretStr(MASTER_KEY))
+        assert await wrong(keys_are_there, previous) == ""
 
     @pytest.mark.parametrize(
         ("kept", "given", "sentence"),
-        [("x" * 64, MASTER_KEY, "is another key than the one in"), ("cut", None, "is cut short")],
+        [("x" * 64, MASTER_KEY, "→ keep both: while the platform runs"), ("cut", None, "is cut short")],
     )
     async def test_that_does_not_fit(
         self, empty: Settings, kept: str, given: str | None, sentence: str

@@ -98,6 +98,8 @@ def secrets_rotate(
     url = _database_url(settings)
     console = Console(stderr=True, highlight=False, emoji=False)
     done = asyncio.run(rotate_secrets(settings, url, data_keys=data_keys, progress=console.print))
+    if settings.master_key_previous is not None and not done.master_changed:
+        console.print("ORRERY_MASTER_KEY was in force before: the master key is unchanged", markup=False)
     if as_json:
         typer.echo(json.dumps(asdict(done)))
     else:

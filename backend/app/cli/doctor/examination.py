@@ -19,12 +19,12 @@ from app.cli.doctor.configuration import (
     wrong_values,
 )
 from app.cli.doctor.database import (
-    data_keys_open,
     database_answers,
     notifications_arrive,
     saved_key_is_known,
     schema_is_current,
 )
+from app.cli.doctor.encryption import master_key_is_in_force
 from app.cli.doctor.finding import Check, Finding, Level, fail
 from app.cli.doctor.folder import disk_has_room, file_system_suits, folder_is_usable, secrets_are_private
 from app.cli.doctor.machine import packages_load, postgres_runs, python_fits, redis_runs, weights_are_right
@@ -54,7 +54,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("database", database_answers),
     ("database", schema_is_current),
     ("database", notifications_arrive),
-    ("database", data_keys_open),
+    ("database", master_key_is_in_force),
     ("database", saved_key_is_known),
     ("broker", broker_answers),
     ("work", work_gets_done),
