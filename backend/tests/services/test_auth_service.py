@@ -394,16 +394,6 @@ class TestBootstrap:
             await auth.bootstrap(settings)
         assert "guessme" not in raised.value.detail
 
-    async def test_names_what_would_have_made_the_owner_and_is_ignored(
-        self, auth: AuthService, tmp_path: Path
-    ) -> None:
-        settings = Settings(data_dir=tmp_path, _env_file=None)
-        await auth.bootstrap(settings)
-        late = {"bootstrap_email": "late@example.test", "bootstrap_password": SecretStr("correct horse")}
-        again = await auth.bootstrap(settings.model_copy(update=late))
-        assert again.ignored == ("ORRERY_BOOTSTRAP_EMAIL", "ORRERY_BOOTSTRAP_PASSWORD")
-        assert (await auth.bootstrap(settings)).ignored == ()
-
 
 async def organizations(world: World) -> int:
     async with world.resources.database.system_work() as session:

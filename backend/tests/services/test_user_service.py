@@ -14,6 +14,7 @@ from app.core.ids import new_id
 from app.core.passwords import Passwords
 from app.embedded import Services
 from app.resources import make_auth
+from app.services.auth_service import Bootstrapped
 from app.services.session_service import Client, Login, SessionService
 from app.services.user_service import PasswordSet, UserService
 from tests.factories import CHEAP_ARGON2
@@ -45,9 +46,9 @@ def users(vault: Vault) -> UserService:
     return UserService(vault.database, passwords, 8)
 
 
-async def start(vault: Vault, **given: Any) -> None:
+async def start(vault: Vault, **given: Any) -> Bootstrapped:
     settings = vault.settings(master_key=0).model_copy(update=given)
-    await make_auth(settings, vault.database, b"p" * 32, session_secret=b"s" * 32).bootstrap(settings)
+    return await make_auth(settings, vault.database, b"p" * 32, session_secret=b"s" * 32).bootstrap(settings)
 
 
 class TestSetPassword:
@@ -135,6 +136,13 @@ class TestFirstStart:
             await start(vault, **given)
         assert "guess" not in raised.value.detail
         assert await vault.as_owner("SELECT id FROM users") == []
+
+    async def test_names_what_a_later_one_ignores(self, vault: Vault) -> None:
+        late = {"bootstrap_email": "late@example.test", "bootstrap_password": SecretStr("correct horse")}
+        assert (await start(vault)).ignored == ()
+        assert (await start(vault, **late)).ignored == ("ORRERY_BOOTSTRAP_EMAIL", "ORRERY_BOOTSTRAP_PASSWORD")
+        assert (await start(vault)).ignored == ()
+        assert await vault.as_owner("SELECT email FROM users") == [("owner@orrery.local",)]
 
     async def test_takes_empty_settings_for_none(self, vault: Vault) -> None:
         await start(vault, bootstrap_email="", bootstrap_password=SecretStr(""))
