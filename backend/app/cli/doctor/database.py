@@ -192,11 +192,8 @@ async def saved_key_is_known(subject: Subject) -> list[Finding]:
     if not subject.database_url or not credentials_path(subject.settings).exists():
         return []
     key = load_api_key(subject.settings)
-    async with brief_engine(subject, subject.database_url) as engine:
-        database = make_database(engine, nobody)
-        digest = api_key_digest(key or "", await api_key_pepper(database, subject.settings))
-        async with database.system_work() as session:
-            known = await Identities(session).key_holder(digest)
+    with explained(subject.database_url, setting="ORRERY_DATABASE_URL"):
+        known = await _knows(subject, key or "")
     if known:
         return [ok("the master key fits the database: the command line's key is known")]
     return [
@@ -206,6 +203,14 @@ async def saved_key_is_known(subject: Subject) -> list[Finding]:
             "'orrery keys create --save'",
         )
     ]
+
+
+async def _knows(subject: Subject, key: str) -> bool:
+    async with brief_engine(subject, subject.database_url) as engine:
+        database = make_database(engine, nobody)
+        digest = api_key_digest(key, await api_key_pepper(database, subject.settings))
+        async with database.system_work() as session:
+            return await Identities(session).key_holder(digest) is not None
 
 
 async def nobody(_: str) -> None:
