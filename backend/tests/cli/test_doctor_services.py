@@ -26,12 +26,13 @@ from app.cli.doctor.database import (
     server_findings,
 )
 from app.cli.doctor.encryption import master_key_is_in_force
+from app.cli.doctor.finding import Level
 from app.cli.doctor.subject import Subject
-from app.cli.doctor.work import work_gets_done
+from app.cli.doctor.work import item_findings, work_gets_done
 from app.core.config import Settings
 from app.core.envelope import fingerprint
 from app.core.errors import Misconfigured
-from app.db.inspection import ServerFacts
+from app.db.inspection import ServerFacts, WorkFacts
 from app.db.migrate import migrate
 from app.embedded import Services
 from tests.cli.doctoring import NOWHERE, subject_of, wrong
@@ -334,6 +335,16 @@ class TestWork:
             work_gets_done, subject_of(settings)
         )
         await execute(services.migration_url, f"DELETE FROM work_items {ours}")
+
+    async def test_of_a_dead_worker_waits_its_turn_while_the_platform_runs(self, settings: Settings) -> None:
+        left = WorkFacts(due=0, waited_s=0, expired=3, expired_for_s=600)
+        (found,) = [f for f in item_findings(left, settings, works=True) if f.level is not Level.OK]
+        assert found.level is Level.WARN
+        assert "3 items of a dead worker wait to be tried again, one at a time" in found.what
+        assert "orrery serve" not in found.remedy
+        (found,) = [f for f in item_findings(left, settings, works=False) if f.level is not Level.OK]
+        assert found.level is Level.FAIL
+        assert "start 'orrery serve'" in found.remedy
 
 
 class TestBlobs:
