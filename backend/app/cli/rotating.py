@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from app.core.config import Settings
-from app.core.security import master_keys
+from app.core.errors import Misconfigured
+from app.core.security import master_key_file, master_keys
 from app.db.connection import open_engine
 from app.db.session import make_database
 from app.services.rotation_service import Progress, Rotated, RotationService
+
+_RECIPE = (
+    "nothing would change: set ORRERY_MASTER_KEY to a new key (`openssl rand -hex 32`) and "
+    "ORRERY_MASTER_KEY_PREVIOUS to the one in use, restart every process with both, and run this again"
+)
 
 
 async def rotate_secrets(
     settings: Settings, database_url: str, *, data_keys: bool, progress: Progress
 ) -> Rotated:
-    """Raises what `RotationService.rotate` raises."""
+    """Raises what `RotationService.rotate` raises, and `Misconfigured` where a change of the master key was
+    begun without a new one."""
+    masters = master_keys(settings)
+    file = str(master_key_file(settings))
+    if masters.previous is not None and masters.previous.id == masters.current.id:
+        source = "ORRERY_MASTER_KEY" if settings.master_key is not None else f"the key in {file!r}"
+        raise Misconfigured(f"ORRERY_MASTER_KEY_PREVIOUS is the same as {source}: {_RECIPE}.")
     prepared = settings.database_prepared_statements
     async with open_engine(database_url, pool_size=2, prepared=prepared) as engine:
-        rotation = RotationService(
-            make_database(engine, _no_queue), master_keys(settings), settings.secrets_rotation_batch, progress
-        )
+        database = make_database(engine, _no_queue)
+        rotation = RotationService(database, masters, settings.secrets_rotation_batch, progress)
+        if masters.previous is not None and settings.master_key is None and await rotation.is_finished():
+            raise Misconfigured(
+                f"ORRERY_MASTER_KEY is not set, and the key in {file!r} is in force already: {_RECIPE}; "
+                "to replace the data keys alone, leave ORRERY_MASTER_KEY_PREVIOUS out."
+            )
         return await rotation.rotate(data_keys=data_keys)
 
 

@@ -46,7 +46,18 @@ Started = Callable[[str, Bootstrapped], None]
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn would raise them again before our services have stopped."""
+    """Leaves signals to us: uvicorn would raise them again before our services have stopped.
+
+    `url` is said in the log once the API answers there.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, url: str) -> None:
+        super().__init__(config)
+        self.url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        logger.info("ready", url=self.url)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -85,7 +96,7 @@ async def _serve(settings: Settings, stop: Stop, *, worker: bool, started: Start
                 await stack.enter_async_context(supervised_worker(settings, services, worker_id=name))
             started(url, bootstrapped)
             stop.started()
-            await _run(settings, listener, stop)
+            await _run(settings, listener, stop, url=url)
 
 
 async def prepare(settings: Settings, services: Services) -> Bootstrapped:
@@ -141,7 +152,7 @@ async def _give_back(settings: Settings, services: Services, worker: str) -> Non
         logger.warning("not_given_back", error=repr(error))
 
 
-async def _run(settings: Settings, listener: socket.socket, stop: Stop) -> None:
+async def _run(settings: Settings, listener: socket.socket, stop: Stop, *, url: str) -> None:
     app = import_from_string("main:create_app")()
     app.state.stopping = stop.begun
     config = uvicorn.Config(
@@ -152,7 +163,7 @@ async def _run(settings: Settings, listener: socket.socket, stop: Stop) -> None:
         proxy_headers=False,  # `create_app` believes those that the settings trust
         timeout_graceful_shutdown=_STREAMS_MAY_TAKE_S,
     )
-    server = _Server(config)
+    server = _Server(config, url=url)
     closing = asyncio.create_task(_close_after(stop, server, settings.shutdown_notice_s), name="close")
     try:
         await server.serve(sockets=[listener])

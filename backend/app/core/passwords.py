@@ -15,7 +15,17 @@ from pwdlib.exceptions import UnknownHashError
 from app.core.errors import Unavailable
 
 T = TypeVar("T")
+MAX_PASSWORD_LENGTH = 1024
 _BUSY_S = 2
+
+
+def password_fault(password: str, least: int) -> str:
+    """What is wrong with the length of a new password; empty if nothing is."""
+    if len(password) < least:
+        return f"a password needs at least {least} characters"
+    if len(password) > MAX_PASSWORD_LENGTH:
+        return f"a password has at most {MAX_PASSWORD_LENGTH} characters"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

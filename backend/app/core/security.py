@@ -67,7 +67,16 @@ def _key(settings: Settings, given: SecretStr | None, name: str) -> bytes:
             f"{variable} is not set. With ORRERY_DATABASE_URL and ORRERY_REDIS_URL it must be given, "
             "so that every replica has the same: try `openssl rand -hex 32`."
         )
-    return generated_secret(settings.data_dir / "secrets" / f"{name}.key").encode()
+    return generated_secret(_key_file(settings, name)).encode()
+
+
+def master_key_file(settings: Settings) -> Path:
+    """Where the master key is, or will be, unless `ORRERY_MASTER_KEY` is set."""
+    return _key_file(settings, "master")
+
+
+def _key_file(settings: Settings, name: str) -> Path:
+    return settings.data_dir / "secrets" / f"{name}.key"
 
 
 def _long_enough(given: SecretStr, variable: str) -> bytes:

@@ -1,5 +1,6 @@
 """PostgreSQL with pgvector and Redis for one machine: launch, wait, repair, stop."""
 
+from app.embedded.account import NAMED_USER, name_fault
 from app.embedded.binaries import installed_postgres, installed_redis
 from app.embedded.failures import ServiceLost, explained
 from app.embedded.leftovers import end_processes, find_leftovers, find_workers
@@ -16,6 +17,7 @@ from app.embedded.services_file import (
 )
 
 __all__ = [
+    "NAMED_USER",
     "ServiceLost",
     "Services",
     "ServicesFile",
@@ -27,6 +29,7 @@ __all__ = [
     "installed_redis",
     "lock_left_by",
     "make_data_folder",
+    "name_fault",
     "open_services",
     "read_services_file",
     "remove_services_file",

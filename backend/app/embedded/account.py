@@ -11,6 +11,7 @@ from pathlib import Path
 from app.core.errors import Misconfigured
 
 UNPRIVILEGED = "nobody"
+NAMED_USER = "run as a user that exists in /etc/passwd, or set ORRERY_DATABASE_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,15 @@ class Account:
         if entry.st_gid == self.gid:
             return bool(entry.st_mode & stat.S_IXGRP)
         return bool(entry.st_mode & stat.S_IXOTH)
+
+
+def name_fault(uid: int) -> str:
+    """Why initdb refuses the user id; empty if it does not. A database that exists runs without a name."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return f"user id {uid} is not in /etc/passwd, and PostgreSQL makes no database for such a user"
+    return ""
 
 
 def service_account(cluster: Path) -> Account | None:

@@ -11,6 +11,7 @@ from signal import Signals
 import asyncpg
 
 from app.core.errors import Misconfigured
+from app.embedded.account import NAMED_USER, name_fault
 from app.embedded.binaries import POSTGRES_MAJOR
 from app.embedded.failures import DiskFull, log_end, start_failure
 from app.embedded.places import Places
@@ -41,12 +42,14 @@ async def ensure_cluster(places: Places, *, programs: Path, password: str, timeo
     """Runs initdb unless there is a cluster. A start that is killed here leaves no half-made cluster.
 
     Raises:
-        Misconfigured: initdb fails (the message carries its last words), there is no room for it, or the
-            cluster that is there is damaged or another PostgreSQL's.
+        Misconfigured: our user id has no name, initdb fails (the message carries its last words), there is
+            no room for it, or the cluster that is there is damaged or another PostgreSQL's.
     """
     if _exists(places.cluster):
         _check(places.cluster)
         return
+    if fault := name_fault(places.account.uid if places.account else os.geteuid()):
+        raise Misconfigured(f"The database cannot be created: {fault}: {NAMED_USER}.")
     workspace = _make_workspace(places, password=password)
     try:
         _demand_room(workspace)

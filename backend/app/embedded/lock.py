@@ -13,15 +13,28 @@ from app.core.errors import Misconfigured
 
 def lock_left_by(path: Path) -> str:
     """The pid of a process that held `path` and was killed; empty where it ended in order or still runs."""
+    held, pid = _look(path)
+    return "" if held else pid
+
+
+def lock_holder(path: Path) -> str:
+    """The pid of the process that holds `path` now; empty if none does."""
+    held, pid = _look(path)
+    return pid if held else ""
+
+
+def _look(path: Path) -> tuple[bool, str]:
+    """Whether `path` is held, and the pid in it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return False, ""
     try:
+        pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        return False, pid
     except BlockingIOError:
-        return ""
+        return True, pid
     finally:
         os.close(descriptor)
 

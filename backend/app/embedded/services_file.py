@@ -12,9 +12,12 @@ from app.core.config import Settings
 from app.core.errors import Misconfigured
 from app.embedded.failures import explained
 from app.embedded.leftovers import runs
+from app.embedded.lock import lock_holder
 from app.embedded.places import SERVICES_FILE
 from app.embedded.private import private_folder, write_private
 from app.embedded.services import Services
+
+_CLOCK_S = 2.0  # how precisely it is known when a process began
 
 
 class ServicesFile(BaseModel):
@@ -52,7 +55,9 @@ def write_services_file(settings: Settings, services: Services, *, api_url: str)
 
 
 def read_services_file(settings: Settings) -> ServicesFile | None:
-    """What the running `serve` announced; None if there is no file or its process is dead.
+    """What the running `serve` announced; None if there is no file, or its process is dead.
+
+    A process that got the dead one's number later is not taken for it.
 
     Raises:
         Misconfigured: the file belongs to another user or to another version.
@@ -67,7 +72,7 @@ def read_services_file(settings: Settings) -> ServicesFile | None:
             raise Misconfigured(
                 f"{str(path)!r} was not written by this version of Orrery: restart 'orrery serve'."
             ) from error
-    return content if _lives(content.pid) else None
+    return content if _lives(content, settings) else None
 
 
 def remove_services_file(settings: Settings) -> None:
@@ -82,8 +87,15 @@ def remove_services_file(settings: Settings) -> None:
             path.unlink(missing_ok=True)
 
 
-def _lives(pid: int) -> bool:
+def _lives(content: ServicesFile, settings: Settings) -> bool:
+    """Its process began before it announced itself, or, where the clock was set since, holds the lock."""
     try:
-        return runs(psutil.Process(pid))
+        process = psutil.Process(content.pid)
+        if not runs(process):
+            return False
+        began = process.create_time()
     except psutil.Error:
         return False
+    if began <= content.started_at.timestamp() + _CLOCK_S:
+        return True
+    return lock_holder(settings.run_dir / "lock") == str(content.pid)

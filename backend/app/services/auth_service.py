@@ -12,10 +12,11 @@ from uuid import UUID
 
 from app.core.config import Settings
 from app.core.constants import DEFAULT_PROJECT
+from app.core.emails import email_fault
 from app.core.errors import Forbidden, Invalid, Misconfigured, NotFound, Unauthenticated
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
-from app.core.passwords import Passwords
+from app.core.passwords import Passwords, password_fault
 from app.core.permissions import Permission, granted
 from app.core.security import MIN_KEY_LENGTH, api_key_digest, api_key_hint, new_api_key
 from app.core.session_tokens import SessionTokens
@@ -57,10 +58,14 @@ class AuthContext:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrapped:
-    """What the first start made. `api_key` is only known when it has just been made."""
+    """What the first start made. `api_key` is only known when it has just been made.
+
+    `ignored` names the settings that would have made the owner, where there was one already.
+    """
 
     tenant: Tenant
     api_key: str | None
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,11 @@ class AuthService:
     async def bootstrap(self, settings: Settings) -> Bootstrapped:
         """Creates owner, organization, project and key where there are none yet; may be repeated.
 
-        A configured `ORRERY_BOOTSTRAP_API_KEY` is made valid even when the organization exists already.
+        A configured `ORRERY_BOOTSTRAP_API_KEY` is made valid even when the organization exists already;
+        the owner's email and password are taken only for an owner who is made now.
+
+        Raises:
+            Misconfigured: the key or the password is too short, or the email is no address.
         """
         given = settings.bootstrap_api_key.get_secret_value() if settings.bootstrap_api_key else None
         if given is not None and len(given) < MIN_KEY_LENGTH:
@@ -163,7 +172,7 @@ class AuthService:
             key = given or (new_api_key(key_id) if fresh else None)
             if key and not await identities.has_key(api_key_digest(key, self.pepper)):
                 await identities.add(self._row(key, key_id, tenant=tenant, user_id=owner, name="bootstrap"))
-        return Bootstrapped(tenant, key)
+        return Bootstrapped(tenant, key, () if fresh else _owners_settings(settings))
 
     async def owner(self) -> Owner:
         """The first organization's owner; `Misconfigured` before the first start."""
@@ -178,6 +187,7 @@ class AuthService:
         organization = await identities.first_organization()
         if organization is not None:
             return await identities.owner_of(organization.id), organization.id, False
+        _check_owner(settings)
         password = settings.bootstrap_password
         user = User(
             id=new_id(),
@@ -259,6 +269,27 @@ class AuthService:
             hint=api_key_hint(key),
             digest=api_key_digest(key, self.pepper),
         )
+
+
+def _owners_settings(settings: Settings) -> tuple[str, ...]:
+    """Those that are set."""
+    given = {
+        "ORRERY_BOOTSTRAP_EMAIL": settings.bootstrap_email,
+        "ORRERY_BOOTSTRAP_PASSWORD": settings.bootstrap_password,
+    }
+    return tuple(name for name, value in given.items() if value)
+
+
+def _check_owner(settings: Settings) -> None:
+    """Raises `Misconfigured` where nobody could log in with what the settings give the owner."""
+    email, password = settings.bootstrap_email, settings.bootstrap_password
+    if email and (fault := email_fault(email)):
+        raise Misconfigured(f"ORRERY_BOOTSTRAP_EMAIL is {email!r}: {fault}.")
+    if not password:
+        return
+    secret = password.get_secret_value()
+    if fault := password_fault(secret, settings.password_min_length):
+        raise Misconfigured(f"ORRERY_BOOTSTRAP_PASSWORD has {len(secret)} characters: {fault}.")
 
 
 def _project(holder: Holder, named: str | None) -> UUID | None:

@@ -8,6 +8,7 @@ when the master key changes (docs/adr/0009).
 from __future__ import annotations
 
 import os
+from uuid import UUID
 
 import structlog
 
@@ -25,7 +26,7 @@ from app.core.envelope import (
 )
 from app.core.errors import Misconfigured
 from app.core.ids import new_id
-from app.core.security import derive_key, master_key, master_keys, previous_master_key
+from app.core.security import derive_key, master_key, master_key_file, master_keys, previous_master_key
 from app.db.postgres.models.secrets import InstallationKey
 from app.db.postgres.repositories.identity import Identities
 from app.db.postgres.repositories.secrets import PEPPER, DataKeys, InstallationKeys
@@ -62,6 +63,13 @@ async def check_master_key(database: Database, settings: Settings) -> None:
         _unwrapped(row, master_keys(settings), settings)
 
 
+async def master_in_force(database: Database) -> UUID | None:
+    """The id of the master key that wraps new data keys; None before the first start."""
+    async with database.system_work() as session:
+        row = await InstallationKeys(session).get(PEPPER)
+    return row.master_id if row else None
+
+
 async def warn_of_lost_keys(database: Database, masters: MasterKeys) -> None:
     """Says in the log how many data keys need a master key that is not at hand: a change was not finished.
 
@@ -96,7 +104,7 @@ def _wrapped(key: Key, master: Key) -> InstallationKey:
 
 
 def _wrong_key(settings: Settings, given: Key, row: InstallationKey) -> str:
-    file = settings.data_dir / "secrets" / "master.key"
+    file = master_key_file(settings)
     source = "ORRERY_MASTER_KEY" if settings.master_key is not None else f"the key in {str(file)!r}"
     return (
         f"The secrets of this installation are encrypted with another master key (fingerprint "

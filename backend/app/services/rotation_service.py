@@ -26,6 +26,7 @@ class Rotated:
     """What a rotation did, how many keys are old even so, and what did not open, each with what to do."""
 
     resumed: bool = False
+    master_changed: bool = False
     keys_wrapped: int = 0
     data_keys_replaced: int = 0
     secrets_sealed: int = 0
@@ -62,6 +63,12 @@ class RotationService:
         self.done.unreadable = list(self.left.values())
         return self.done
 
+    async def is_finished(self) -> bool:
+        """Whether the current master key is in force, wraps every data key, and none waits to be replaced."""
+        async with self.database.system_work() as session:
+            in_force = await InstallationKeys(session).master_in_force()
+            return in_force == self.masters.current.id and not await DataKeys(session).count_old(in_force)
+
     async def _take_over(self) -> None:
         """From its commit on, new data keys are wrapped by the current master key."""
         current = self.masters.current
@@ -81,6 +88,7 @@ class RotationService:
                     ) from error
                 row.wrapped, row.master_id = wrap(current, key, INSTALLATION), current.id
                 self.done.keys_wrapped += 1
+                self.done.master_changed = True
         self.progress(f"master key {fingerprint(current.id)} is in force")
 
     async def _wrap_data_keys(self) -> None:

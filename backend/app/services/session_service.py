@@ -24,7 +24,7 @@ from app.core.errors import (
 )
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
-from app.core.passwords import Passwords, Verdict
+from app.core.passwords import Passwords, Verdict, password_fault
 from app.core.session_tokens import AccessClaims, RefreshClaims, SessionTokens
 from app.core.slugs import as_uuid
 from app.db.postgres.models.identity import Organization, User
@@ -273,9 +273,8 @@ class SessionService:
         self, user_id: UUID, session_id: UUID, *, current: str, new: str, client: Client
     ) -> None:
         """Sets a password and ends the user's other sessions. Guessing is bounded as in `login`."""
-        least = self.settings.password_min_length
-        if len(new) < least:
-            raise _field("new_password", "too_short", f"a password needs at least {least} characters")
+        if fault := password_fault(new, self.settings.password_min_length):
+            raise _field("new_password", "too_short", fault)
         if new == current:
             raise _field("new_password", "unchanged", "the new password is the current one")
         async with self.database.system_work() as session:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from app.cli.commands.platform import announce
+from app.cli.credentials import save_credentials
+from app.core.config import Settings
+from app.core.ids import new_id
+from app.db.session import Tenant
+from app.services.auth_service import Bootstrapped
 from tests.cli.conftest import Command
+from tests.embedded.served import logged
 from tests.trust.serving import Platform, open_folder, orrery
 
 pytestmark = pytest.mark.timeout(300)
@@ -142,9 +152,49 @@ class TestKeysCreate:
         assert done.returncode == 1
 
 
+class TestUsersSetPassword:
+    def test_lets_the_owner_log_in(
+        self, command: Command, served: Platform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("a lantern in the harbour\n"))
+        done = command(["users", "set-password", "--password-stdin", "--json"], served.data_dir)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["email"] == "owner@orrery.local"
+        body = {"email": told["email"], "password": "a lantern in the harbour"}
+        with served.client() as client:
+            assert client.post("/auth/login", json=body).status_code == 200
+
+    def test_asks_for_it_twice(
+        self, command: Command, served: Platform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        typed = iter(["a lantern at home", "another one", "a lantern at home", "a lantern at home"])
+        monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
+        done = command(["users", "set-password", "owner@orrery.local"], served.data_dir)
+        assert done.returncode == 0, done.stderr
+        assert "owner@orrery.local logs in with the new password" in done.stdout
+        assert "a lantern" not in done.stdout + done.stderr
+
+    def test_refuses_a_short_one_in_one_sentence(
+        self, command: Command, served: Platform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("short\n"))
+        done = command(["users", "set-password", "--password-stdin"], served.data_dir)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == ("Error: The password is refused: a password needs at least 8 characters.\n")
+
+
 class TestWithoutAServer:
     @pytest.mark.parametrize(
-        "arguments", [["ask", "x"], ["search", "x"], ["ingest", "."], ["keys", "create"], ["worker"]]
+        "arguments",
+        [
+            ["ask", "x"],
+            ["search", "x"],
+            ["ingest", "."],
+            ["keys", "create"],
+            ["users", "set-password"],
+            ["worker"],
+        ],
     )
     def test_fails_in_one_sentence_that_says_what_to_do(self, command: Command, arguments: list[str]) -> None:
         with open_folder() as folder:
@@ -193,7 +243,64 @@ class TestServe:
         announced = served.data_dir / "run" / "services.json"
         assert stat.S_IMODE(announced.stat().st_mode) == 0o600
 
+    def test_says_when_it_is_ready_and_where(self, served: Platform) -> None:
+        assert [line["url"] for line in logged(served, "ready")] == [served.url]
+
     def test_version_needs_nothing(self) -> None:
         with open_folder() as folder:
             done = orrery(["--version"], folder / "data")
             assert (done.returncode, list(folder.iterdir())) == (0, [])
+
+    def test_help_says_where_json_is_asked_for(self, command: Command) -> None:
+        with open_folder() as folder:
+            done = command(["--help"], folder / "data", COLUMNS="200")
+        assert "--json after a command prints one JSON document" in done.stdout.replace("`", "")
+
+
+class TestUnknownSettings:
+    """A start goes on, and warns of them in one line."""
+
+    def warned(self, done: subprocess.CompletedProcess[str]) -> list[str]:
+        lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        return [line["names"] for line in lines if line["event"] == "settings that do not exist are ignored"]
+
+    @pytest.mark.parametrize("arguments", [["worker"], ["serve", "--port", "0", "--no-worker"]])
+    def test_are_named_with_the_nearest_one(self, command: Command, arguments: list[str]) -> None:
+        wrong = {"ORRERY_LEASES": "5", "ORRERY_PROT": "1", "ORRERY_JWT_KEY": "short"}  # so that serve ends
+        with open_folder() as folder:
+            done = command(arguments, folder / "data", ORRERY_DATABASE_URL="postgresql://x", **wrong)
+        assert done.returncode == 1
+        assert self.warned(done) == [
+            "ORRERY_LEASES (did you mean ORRERY_LEASE_S?), ORRERY_PROT (did you mean ORRERY_PORT?)"
+        ]
+
+    def test_are_not_looked_for_among_known_ones(self, command: Command) -> None:
+        with open_folder() as folder:
+            done = command(["worker"], folder / "data")
+        assert self.warned(done) == []
+
+
+class TestAnnouncement:
+    """What a start tells about the API key, by what it made and what is there."""
+
+    def said(self, capsys: pytest.CaptureFixture[str], made: str | None) -> str:
+        announce("http://x", Bootstrapped(Tenant(new_id()), made))
+        return capsys.readouterr().out
+
+    def test_says_where_the_saved_key_is(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings = Settings(data_dir=tmp_path, _env_file=None)
+        monkeypatch.setattr("app.cli.commands.platform.get_settings", lambda: settings)
+        assert "API key" not in self.said(capsys, None)
+        path = save_credentials(settings, "k" * 40)
+        said = self.said(capsys, None)
+        assert f"The command line's API key is kept in {path}" in said
+        assert "k" * 40 not in said
+        assert "shown this once" in self.said(capsys, "n" * 40)
+
+    def test_names_what_is_ignored_and_the_command(self, capsys: pytest.CaptureFixture[str]) -> None:
+        announce("http://x", Bootstrapped(Tenant(new_id()), None, ("ORRERY_BOOTSTRAP_EMAIL",)))
+        said = capsys.readouterr().out
+        assert "ORRERY_BOOTSTRAP_EMAIL: ignored" in said
+        assert "'orrery users set-password'" in said

@@ -154,6 +154,32 @@ class TestWrongSettings:
         assert any(what in each for each in findings(done, "fail")), findings(done, "fail")
 
 
+class TestDatabaseAway:
+    def test_is_one_finding_in_words(self, command: Command) -> None:
+        key = "of-tests-only-" + "x" * 32
+        given = {
+            "ORRERY_DATABASE_URL": "postgresql://x@127.0.0.1:9/x",
+            "ORRERY_REDIS_URL": "redis://127.0.0.1:9",
+            "ORRERY_MASTER_KEY": key,
+            "ORRERY_JWT_KEY": key,
+        }
+        with open_folder() as folder:
+            (folder / "data").mkdir()
+            (folder / "data" / "credentials.json").write_text('{"api_key": "' + "k" * 40 + '"}')
+            done = command(["doctor", "--json"], folder / "data", ORRERY_PORT="0", **given)
+        wrong = findings(done, "fail")
+        assert len([what for what in wrong if "127.0.0.1:9/x" in what]) == 1, wrong
+        assert not any("_" in what.replace("ORRERY_DATABASE_URL", "") for what in wrong), wrong
+
+    def test_that_does_not_know_the_master_key_is_one_finding(
+        self, command: Command, served: Platform
+    ) -> None:
+        wrong_key = "wrong-master-key-of-more-than-32-characters"
+        done = command(["doctor", "--json"], served.data_dir, ORRERY_MASTER_KEY=wrong_key)
+        (what,) = findings(done, "fail")
+        assert "is in force, and ORRERY_MASTER_KEY" in what
+
+
 class TestDisk:
     @needs_mounts
     def test_without_room_and_read_only_is_found(self) -> None:

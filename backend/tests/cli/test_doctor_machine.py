@@ -69,10 +69,12 @@ class TestKeys:
     async def test_that_is_missing_beside_a_database(self, empty: Settings) -> None:
         (make_data_folder(empty.data_dir) / "postgres").mkdir()
         assert "restore it from a backup" in await wrong(keys_are_there, subject_of(empty))
+        previous = subject_of(empty, master_key_previous=SecretStr(MASTER_KEY))
+        assert await wrong(keys_are_there, previous) == ""
 
     @pytest.mark.parametrize(
         ("kept", "given", "sentence"),
-        [("x" * 64, MASTER_KEY, "is another key than the one in"), ("cut", None, "is cut short")],
+        [("x" * 64, MASTER_KEY, "→ keep both: while the platform runs"), ("cut", None, "is cut short")],
     )
     async def test_that_does_not_fit(
         self, empty: Settings, kept: str, given: str | None, sentence: str
@@ -117,15 +119,17 @@ class TestPackages:
 
 
 class TestPlatform:
-    def announce(self, settings: Settings) -> None:
-        """This process is said to serve, and does not."""
+    def announce(
+        self, settings: Settings, *, pid: int | None = None, started_at: datetime | None = None
+    ) -> None:
+        """This process, or another, is said to serve, and does not."""
         found = ServicesFile(
-            pid=os.getpid(),
+            pid=pid or os.getpid(),
             api_url=f"http://{NOWHERE}",
             database_url="postgresql://x",
             migration_url="postgresql://x",
             redis_url="redis://x",
-            started_at=datetime.now(UTC),
+            started_at=started_at or datetime.now(UTC),
         )
         path = make_data_folder(settings.data_dir) / "run" / "services.json"
         path.write_text(found.model_dump_json())
@@ -134,6 +138,19 @@ class TestPlatform:
         self.announce(empty)
         found = await wrong(platform_answers, subject_of(empty))
         assert f"process {os.getpid()} should serve http://{NOWHERE}, but does not answer" in found
+
+    async def test_whose_number_another_process_got(self, empty: Settings) -> None:
+        stranger = subprocess.Popen(["sleep", "60"])
+        try:
+            self.announce(empty, pid=stranger.pid, started_at=datetime(2026, 1, 1, tzinfo=UTC))
+            (empty.data_dir / "run" / "lock").write_text(str(stranger.pid))
+            subject = subject_of(empty)
+            assert await wrong(platform_answers, subject) == ""
+            found = await wrong(nothing_is_left, subject)
+        finally:
+            stranger.kill()
+            stranger.wait()
+        assert "was killed → the next 'orrery serve' repairs that" in found
 
     async def test_of_another_version(self, empty: Settings) -> None:
         path = make_data_folder(empty.data_dir) / "run" / "services.json"

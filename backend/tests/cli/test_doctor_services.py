@@ -17,19 +17,22 @@ from redis import Redis as RedisClient
 from app.cli.credentials import save_credentials
 from app.cli.doctor.blobs import blobs_keep_what_they_get
 from app.cli.doctor.broker import broker_answers
+from app.cli.doctor.configuration import keys_are_there
 from app.cli.doctor.database import (
-    data_keys_open,
     database_answers,
     notifications_arrive,
     saved_key_is_known,
     schema_is_current,
     server_findings,
 )
+from app.cli.doctor.encryption import master_key_is_in_force
+from app.cli.doctor.finding import Level
 from app.cli.doctor.subject import Subject
-from app.cli.doctor.work import work_gets_done
+from app.cli.doctor.work import item_findings, work_gets_done
 from app.core.config import Settings
+from app.core.envelope import fingerprint
 from app.core.errors import Misconfigured
-from app.db.inspection import ServerFacts
+from app.db.inspection import ServerFacts, WorkFacts
 from app.db.migrate import migrate
 from app.embedded import Services
 from tests.cli.doctoring import NOWHERE, subject_of, wrong
@@ -87,22 +90,70 @@ class TestDataKeys:
         return subject_of(settings, database_url=vault.database_url, master_key=SecretStr(master(number)))
 
     async def test_of_a_change_that_was_not_finished(self, vault: Vault, settings: Settings) -> None:
-        assert await wrong(data_keys_open, self.subject(vault, settings, 0)) == ""
+        assert await wrong(master_key_is_in_force, self.subject(vault, settings, 0)) == ""
         await vault.change_halfway()
-        found = await wrong(data_keys_open, self.subject(vault, settings, 1))
+        found = await wrong(master_key_is_in_force, self.subject(vault, settings, 1))
         assert found.startswith("fail: 1 data keys are wrapped by an earlier master key")
         assert "give the old one as ORRERY_MASTER_KEY_PREVIOUS and run `orrery secrets rotate`" in found
         await vault.rotate(masters(1, previous=0))
-        assert await wrong(data_keys_open, self.subject(vault, settings, 1)) == ""
+        assert await wrong(master_key_is_in_force, self.subject(vault, settings, 1)) == ""
 
     async def test_under_another_master_key_than_is_given(self, vault: Vault, settings: Settings) -> None:
         with pytest.raises(Misconfigured, match="another master key"):
-            await wrong(data_keys_open, self.subject(vault, settings, 7))
+            await wrong(master_key_is_in_force, self.subject(vault, settings, 7))
 
     async def test_are_not_looked_at_without_a_master_key(self, vault: Vault, empty: Settings) -> None:
         subject = subject_of(empty, database_url=vault.database_url)
-        assert await wrong(data_keys_open, subject) == ""
+        assert await wrong(master_key_is_in_force, subject) == ""
         assert not (empty.data_dir / "secrets").exists()
+
+
+class TestMasterKey:
+    """Through a change of it, where the old one was generated: what stands in the file is number 0."""
+
+    def subject(self, vault: Vault, current: int | None, previous: int | None = None) -> Subject:
+        folder = vault.data_dir / "secrets"
+        folder.mkdir(exist_ok=True)
+        (folder / "master.key").write_text(master(0))
+        given = {"master_key": current, "master_key_previous": previous}
+        settings = Settings(data_dir=vault.data_dir, _env_file=None)
+        keys = {name: SecretStr(master(key)) for name, key in given.items() if key is not None}
+        return subject_of(settings, database_url=vault.database_url, **keys)
+
+    def print_of(self, number: int) -> str:
+        return fingerprint(masters(number).current.id)
+
+    async def test_of_the_file_alone_is_right(self, vault: Vault) -> None:
+        assert await wrong(master_key_is_in_force, self.subject(vault, None)) == ""
+
+    async def test_that_was_set_too_early_says_how_to_change_it(self, vault: Vault) -> None:
+        found = await wrong(master_key_is_in_force, self.subject(vault, 1))
+        assert f"secrets/master.key' (fingerprint {self.print_of(0)}) is in force" in found
+        assert f"ORRERY_MASTER_KEY ({self.print_of(1)}) is not" in found
+        assert "start with ORRERY_MASTER_KEY_PREVIOUS set to the file's key" in found
+        assert "'orrery secrets rotate'" in found
+
+    async def test_before_during_and_after_the_rotation(self, vault: Vault) -> None:
+        both = self.subject(vault, 1, previous=0)
+        found = await wrong(master_key_is_in_force, both)
+        assert f"the previous one (fingerprint {self.print_of(0)}) is still in force" in found
+        assert "run 'orrery secrets rotate'; keep both until then" in found
+        assert "move" not in found
+        await vault.change_halfway()
+        found = await wrong(master_key_is_in_force, both)
+        assert "still wraps 1 data keys → run 'orrery secrets rotate' again" in found
+        assert "move" not in found
+        found = await wrong(master_key_is_in_force, self.subject(vault, 1))
+        assert "give the old one as ORRERY_MASTER_KEY_PREVIOUS" in found
+        assert "move" not in found
+        await vault.rotate(masters(1, previous=0))
+        found = await wrong(master_key_is_in_force, both)
+        assert f"ORRERY_MASTER_KEY (fingerprint {self.print_of(1)}) is in force" in found
+        assert "is retired → move the file away" in found
+        assert "ORRERY_MASTER_KEY_PREVIOUS is still set" in found
+
+    async def test_is_not_compared_among_the_settings_where_the_database_tells(self, vault: Vault) -> None:
+        assert "is another key" not in await wrong(keys_are_there, self.subject(vault, 1))
 
 
 class TestDatabase:
@@ -284,6 +335,16 @@ class TestWork:
             work_gets_done, subject_of(settings)
         )
         await execute(services.migration_url, f"DELETE FROM work_items {ours}")
+
+    async def test_of_a_dead_worker_waits_its_turn_while_the_platform_runs(self, settings: Settings) -> None:
+        left = WorkFacts(due=0, waited_s=0, expired=3, expired_for_s=600)
+        (found,) = [f for f in item_findings(left, settings, works=True) if f.level is not Level.OK]
+        assert found.level is Level.WARN
+        assert "3 items of a dead worker wait to be tried again, one at a time" in found.what
+        assert "orrery serve" not in found.remedy
+        (found,) = [f for f in item_findings(left, settings, works=False) if f.level is not Level.OK]
+        assert found.level is Level.FAIL
+        assert "start 'orrery serve'" in found.remedy
 
 
 class TestBlobs:

@@ -111,6 +111,42 @@ class TestRotate:
         assert line.startswith("Error: The master key with the fingerprint")
         assert wrong["ORRERY_MASTER_KEY"] not in line
 
+    @pytest.mark.parametrize("given", [(), ("ORRERY_MASTER_KEY",)], ids=["file", "both the same"])
+    def test_to_the_same_master_key_says_what_to_set(
+        self, command: Command, served: Platform, given: tuple[str, ...]
+    ) -> None:
+        key = (served.data_dir / "secrets" / "master.key").read_text()
+        same = dict.fromkeys((*given, "ORRERY_MASTER_KEY_PREVIOUS"), key)
+        done = command(["secrets", "rotate"], served.data_dir, **same)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert "ORRERY_MASTER_KEY_PREVIOUS is the same as" in line
+        assert "set ORRERY_MASTER_KEY to a new key (`openssl rand -hex 32`)" in line
+        assert key not in line
+
+    def test_without_a_new_master_key_says_what_to_set(
+        self, command: Command, served: Platform, stored: dict[str, str]
+    ) -> None:
+        assert command(["secrets", "rotate"], served.data_dir).returncode == 0
+        new = "another-master-key-of-more-than-32-characters"
+        done = command(["secrets", "rotate"], served.data_dir, ORRERY_MASTER_KEY_PREVIOUS=new)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert "ORRERY_MASTER_KEY is not set, and the key in" in line
+        assert new not in line
+
+    def test_of_a_master_key_that_was_in_force_says_that_it_did_not_change(
+        self, command: Command, served: Platform, stored: dict[str, str]
+    ) -> None:
+        given = {
+            "ORRERY_MASTER_KEY": (served.data_dir / "secrets" / "master.key").read_text(),
+            "ORRERY_MASTER_KEY_PREVIOUS": "another-master-key-of-more-than-32-characters",
+        }
+        done = command(["secrets", "rotate", "--json"], served.data_dir, **given)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["master_changed"] is False
+        assert "the master key is unchanged" in done.stderr
+
     def test_killed_in_the_middle_is_finished_by_the_next(
         self, command: Command, served: Platform, stored: dict[str, str]
     ) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from app.embedded import (
     remove_services_file,
     write_services_file,
 )
+from app.embedded.lock import hold_lock
 
 SERVICES = Services(
     database_url="postgresql://app:canary@db/x",
@@ -30,9 +34,21 @@ def path_of(settings: Settings) -> Path:
     return settings.run_dir / "services.json"
 
 
-def announce_as(pid: int, settings: Settings) -> None:
+def announce_as(pid: int, settings: Settings, *, before: timedelta = timedelta()) -> None:
     content = write_services_file(settings, SERVICES, api_url=API_URL)
-    path_of(settings).write_text(content.model_copy(update={"pid": pid}).model_dump_json())
+    changed = {"pid": pid, "started_at": content.started_at - before}
+    path_of(settings).write_text(content.model_copy(update=changed).model_dump_json())
+
+
+@contextmanager
+def stranger() -> Iterator[int]:
+    """The number of a process that is not ours."""
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
@@ -61,6 +77,17 @@ class TestRead:
         announce_as(zombie.pid, settings)
         assert read_services_file(settings) is None
         zombie.wait()
+
+    def test_is_none_when_another_process_got_the_number(self, settings: Settings):
+        with stranger() as pid:
+            announce_as(pid, settings, before=timedelta(hours=1))
+            assert read_services_file(settings) is None
+
+    def test_believes_the_lock_when_the_clock_was_set_since(self, settings: Settings):
+        announce_as(os.getpid(), settings, before=timedelta(days=1000))
+        assert read_services_file(settings) is None
+        with hold_lock(settings.run_dir / "lock"):
+            assert read_services_file(settings) is not None
 
     def test_refuses_a_file_of_another_version(self, settings: Settings):
         write_services_file(settings, SERVICES, api_url=API_URL)

@@ -87,7 +87,7 @@ class TestRotate:
     async def test_replaces_every_key_and_seals_everything_again(self, filled: Filled) -> None:
         before = await filled.keys()
         done = await filled.vault.rotate(masters(1, previous=0))
-        assert done == Rotated(keys_wrapped=3, data_keys_replaced=2, secrets_sealed=ALL)
+        assert done == Rotated(master_changed=True, keys_wrapped=3, data_keys_replaced=2, secrets_sealed=ALL)
         assert not before & await filled.keys()
         assert await filled.all_open(1)
 

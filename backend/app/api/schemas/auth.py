@@ -10,10 +10,12 @@ from pydantic import AfterValidator, AwareDatetime, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
 from app.api.schemas.common import Body, Name, Read, example
+from app.core.emails import MAX_EMAIL_LENGTH
+from app.core.passwords import MAX_PASSWORD_LENGTH
 from app.core.permissions import Permission
 
 Password = Annotated[
-    SecretStr, Field(min_length=1, max_length=1024, examples=["correct horse battery staple"])
+    SecretStr, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, examples=["correct horse battery staple"])
 ]
 Token = Annotated[SecretStr, Field(min_length=1, max_length=4096)]
 
@@ -23,7 +25,7 @@ class LoginCreate(Body):
 
     model_config = example(**{"email": "ada@example.com", "password": "correct horse battery staple"})
 
-    email: Annotated[str, Field(min_length=1, max_length=320, examples=["ada@example.com"])]
+    email: Annotated[str, Field(min_length=1, max_length=MAX_EMAIL_LENGTH, examples=["ada@example.com"])]
     password: Password
     organization: Annotated[str, Field(max_length=100, description="Id or slug")] | None = None
     cookie: bool = False

@@ -1,4 +1,4 @@
-"""Every command of `orrery`. `--json` prints one JSON document for programs; exit code 1 is a failure."""
+"""Every command of `orrery`. `--json` after a command prints one JSON document; exit code 1 is a failure."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ _MODULES = {
     "eval": "evaluation",
     "keys": "administration",
     "secrets": "administration",
+    "users": "administration",
 }
 
 

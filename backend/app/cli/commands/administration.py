@@ -1,9 +1,10 @@
-"""The commands that change keys, on the machine itself."""
+"""The commands that change keys and passwords, on the machine itself."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from app.cli.commands.output import AsJson
 from app.cli.credentials import save_credentials
 from app.cli.keys import create_key
 from app.cli.rotating import rotate_secrets
+from app.cli.users import set_password
 from app.core.config import Settings, get_settings
 from app.db.failures import explained
 from app.embedded import read_services_file
@@ -24,6 +26,8 @@ keys = typer.Typer(no_args_is_help=True, help="API keys.")
 cli.add_typer(keys, name="keys")
 secrets = typer.Typer(no_args_is_help=True, help="Encryption of stored secrets.")
 cli.add_typer(secrets, name="secrets")
+users = typer.Typer(no_args_is_help=True, help="People who log in.")
+cli.add_typer(users, name="users")
 
 
 def _database_url(settings: Settings) -> str:
@@ -50,6 +54,36 @@ def keys_create(
     typer.echo(json.dumps({"id": str(made.id), "key": made.key}) if as_json else made.key)
 
 
+@users.command("set-password")
+def users_set_password(
+    email: Annotated[str | None, typer.Argument(help="Whose; without it, the owner's.")] = None,
+    new_email: Annotated[
+        str | None, typer.Option("--email", help="Log in with this one from now on.")
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set the password of a user of this installation, and end their sessions. API keys stay as they are."""
+    settings = get_settings()
+    url = _database_url(settings)
+    password = _read_password(from_stdin=password_stdin)
+    with explained(url, setting="ORRERY_DATABASE_URL"):
+        done = asyncio.run(set_password(settings, url, email=email, password=password, new_email=new_email))
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+    else:
+        typer.echo(f"{done.email} logs in with the new password; {done.sessions_ended} sessions were ended.")
+
+
+def _read_password(*, from_stdin: bool) -> str:
+    """One line, without its end."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+
+
 @secrets.command("rotate")
 def secrets_rotate(
     data_keys: Annotated[bool, typer.Option(help="Also replace the data keys of all organizations.")] = True,
@@ -64,6 +98,8 @@ def secrets_rotate(
     url = _database_url(settings)
     console = Console(stderr=True, highlight=False, emoji=False)
     done = asyncio.run(rotate_secrets(settings, url, data_keys=data_keys, progress=console.print))
+    if settings.master_key_previous is not None and not done.master_changed:
+        console.print("ORRERY_MASTER_KEY was in force before: the master key is unchanged", markup=False)
     if as_json:
         typer.echo(json.dumps(asdict(done)))
     else:

@@ -11,11 +11,14 @@ import uvloop
 from rich.console import Console
 
 from app.cli.crash import crashes_noted
+from app.cli.credentials import credentials_path
 from app.cli.serve import migrate_explained
 from app.cli.serve import serve as serve_platform
+from app.cli.setting_names import warn_of_unknown_settings
 from app.cli.worker_process import worker_arguments
 from app.core.config import Settings, get_settings
 from app.core.logging import configure_logging
+from app.core.security import master_key_file
 from app.embedded import open_services, read_services_file
 from app.resources import demanded, process_name
 from app.services.auth_service import Bootstrapped
@@ -34,23 +37,34 @@ def serve(
     _setting("ORRERY_PORT", port)
     settings = get_settings()
     configure_logging(settings)
+    warn_of_unknown_settings(os.environ)
     with crashes_noted(settings):
-        uvloop.run(serve_platform(settings, worker=worker, started=_announce))
+        uvloop.run(serve_platform(settings, worker=worker, started=announce))
 
 
-def _announce(url: str, made: Bootstrapped) -> None:
+def announce(url: str, made: Bootstrapped) -> None:
+    """Tells the operator where it will answer, and what the first start made or a later one ignored."""
     out = Console(soft_wrap=True, highlight=False)
     out.print(f"Orrery is starting at [bold]{url}[/] (API documentation: {url}/docs)")
     settings = get_settings()
     if made.api_key and settings.bootstrap_api_key is None:
         out.print(f"API key, shown this once: [bold]{made.api_key}[/]")
         out.print("The command line has it already: it is kept in credentials.json of the data folder.")
+    elif made.api_key is None and credentials_path(settings).exists():
+        out.print(f"The command line's API key is kept in {credentials_path(settings)}")
+    if made.ignored:
+        out.print(
+            f"{' and '.join(made.ignored)}: ignored, because only the very first start makes the owner; "
+            "'orrery users set-password' sets a password or another email."
+        )
 
 
 @cli.command()
 def worker() -> None:
     """Run a Celery worker for ingestion against the configured or running services."""
     settings = get_settings()
+    configure_logging(settings)
+    warn_of_unknown_settings(os.environ)
     found = read_services_file(settings)
     if found is not None:
         os.environ["ORRERY_DATABASE_URL"] = found.database_url
@@ -87,6 +101,6 @@ def _setting(name: str, value: Any) -> None:
 
 def _find_master_key(settings: Settings) -> None:
     """A worker started by hand beside an embedded `serve` uses that one's generated key."""
-    path = settings.data_dir / "secrets" / "master.key"
+    path = master_key_file(settings)
     if settings.master_key is None and path.exists():
         os.environ["ORRERY_MASTER_KEY"] = path.read_text()

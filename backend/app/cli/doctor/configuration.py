@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
-from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 from pydantic_settings.exceptions import SettingsError
 
 from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import Subject
+from app.cli.setting_names import PREFIX, given_settings, unknown_settings
 from app.core.config import Settings
 from app.core.errors import Misconfigured
 from app.core.security import MIN_KEY_LENGTH, jwt_key, master_key
 
-_PREFIX = "ORRERY_"
-_NOT_SETTINGS = ("API_KEY", "URL", "WORKER_ID", "SEED")
-"""What the command line, the workers and the tests read besides the settings."""
 _SECRET = ("KEY", "PASSWORD", "URL")
 _DATABASE = ("postgresql", "postgres")
 _BROKER = ("redis", "rediss", "unix")
@@ -30,20 +26,16 @@ def names_are_known(subject: Subject) -> Iterator[Finding]:
 
 def unknown_names(environment: Mapping[str, str]) -> Iterator[Finding]:
     """Each `ORRERY_*` variable of the environment and of `.env` is one that somebody reads."""
-    known = sorted([_PREFIX + name.upper() for name in Settings.model_fields])
-    valid = {*known, *(_PREFIX + name for name in _NOT_SETTINGS)}
-    found = {name.upper(): value for name, value in (dotenv_values(".env") | dict(environment)).items()}
-    ours = sorted(name for name in found if name.startswith(_PREFIX))
-    unknown = [name for name in ours if name not in valid]
-    for name in unknown:
-        near = get_close_matches(name, valid, n=1, cutoff=0.6)
-        remedy = f"did you mean {near[0]}?" if near else "remove it; orrery's settings are in its reference"
+    ours = given_settings(environment)
+    unknown = unknown_settings(ours)
+    for name, near in unknown.items():
+        remedy = f"did you mean {near}?" if near else "remove it; orrery's settings are in its reference"
         yield fail(f"{name} is set, but there is no such setting", remedy)
-    for name in ours:
-        if not (found[name] or "").strip():
+    for name, value in ours.items():
+        if not value.strip():
             yield warn(f"{name} is set, but empty", "give it a value, or remove it")
     if not unknown:
-        yield ok(f"{len(ours)} variables {_PREFIX}* are set, all known")
+        yield ok(f"{len(ours)} variables {PREFIX}* are set, all known")
 
 
 def wrong_values(error: ValidationError | SettingsError) -> Iterator[Finding]:
@@ -52,7 +44,7 @@ def wrong_values(error: ValidationError | SettingsError) -> Iterator[Finding]:
         yield fail(str(error), "correct it")
         return
     for wrong in error.errors():
-        name = _PREFIX + "_".join(map(str, wrong["loc"])).upper()
+        name = PREFIX + "_".join(map(str, wrong["loc"])).upper()
         shown = "…" if name.endswith(_SECRET) else repr(wrong["input"])
         yield fail(f"{name} is {shown}: {wrong['msg']}", "correct the value, or remove the variable")
 
@@ -82,14 +74,32 @@ def keys_are_there(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
     folder = subject.data / "secrets"
     lost = (subject.data / "postgres").exists() and not (folder / "master.key").exists()
-    if settings.master_key is None and settings.embedded and lost:
+    if settings.master_key is None and settings.embedded and lost and settings.master_key_previous:
+        yield ok("a new master key will be generated at the next start, in place of the previous one")
+    elif settings.master_key is None and settings.embedded and lost:
         yield fail(
             f"the master key {str(folder / 'master.key')!r} is missing, and there is a database",
             "restore it from a backup: without it no stored key or secret can be used",
         )
     else:
-        yield _key("MASTER", settings, folder / "master.key", settings.master_key, master_key)
-    yield _key("JWT", settings, folder / "jwt.key", settings.jwt_key, jwt_key)
+        path = folder / "master.key"
+        yield _key("MASTER", settings, path, settings.master_key, master_key)
+        if not subject.database_url and _differs(settings.master_key, path):
+            yield warn(
+                f"ORRERY_MASTER_KEY is another key than the one in {str(path)!r}",
+                "keep both: while the platform runs, 'orrery doctor' says which one is in force",
+            )
+    path = folder / "jwt.key"
+    yield _key("JWT", settings, path, settings.jwt_key, jwt_key)
+    if _differs(settings.jwt_key, path):
+        yield warn(
+            f"ORRERY_JWT_KEY is another key than the one in {str(path)!r}",
+            "remove the one you do not want: ORRERY_JWT_KEY is used, and a change ends every session",
+        )
+
+
+def _differs(given: SecretStr | None, path: Path) -> bool:
+    return given is not None and path.exists() and path.read_text() != given.get_secret_value()
 
 
 def _key(
@@ -103,9 +113,4 @@ def _key(
         return fail(str(error), f"correct ORRERY_{name}_KEY")
     if len(key) < MIN_KEY_LENGTH:
         return fail(f"the key in {str(path)!r} is cut short", "restore it from a backup")
-    if given and path.exists() and path.read_bytes() != key:
-        return warn(
-            f"ORRERY_{name}_KEY is another key than the one in {str(path)!r}",
-            "keep the one that was in use, and remove the other",
-        )
     return ok(f"the {name.lower()} key is there")

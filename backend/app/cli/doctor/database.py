@@ -12,7 +12,7 @@ from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import NOTHING_RUNS, Subject
 from app.core.config import Settings
 from app.core.errors import Misconfigured
-from app.core.security import api_key_digest, master_keys
+from app.core.security import api_key_digest
 from app.db.connection import open_engine
 from app.db.failures import explained, place_of
 from app.db.inspection import (
@@ -30,8 +30,7 @@ from app.db.migrate import newest_revision
 from app.db.outage import sqlstate
 from app.db.postgres.repositories.identity import Identities
 from app.db.session import make_database
-from app.services.installation_service import api_key_pepper, check_master_key, count_lost_keys
-from app.services.sealing import FINISH_CHANGE
+from app.services.installation_service import api_key_pepper
 
 _PATIENCE_S = 5.0
 _OLDEST, _OLDEST_VECTOR = 150000, (0, 8)
@@ -46,7 +45,7 @@ async def database_answers(subject: Subject) -> list[Finding]:
     if not subject.database_url:
         return [ok(f"the database is not looked at: {NOTHING_RUNS}")]
     with explained(subject.database_url, setting="ORRERY_DATABASE_URL"):
-        async with _engine(subject, subject.database_url) as engine, engine.connect() as connection:
+        async with brief_engine(subject, subject.database_url) as engine, engine.connect() as connection:
             facts = await server_facts(connection)
             role = await role_facts(connection)
             vector = await vector_extension(connection)
@@ -60,7 +59,8 @@ async def database_answers(subject: Subject) -> list[Finding]:
 
 
 @asynccontextmanager
-async def _engine(subject: Subject, url: str) -> AsyncIterator[AsyncEngine]:
+async def brief_engine(subject: Subject, url: str) -> AsyncIterator[AsyncEngine]:
+    """For a look or two, without much patience."""
     timeout_s = min(subject.settings.database_timeout_s, _PATIENCE_S)
     prepared = subject.settings.database_prepared_statements
     async with open_engine(url, pool_size=2, timeout_s=timeout_s, prepared=prepared) as engine:
@@ -158,7 +158,7 @@ async def schema_is_current(subject: Subject) -> list[Finding]:
     name = "ORRERY_DATABASE_MIGRATION_URL"
     try:
         with explained(subject.owner_url, setting=name):
-            async with _engine(subject, subject.owner_url) as engine, engine.connect() as connection:
+            async with brief_engine(subject, subject.owner_url) as engine, engine.connect() as connection:
                 found = await revision(connection)
     except Misconfigured as error:
         cause = error.__cause__ or error
@@ -177,7 +177,7 @@ async def notifications_arrive(subject: Subject) -> list[Finding]:
     if not subject.database_url:
         return []
     with explained(subject.database_url, setting="ORRERY_DATABASE_URL"):
-        async with _engine(subject, subject.database_url) as engine:
+        async with brief_engine(subject, subject.database_url) as engine:
             heard = await hears_notifications(engine)
     if heard:
         return [ok("LISTEN and NOTIFY work")]
@@ -192,11 +192,8 @@ async def saved_key_is_known(subject: Subject) -> list[Finding]:
     if not subject.database_url or not credentials_path(subject.settings).exists():
         return []
     key = load_api_key(subject.settings)
-    async with _engine(subject, subject.database_url) as engine:
-        database = make_database(engine, _nobody)
-        digest = api_key_digest(key or "", await api_key_pepper(database, subject.settings))
-        async with database.system_work() as session:
-            known = await Identities(session).key_holder(digest)
+    with explained(subject.database_url, setting="ORRERY_DATABASE_URL"):
+        known = await _knows(subject, key or "")
     if known:
         return [ok("the master key fits the database: the command line's key is known")]
     return [
@@ -208,23 +205,13 @@ async def saved_key_is_known(subject: Subject) -> list[Finding]:
     ]
 
 
-async def data_keys_open(subject: Subject) -> list[Finding]:
-    """Each data key is wrapped by a master key at hand. `Misconfigured` where the one in force is not."""
-    settings = subject.settings
-    if settings.master_key is None and not (subject.data / "secrets" / "master.key").exists():
-        return []  # looking for it would make one; that it is missing is said among the settings
-    if not subject.database_url:
-        return []
-    with explained(subject.database_url, setting="ORRERY_DATABASE_URL"):
-        async with _engine(subject, subject.database_url) as engine:
-            database = make_database(engine, _nobody)
-            await check_master_key(database, settings)
-            lost = await count_lost_keys(database, master_keys(settings))
-    if lost:
-        what = f"{lost} data keys are wrapped by an earlier master key: a change of it was not finished"
-        return [fail(what, FINISH_CHANGE)]
-    return [ok("the master key fits the database, and no data key needs another")]
+async def _knows(subject: Subject, key: str) -> bool:
+    async with brief_engine(subject, subject.database_url) as engine:
+        database = make_database(engine, nobody)
+        digest = api_key_digest(key, await api_key_pepper(database, subject.settings))
+        async with database.system_work() as session:
+            return await Identities(session).key_holder(digest) is not None
 
 
-async def _nobody(_: str) -> None:
+async def nobody(_: str) -> None:
     """Looking queues nothing."""

@@ -19,12 +19,12 @@ from app.cli.doctor.configuration import (
     wrong_values,
 )
 from app.cli.doctor.database import (
-    data_keys_open,
     database_answers,
     notifications_arrive,
     saved_key_is_known,
     schema_is_current,
 )
+from app.cli.doctor.encryption import master_key_is_in_force
 from app.cli.doctor.finding import Check, Finding, Level, fail
 from app.cli.doctor.folder import disk_has_room, file_system_suits, folder_is_usable, secrets_are_private
 from app.cli.doctor.machine import packages_load, postgres_runs, python_fits, redis_runs, weights_are_right
@@ -33,6 +33,15 @@ from app.cli.doctor.subject import find_subject
 from app.cli.doctor.work import work_gets_done
 from app.core.config import Settings
 from app.core.errors import AppError
+
+_NEEDS: dict[Check, Check] = {
+    schema_is_current: database_answers,
+    notifications_arrive: database_answers,
+    master_key_is_in_force: database_answers,
+    saved_key_is_known: master_key_is_in_force,
+    work_gets_done: database_answers,
+}
+"""Where the second check could not look, the first one would only say the same again."""
 
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("configuration", names_are_known),
@@ -54,7 +63,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("database", database_answers),
     ("database", schema_is_current),
     ("database", notifications_arrive),
-    ("database", data_keys_open),
+    ("database", master_key_is_in_force),
     ("database", saved_key_is_known),
     ("broker", broker_answers),
     ("work", work_gets_done),
@@ -86,15 +95,22 @@ async def examine(environment: Mapping[str, str]) -> list[Found]:
         wrong = [*wrong_values(error), *unknown_names(environment)]
         return [Found("configuration", finding) for finding in wrong]
     subject = find_subject(settings, environment)
-    found = []
+    found: list[Found] = []
+    blind: set[Check] = set()
     for area, check in CHECKS:
+        if _NEEDS.get(check) in blind:
+            blind.add(check)
+            continue
         try:
             findings = check(subject)
             found += [Found(area, f) for f in (await findings if inspect.isawaitable(findings) else findings)]
         except AppError as error:
+            blind.add(check)
             found.append(Found(area, fail(error.detail, "")))
         except Exception as error:
-            what = f"{check.__name__} cannot be checked ({type(error).__name__}: {error})"
+            blind.add(check)
+            words = check.__name__.replace("_", " ")
+            what = f"it cannot be told whether {words} ({type(error).__name__}: {error})"
             found.append(Found(area, fail(what, "repair what the other findings say first")))
     return found
 

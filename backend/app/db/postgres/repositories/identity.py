@@ -174,6 +174,9 @@ class Identities:
         statement = select(User).where(func.lower(User.email) == email.lower())
         return (await self.session.execute(statement)).scalar_one_or_none()
 
+    async def user(self, user_id: UUID) -> User:
+        return await self.session.get_one(User, user_id)
+
     async def email_of(self, user_id: UUID) -> str:
         return (await self.session.execute(select(User.email).where(User.id == user_id))).scalar_one()
 
