@@ -143,9 +143,14 @@ class DocumentService:
     def content(self, file: File) -> AsyncIterator[bytes]:
         return self.blobs.read(file.blob_key)
 
-    async def delete(self, document_id: UUID) -> UUID:
-        """Hides the document at once, stops work on it, and answers the job that erases it everywhere."""
-        document = await Documents(self.session, self.tenant).get(document_id, lock=True)
+    async def delete(self, document_id: UUID, *, revisions: Collection[int] | None = None) -> UUID:
+        """Hides the document at once, stops work on it, and answers the job that erases it everywhere.
+
+        Only if at one of `revisions`.
+        """
+        documents = Documents(self.session, self.tenant)
+        document = await documents.get(document_id, lock=True)
+        documents.demand_revision(document, revisions)
         document.deleted_at = datetime.now(UTC)
         items = WorkItems(self.session, self.tenant)
         await items.cancel_open([document.id])

@@ -81,9 +81,9 @@ async def update(
 @router.delete(
     "/{agent}", status_code=204, operation_id="agents_delete", dependencies=[allow(Permission.AGENTS_WRITE)]
 )
-async def delete(agent: str, agents: AgentsDep) -> Response:
+async def delete(agent: str, agents: AgentsDep, revisions: RevisionsDep) -> Response:
     """Hidden at once with all versions and runs, which a job erases; 409 while a run executes."""
-    await agents.delete(agent)
+    await agents.delete(agent, revisions=revisions)
     return Response(status_code=204)
 
 

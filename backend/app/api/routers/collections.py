@@ -91,6 +91,6 @@ async def update(
     operation_id="collections_delete",
     dependencies=[allow(Permission.COLLECTIONS_WRITE)],
 )
-async def delete(collection: str, collections: CollectionsDep) -> JobStarted:
+async def delete(collection: str, collections: CollectionsDep, revisions: RevisionsDep) -> JobStarted:
     """Hidden at once; the job erases its documents everywhere."""
-    return JobStarted(job_id=await collections.delete(collection))
+    return JobStarted(job_id=await collections.delete(collection, revisions=revisions))

@@ -155,9 +155,9 @@ async def original(document_id: UUID, documents: DocumentsDep) -> StreamingRespo
     operation_id="documents_delete",
     dependencies=[allow(Permission.DOCUMENTS_WRITE)],
 )
-async def delete(document_id: UUID, documents: DocumentsDep) -> JobStarted:
+async def delete(document_id: UUID, documents: DocumentsDep, revisions: RevisionsDep) -> JobStarted:
     """Out of every search at once; the job erases vectors, chunks, bytes and rows."""
-    return JobStarted(job_id=await documents.delete(document_id))
+    return JobStarted(job_id=await documents.delete(document_id, revisions=revisions))
 
 
 async def _texts(items: list[TextItem]) -> AsyncIterator[Incoming]:

@@ -66,7 +66,7 @@ async def update(
     operation_id="projects_delete",
     dependencies=[allow(Permission.PROJECTS_WRITE)],
 )
-async def delete(project: str, projects: ProjectsDep) -> Response:
+async def delete(project: str, projects: ProjectsDep, revisions: RevisionsDep) -> Response:
     """409 unless it is empty: no agents, collections, models, tools, API keys, nor unfinished jobs."""
-    await projects.delete(project)
+    await projects.delete(project, revisions=revisions)
     return Response(status_code=204)

@@ -74,6 +74,6 @@ async def replace(
     operation_id="secrets_delete",
     dependencies=[allow(Permission.SECRETS_WRITE)],
 )
-async def delete(secret: str, secrets: SecretsDep) -> Response:
-    await secrets.delete(secret)
+async def delete(secret: str, secrets: SecretsDep, revisions: RevisionsDep) -> Response:
+    await secrets.delete(secret, revisions=revisions)
     return Response(status_code=204)
