@@ -99,6 +99,16 @@ class Unavailable(AppError):
     status, code, title = 503, "unavailable", "Service unavailable"
 
 
+class BlobMissing(AppError):
+    """Bytes that were taken in are not where they were stored; another try does not help."""
+
+    status, code, title = 500, "blob_missing", "Stored bytes missing"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.retriable = False
+
+
 class StorageFull(AppError):
     status, code, title = 507, "storage_full", "Storage full"
 
