@@ -274,7 +274,7 @@ class IntakeService:
                 pipeline_version_id=collection.pipeline_version_id,
             )
         )
-        batch.payloads[document.id] = _payload(taken.incoming, version_id)
+        batch.payloads[document.id] = _payload(taken.incoming, version_id, collection.id)
         batch.sizes[document.id] = blob.size_bytes
 
     def _file(self, taken: Taken, blob: StoredBlob) -> File:
@@ -334,8 +334,12 @@ class IntakeService:
                 logger.warning("blob_left_over", file_id=str(one.file_id), error=error.detail)
 
 
-def _payload(incoming: Incoming, version_id: UUID) -> Json:
-    payload: Json = {"version_id": str(version_id), "title_given": incoming.title is not None}
+def _payload(incoming: Incoming, version_id: UUID, collection_id: UUID) -> Json:
+    payload: Json = {
+        "version_id": str(version_id),
+        "collection_id": str(collection_id),  # for the log
+        "title_given": incoming.title is not None,
+    }
     return payload | {"media_type": "text/plain"} if incoming.exactly_text else payload
 
 
