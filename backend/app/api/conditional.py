@@ -86,5 +86,5 @@ def _tag(answer: Revised, body: str) -> str:
 
 def _tags(header: str, name: str) -> list[str]:
     if not _TAGS.fullmatch(header.strip()):
-        raise BadRequest(f'The header {name} is {header!r}; it takes an ETag such as "3".')
+        raise BadRequest(f'The header {name} is {header!r}; it takes an ETag such as "1-5f7464f2d26251ec".')
     return _TAG.findall(header)

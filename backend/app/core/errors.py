@@ -57,6 +57,12 @@ class Forbidden(AppError):
     status, code, title = 403, "forbidden", "Permission missing"
 
 
+class CrossSite(Forbidden):
+    """Perhaps a page of somebody else had the caller's browser send this."""
+
+    code, title = "cross_site", "Not proven to come from our own pages"
+
+
 class NotFound(AppError):
     status, code, title = 404, "not_found", "Not found"
 

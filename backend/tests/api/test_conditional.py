@@ -158,7 +158,8 @@ class TestIfMatchOfDelete:
     @each
     async def test_that_is_no_etag_is_refused(self, client: httpx2.AsyncClient, kind: str) -> None:
         thing = await edited(client, kind)
-        problem(await thing.delete(If_Match="yesterday"), 400, "bad_request")
+        detail = problem(await thing.delete(If_Match="yesterday"), 400, "bad_request")["detail"]
+        assert '"1-5f7464f2d26251ec"' in detail
         ok(await thing.get())
 
     @pytest.mark.parametrize("kind", sorted(EDITED.keys() - {"project"}))
