@@ -17,13 +17,13 @@ class Health(BaseModel):
     checks: dict[str, str] = {}
 
 
-@router.get("/live", operation_id="health_live", dependencies=[PUBLIC])
+@router.get("/live", operation_id="health_live", summary="Is the process alive", dependencies=[PUBLIC])
 async def live() -> Health:
     """Answers as soon as the port is open."""
     return Health(status="ok")
 
 
-@router.get("/ready", operation_id="health_ready", dependencies=[PUBLIC])
+@router.get("/ready", operation_id="health_ready", summary="Can the process serve", dependencies=[PUBLIC])
 async def ready(resources: ResourcesDep, stopping: StoppingDep, response: Response) -> Health:
     """503 while the database or the broker cannot be reached, or the process is stopping.
 
