@@ -14,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from app import __version__
 from app.api.application import NATIVE_RESPONSES, Api, install_middleware
 from app.api.dependencies import NATIVE
+from app.api.docs import install_docs
 from app.api.errors import install_error_handlers
 from app.api.guard import check_keys, check_permissions
 from app.api.routers import (
@@ -79,7 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="Self-hosted platform for AI agents",
         lifespan=_lifespan,
-        docs_url="/docs" if settings.docs_enabled else None,
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs_enabled else None,
         openapi_tags=[{"name": tag} for tag in _TAGS],
@@ -94,6 +95,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(api)
     app.include_router(health.router)
     app.include_router(root.router)
+    if settings.docs_enabled:
+        install_docs(app)
     install_error_handlers(app)
     install_middleware(app, settings)
     if settings.cors_origins:

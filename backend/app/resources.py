@@ -94,8 +94,8 @@ class Resources:
         )
 
     async def check(self) -> dict[str, str]:
-        """What this process depends on, each `ok` or why not."""
-        asked = {"database": self._ask_database(), "broker": self._ask_broker()}
+        """What this process depends on, each `ok` or why not. Without blobs only documents do not work."""
+        asked = {"database": self._ask_database(), "broker": self._ask_broker(), "blobs": self._ask_blobs()}
         return {name: await _outcome(answer) for name, answer in asked.items()}
 
     async def _ask_database(self) -> None:
@@ -104,6 +104,9 @@ class Resources:
 
     async def _ask_broker(self) -> None:
         await self.broker.ping()
+
+    async def _ask_blobs(self) -> None:
+        await asyncio.to_thread(self.blobs.check)
 
 
 async def _outcome(check: Awaitable[None]) -> str:

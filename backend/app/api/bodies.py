@@ -8,16 +8,20 @@ from typing import Any, Final
 from fastapi import Request
 from fastapi.params import Form
 from fastapi.routing import APIRoute
+from python_multipart.multipart import parse_options_header
 
 from app.api.validation import malformed_json, pointer
-from app.core.errors import FieldError, Invalid, UnsupportedMediaType
+from app.core.config import Settings
+from app.core.errors import FieldError, Invalid, TooLarge, UnsupportedMediaType
 
 _JSON: Final = "application/json"
+_FORM: Final = "multipart/form-data"
+_UTF8: Final = (b"", b"utf-8", b"utf8")
 _SAYS_NOTHING: Final = (b"", b"{}", b"null")
 
 
 async def check_body(request: Request) -> None:
-    """415 for another kind of body, 422 for one that nobody asked for, 400 for a name given twice."""
+    """415 for another kind or charset, 422 for one that nobody asked for, 400 for a name given twice."""
     if not _sends_one(request):
         return
     taken = media_types(request.scope["route"])
@@ -34,7 +38,21 @@ async def check_body(request: Request) -> None:
             else f"There is no Content-Type; this route takes {' or '.join(map(repr, taken))}."
         )
     if _is_json(sent):
+        check_charset(request)
         check_names(await request.body())
+
+
+def too_large(request: Request) -> TooLarge:
+    """What is answered to a request beyond the limit of its route."""
+    settings: Settings = request.app.state.settings
+    route = request.scope.get("route")
+    name = "max_request_bytes"
+    if isinstance(route, APIRoute) and _FORM in media_types(route):
+        name = "max_upload_request_bytes"
+    return TooLarge(
+        f"The request is larger than this route takes: at most {getattr(settings, name)} bytes "
+        f"(ORRERY_{name.upper()})."
+    )
 
 
 def media_types(route: APIRoute) -> list[str]:
@@ -80,6 +98,16 @@ def _way_to(wanted: object, value: Any) -> list[object]:
         elif isinstance(part, list):
             todo.extend(([*way, index], inner) for index, inner in enumerate(part))
     return []
+
+
+def check_charset(request: Request) -> None:
+    """415 for JSON that says it is not UTF-8, which RFC 8259 asks for."""
+    _, options = parse_options_header(request.headers.get("content-type", ""))
+    charset = options.get(b"charset", b"").lower()
+    if charset not in _UTF8:
+        raise UnsupportedMediaType(
+            f"The Content-Type says charset {charset.decode('latin-1')!r}; JSON is taken in 'utf-8' only."
+        )
 
 
 def _sends_one(request: Request) -> bool:

@@ -2,7 +2,8 @@
 
 An ETag is the resource's revision, which guards writes, and a digest of the answer, which tells readers
 whether anything that they see has changed: `"3-9f86d081884c7d65"`. `If-Match` looks at the revision only,
-so a client may also make one of the `revision` that it read: `"3"`.
+so a client may also make one of the `revision` that it read: `"3"`. It is taken wherever such a resource
+is changed or deleted.
 """
 
 from __future__ import annotations
@@ -85,5 +86,5 @@ def _tag(answer: Revised, body: str) -> str:
 
 def _tags(header: str, name: str) -> list[str]:
     if not _TAGS.fullmatch(header.strip()):
-        raise BadRequest(f'The header {name} is {header!r}; it takes an ETag such as "3".')
+        raise BadRequest(f'The header {name} is {header!r}; it takes an ETag such as "1-5f7464f2d26251ec".')
     return _TAG.findall(header)

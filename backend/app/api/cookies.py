@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from app.core.constants import API_PREFIX
-from app.core.errors import Forbidden
+from app.core.errors import CrossSite
 
 CSRF_HEADER = "X-CSRF-Token"
 _SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -75,7 +75,7 @@ class SessionCookies:
         response.set_cookie(name, value, max_age=max_age, path=path, **attributes)
 
     def check_use(self, connection: HTTPConnection, *, csrf: str) -> None:
-        """`Forbidden` where cookies alone, which a browser sends unasked, would change something.
+        """`CrossSite` where cookies alone, which a browser sends unasked, would change something.
 
         WebSockets always tell their origin, but cannot carry a header.
         """
@@ -85,21 +85,21 @@ class SessionCookies:
         self.check_origin(connection)
         given = connection.headers.get(CSRF_HEADER, "")
         if method is not None and not hmac.compare_digest(given.encode(), csrf.encode()):
-            raise Forbidden(
+            raise CrossSite(
                 f"With cookies, this needs the header {CSRF_HEADER}: send the value of the cookie "
                 f"{self.csrf!r}, or `csrf_token` of the login.",
                 code="csrf_token_wrong" if given else "csrf_token_missing",
             )
 
     def check_origin(self, connection: HTTPConnection) -> None:
-        """`Forbidden` for a request that a page of another origin makes."""
+        """`CrossSite` for a request that a page of another origin makes."""
         origin = connection.headers.get("origin")
         if origin is None:
             return
         host = f"{origin.partition('://')[0]}://{connection.headers.get('host', '')}"
         own = _place(self.public_url or host)
         if own is None or _place(origin) != own:
-            raise Forbidden(
+            raise CrossSite(
                 f"The origin {origin!r} is not this server's: cookies are for its own pages. "
                 "Others send `Authorization: Bearer`; ORRERY_PUBLIC_URL says what the own origin is.",
                 code="cross_origin",

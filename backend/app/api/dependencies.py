@@ -6,8 +6,9 @@ All of it is `async`, also what awaits nothing: FastAPI sends plain functions th
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 from urllib.parse import unquote_to_bytes
 
 import structlog
@@ -229,14 +230,17 @@ def _check_path(request: Request) -> None:
 
 
 def _check_query(request: Request) -> None:
-    """422 for query parameters that the route does not declare: a misspelt filter must not be ignored.
+    """422 for query parameters that the route does not declare, or takes once but got twice.
+
+    A misspelt filter must not be ignored.
 
     U+0000 is refused too: no stored text has it, and PostgreSQL takes none for comparison.
     """
     if not _is_utf8(request.scope["query_string"]):
         raise _not_utf8("/query")
     route: APIRoute = request.scope["route"]
-    valid = [p.alias for p in get_flat_params(route.dependant) if _in_query(p.field_info)]
+    taken = {p.alias: p.field_info for p in get_flat_params(route.dependant) if _in_query(p.field_info)}
+    valid, given = list(taken), Counter(name for name, _ in request.query_params.multi_items())
     known = f"valid: {', '.join(map(repr, valid))}" if valid else "this route takes none"
     errors = []
     for name, value in request.query_params.multi_items():
@@ -245,6 +249,8 @@ def _check_query(request: Request) -> None:
             errors.append(FieldError(pointer("query", name), "extra_forbidden", message))
         elif "\x00" in value:
             errors.append(FieldError(pointer("query", name), "unstorable", f"{name!r} contains U+0000"))
+        elif given.pop(name, 1) > 1 and not _takes_several(taken[name].annotation):
+            errors.append(FieldError(pointer("query", name), "repeated", f"{name!r} is taken once only"))
     if errors:
         raise Invalid("; ".join(error.message for error in errors[:5]), errors=errors)
 
@@ -262,6 +268,10 @@ def _not_utf8(where: str) -> BadRequest:
     return BadRequest(
         message, code="invalid_encoding", errors=[FieldError(where, "invalid_encoding", message)]
     )
+
+
+def _takes_several(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(map(_takes_several, get_args(annotation)))
 
 
 def _in_query(info: object) -> bool:

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from app.api import quoting
+from app.api.bodies import check_charset, too_large
 from app.api.problems import problem, problem_of
 from app.api.unread import ask_guard
 from app.api.validation import malformed, place, pointer
@@ -30,7 +31,6 @@ _CODES = {
     400: "bad_request",
     405: "method_not_allowed",
     408: "request_timeout",
-    413: "too_large",
 }
 
 
@@ -66,6 +66,8 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         return await _unread(request, unreadable)
     if error.status_code == 404:
         return problem_of(request, NotFound(f"There is no route {request.method} {request.url.path}."))
+    if error.status_code == 413:
+        return problem_of(request, too_large(request))
     if error.status_code == 405:
         return _method_error(request)
     return problem(
@@ -82,6 +84,7 @@ async def _unread(request: Request, error: AppError) -> Response:
     """The answer to a body that FastAPI could not read; the guard has the first word."""
     try:
         await ask_guard(request)
+        check_charset(request)
     except Exception as refusal:
         return await response_to(request, refusal)
     return problem_of(request, error)

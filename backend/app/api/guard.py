@@ -9,11 +9,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Mount, Route
 
+from app.api import docs
 from app.api.dependencies import Demand, Public
 from app.api.idempotency import Idempotent, WithoutKey
 from app.core.errors import Misconfigured
 
-FRAMEWORK_PATHS = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
+UNGUARDED = ("/openapi.json", *docs.PATHS)
 
 
 def api_routes(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
@@ -29,7 +30,7 @@ def api_routes(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
             yield from api_routes(included.routes)
         elif isinstance(route, Mount):
             yield from api_routes(route.routes)
-        elif not (isinstance(route, Route) and route.path in FRAMEWORK_PATHS):
+        elif not (isinstance(route, Route) and route.path in UNGUARDED):
             path = getattr(route, "path", "?")
             raise Misconfigured(
                 f"The route {path!r} is a {type(route).__name__}, which no permission guards."

@@ -12,8 +12,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import problem_of
-from app.core.errors import TooLarge
+from app.api.bodies import too_large
+from app.api.problems import PROBLEM, problem_of
 from app.core.ids import new_id
 
 logger = structlog.get_logger("app.access")
@@ -51,8 +51,8 @@ class TooLargeAsProblem:
             if not plain:
                 await send(message)
             elif not message.get("more_body"):
-                error = TooLarge("The request is larger than this route takes.")
-                await problem_of(Request(scope), error)(scope, receive, send)
+                request = Request(scope)
+                await problem_of(request, too_large(request))(scope, receive, send)
 
         await self.app(scope, receive, send_problem)
 
@@ -118,10 +118,12 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_headers)
         finally:
+            code = {"code": scope[PROBLEM]} if PROBLEM in scope else {}
             logger.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
+                **code,
                 duration_ms=round((perf_counter() - started) * 1000, 1),
             )

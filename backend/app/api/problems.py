@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import Request
@@ -12,6 +12,9 @@ from fastapi.responses import Response
 
 from app.core.errors import AppError, FieldError
 from app.core.masking import mask_credentials
+
+PROBLEM: Final = "orrery.problem"
+"""In the scope: the code of the problem that was answered, for the access log."""
 
 
 def problem(
@@ -34,6 +37,7 @@ def problem(
         "request_id": structlog.contextvars.get_contextvars().get("request_id"),
         "errors": [{"pointer": e.pointer, "code": e.code, "message": e.message} for e in errors],
     }
+    request.scope[PROBLEM] = code
     # ASCII, because what is quoted may not be text at all (half a surrogate pair).
     text = mask_credentials(json.dumps(body, separators=(",", ":")))
     return Response(text, status, headers, media_type="application/problem+json")

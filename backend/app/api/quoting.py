@@ -34,13 +34,18 @@ CREDENTIALS = frozenset(
 )
 _LONGEST = 100
 _UNKNOWN = "extra_forbidden"
+_TOO_SHORT = ("too_short", "string_too_short")
 
 
 def message(request: Request, found: Any) -> str:
     """What is wrong, with the value where it is short and no secret."""
+    if found["type"] in _TOO_SHORT and found["ctx"]["min_length"] == 1:
+        return "must not be empty"
+    if found["type"] == _UNKNOWN:
+        return unknown_field(_body_type(request), found["loc"][1:-1])
     value, text = found.get("input"), str(found["msg"])
     short = isinstance(value, str | int | float | bool) and len(str(value)) <= _LONGEST
-    if not short or found["type"] == _UNKNOWN or _may_be_secret(request, found["loc"]):
+    if not short or _may_be_secret(request, found["loc"]):
         return text
     return f"{text}, got {value!r}"
 
@@ -48,8 +53,43 @@ def message(request: Request, found: Any) -> str:
 def _may_be_secret(request: Request, place: Sequence[object]) -> bool:
     if any(str(part).lower().replace("-", "_") in CREDENTIALS for part in place):
         return True
+    return place[:1] == ("body",) and takes_secrets(_body_type(request))
+
+
+def _body_type(request: Request) -> Any:
+    """The annotation of the route's body; None where it takes none."""
     body = getattr(request.scope.get("route"), "body_field", None)
-    return place[:1] == ("body",) and body is not None and takes_secrets(body.field_info.annotation)
+    return None if body is None else body.field_info.annotation
+
+
+def unknown_field(annotation: Any, place: Sequence[object]) -> str:
+    """What is said of a field that nobody asked for, `place` being where in a body of that type it stands."""
+    valid = list(dict.fromkeys(_names(annotation, place)))
+    return f"unknown field; valid: {', '.join(map(repr, valid))}" if valid else "unknown field"
+
+
+def _names(annotation: Any, place: Sequence[object]) -> Iterator[str]:
+    """Fields of the models at `place`. Its parts that no model has are indexes and members of unions."""
+    models = list(_models(annotation))
+    if not place:
+        for model in models:
+            yield from (field.alias or name for name, field in model.model_fields.items())
+        return
+    inner = [
+        field.annotation
+        for model in models
+        for name, field in model.model_fields.items()
+        if (field.alias or name) == place[0]
+    ]
+    for part in inner or [annotation]:
+        yield from _names(part, place[1:])
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
 
 
 @lru_cache(maxsize=1024)

@@ -16,6 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from app.api.idempotency import look_once_read
+from app.api.quoting import unknown_field
 from app.api.schemas.rag import UploadItem
 from app.api.validation import pointer
 from app.core.errors import FieldError, Invalid, StorageFull
@@ -75,7 +76,9 @@ def _files(form: FormData) -> list[UploadFile]:
     unknown = sorted(set(form) - {"files", "items"})
     if unknown:
         raise _invalid(
-            pointer("body", unknown[0]), "extra_forbidden", f"unknown field {unknown[0]!r}: files, items"
+            pointer("body", unknown[0]),
+            "extra_forbidden",
+            f"unknown field {unknown[0]!r}; valid: 'files', 'items'",
         )
     files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
     if not files:
@@ -91,6 +94,8 @@ def _described(form: FormData, names: set[str | None]) -> dict[str, UploadItem]:
         described = _ITEMS.validate_python(json.loads(raw if isinstance(raw, str) else ""))
     except (ValueError, RecursionError) as error:
         detail = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        if detail.get("type") == "extra_forbidden":
+            detail["msg"] = unknown_field(UploadItem, ())
         raise _invalid(
             pointer("body", "items", *detail["loc"]),
             "invalid_items",

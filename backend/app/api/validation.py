@@ -41,7 +41,8 @@ def malformed(cause: BaseException | None) -> BadRequest | None:
     """Why a body could not be read as JSON; None for whatever else went wrong."""
     match cause:
         case JSONDecodeError():
-            why = f"{cause.msg} at line {cause.lineno}, column {cause.colno}"
+            what = cause.msg.removesuffix(" at").removesuffix(": ")
+            why = f"{what} at line {cause.lineno}, column {cause.colno}"
         case UnicodeDecodeError():
             why = f"it is not UTF-8 at byte {cause.start}"
         case RecursionError():

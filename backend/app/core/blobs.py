@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -12,12 +13,16 @@ from hashlib import sha256
 from pathlib import Path
 
 import obstore
+import structlog
 from obstore.exceptions import BaseError as StoreError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from app.core.errors import Misconfigured, NotFound, StorageFull, Unavailable
 
+logger = structlog.get_logger(__name__)
+
 _FULL = ("No space left", "Disk quota", "QuotaExceeded")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,10 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class Blobs:
-    """Errors: `StorageFull` (507) where nothing more fits, `Unavailable` (503) otherwise."""
+    """Errors: `StorageFull` (507) where nothing more fits, `Unavailable` (503) otherwise.
+
+    They say why, and name no place of the server: the log does, and `told` of their cause.
+    """
 
     store: ObjectStore
     folder: Path | None = None  # where blobs are local files already
@@ -115,13 +123,21 @@ class Blobs:
             raise _translated(error) from error
 
     async def exists(self, key: str) -> bool:
+        return await self.size(key) is not None
+
+    async def size(self, key: str) -> int | None:
+        """Bytes of the stored blob; None where there is none."""
         try:
-            await obstore.head_async(self.store, key)
+            return (await obstore.head_async(self.store, key))["size"]
         except FileNotFoundError:
-            return False
+            return None
         except (StoreError, OSError) as error:
             raise _translated(error) from error
-        return True
+
+    def check(self) -> None:
+        """`Unavailable` where nothing can be written to the folder of blobs. Does not ask a bucket."""
+        if self.folder is not None and not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
+            raise Unavailable("The folder of blobs is not there, or must not be read and written.")
 
 
 def open_blobs(url: str | None, data_dir: Path) -> Blobs:
@@ -155,7 +171,21 @@ def _clear(folder: Path) -> None:
             os.rmdir(parent)
 
 
+def told(error: BaseException) -> str:
+    """What the store says went wrong, with its places; for the operator."""
+    return str(error).partition("\n\nDebug source")[0]
+
+
 def _translated(error: Exception) -> StorageFull | Unavailable:
+    logger.warning("blob_storage_failed", error=told(error))
     if any(mark in str(error) for mark in _FULL):
         return StorageFull("The blob storage is full; nothing was stored.")
-    return Unavailable(f"The blob storage does not answer: {type(error).__name__}.")
+    return Unavailable(f"The blob storage does not work: {_reason(error)}. The server's log says where.")
+
+
+def _reason(error: Exception) -> str:
+    """Why, in words of the operating system where it was that, without a place."""
+    number = _OS_ERROR.search(str(error))
+    if number is not None:
+        return os.strerror(int(number[1]))
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else type(error).__name__

@@ -57,6 +57,12 @@ class Forbidden(AppError):
     status, code, title = 403, "forbidden", "Permission missing"
 
 
+class CrossSite(Forbidden):
+    """Perhaps a page of somebody else had the caller's browser send this."""
+
+    code, title = "cross_site", "Not proven to come from our own pages"
+
+
 class NotFound(AppError):
     status, code, title = 404, "not_found", "Not found"
 
@@ -97,6 +103,16 @@ class Unavailable(AppError):
     """Something we depend on (database, model provider, queue) does not answer."""
 
     status, code, title = 503, "unavailable", "Service unavailable"
+
+
+class BlobMissing(AppError):
+    """Bytes that were taken in are not where they were stored; another try does not help."""
+
+    status, code, title = 500, "blob_missing", "Stored bytes missing"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.retriable = False
 
 
 class StorageFull(AppError):

@@ -17,7 +17,11 @@ def slugify(name: str) -> str:
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).lstrip("-0123456789")[:63].rstrip("-")
     if len(slug) < 2:
-        raise _invalid(f"no slug can be made of the name {name!r}: give a `slug`", "/body/slug")
+        raise _invalid(
+            f"no slug can be made of the name {name!r}, because a slug has at least 2 letters of a to z, "
+            "digits or hyphens, a letter first: give a `slug`",
+            "/body/slug",
+        )
     return check_slug(slug)
 
 

@@ -119,11 +119,15 @@ class AgentService:
             await session.refresh(agent)
             return agent
 
-    async def delete(self, reference: str) -> None:
-        """Hides an agent with its versions and runs; a job erases them. Refused while one of them runs."""
+    async def delete(self, reference: str, *, revisions: Collection[int] | None = None) -> None:
+        """Hides an agent with its versions and runs; a job erases them. Only if at one of `revisions`.
+
+        Refused while one of the runs executes.
+        """
         async with self.database.unit_of_work(self.tenant) as session:
             agents = Agents(session, self.tenant)
             agent = await agents.find(reference, lock=True)
+            agents.demand_revision(agent, revisions)
             if await Runs(session, self.tenant).open_of(agent.id):
                 raise Conflict("Runs of this agent are executing: cancel them first.", code="runs_open")
             await agents.hide(agent)

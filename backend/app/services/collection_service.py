@@ -122,10 +122,11 @@ class CollectionService:
         await self.session.refresh(collection)
         return await self._stats(collection)
 
-    async def delete(self, reference: str) -> UUID:
-        """Hides the collection at once and answers the job that erases what is in it."""
+    async def delete(self, reference: str, *, revisions: Collected[int] | None = None) -> UUID:
+        """Hides the collection at once, if at one of `revisions`; answers the job that erases all in it."""
         collections = Collections(self.session, self.tenant)
         collection = await collections.find(reference, lock=True)
+        collections.demand_revision(collection, revisions)
         await collections.hide(collection)
         job = await Jobs(self.session, self.tenant).open(JobKind.ERASE_COLLECTION, collection.id)
         items = WorkItems(self.session, self.tenant)

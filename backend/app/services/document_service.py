@@ -11,6 +11,7 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.blobs import Blobs
+from app.core.errors import BlobMissing
 from app.core.failpoints import failpoint
 from app.core.ids import new_id
 from app.core.merge_patch import merge_patch
@@ -135,17 +136,28 @@ class DocumentService:
         return DocumentText(document, version.text, chunks)
 
     async def original(self, document_id: UUID) -> File:
-        """The file of the newest version."""
+        """The file of the newest version; `BlobMissing` where its bytes are lost."""
         document = await self.get(document_id)
         version = await Versions(self.session, self.tenant).get(document.newest_version_id)
-        return await Files(self.session, self.tenant).get(version.file_id)
+        file = await Files(self.session, self.tenant).get(version.file_id)
+        if await self.blobs.size(file.blob_key) != file.size_bytes:
+            raise BlobMissing(
+                f"The bytes of document {str(document_id)!r} (file {str(file.id)!r}) are not in the blob "
+                f"storage any more: upload {file.name!r} again as {document.external_id!r}."
+            )
+        return file
 
     def content(self, file: File) -> AsyncIterator[bytes]:
         return self.blobs.read(file.blob_key)
 
-    async def delete(self, document_id: UUID) -> UUID:
-        """Hides the document at once, stops work on it, and answers the job that erases it everywhere."""
-        document = await Documents(self.session, self.tenant).get(document_id, lock=True)
+    async def delete(self, document_id: UUID, *, revisions: Collection[int] | None = None) -> UUID:
+        """Hides the document at once, stops work on it, and answers the job that erases it everywhere.
+
+        Only if at one of `revisions`.
+        """
+        documents = Documents(self.session, self.tenant)
+        document = await documents.get(document_id, lock=True)
+        documents.demand_revision(document, revisions)
         document.deleted_at = datetime.now(UTC)
         items = WorkItems(self.session, self.tenant)
         await items.cancel_open([document.id])

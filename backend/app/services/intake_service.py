@@ -15,7 +15,7 @@ from sqlalchemy import func
 
 from app.core.blobs import Blobs, StoredBlob
 from app.core.constants import INGEST_QUEUE
-from app.core.errors import AppError, TooLarge, Unavailable
+from app.core.errors import AppError, NotFound, TooLarge, Unavailable
 from app.core.failpoints import failpoint
 from app.core.ids import new_id
 from app.core.tasks import end
@@ -135,7 +135,10 @@ class IntakeService:
     grace_s: float = 3600
 
     async def accept(self, collection: str, incoming: AsyncIterable[Incoming]) -> Accepted:
-        """Each comes back `accepted`, `unchanged` (this content is here or on its way) or `rejected`."""
+        """Each comes back `accepted`, `unchanged` (this content is here or on its way) or `rejected`.
+
+        Of what is unchanged, bytes that the blob storage has lost are stored again.
+        """
         async with self.database.unit_of_work(self.tenant) as session:
             target = await Collections(session, self.tenant).find(collection)
             upload = Upload(self.tenant, target.id)
@@ -155,6 +158,7 @@ class IntakeService:
                 await self._discard(taken)
                 raise
         failpoint("intake.registered")
+        await self._mend([one for one in taken if one.status is Verdict.UNCHANGED])
         await self._discard([one for one in taken if one.status is not Verdict.ACCEPTED])
         return Accepted(job_id, taken)
 
@@ -270,7 +274,7 @@ class IntakeService:
                 pipeline_version_id=collection.pipeline_version_id,
             )
         )
-        batch.payloads[document.id] = _payload(taken.incoming, version_id)
+        batch.payloads[document.id] = _payload(taken.incoming, version_id, collection.id)
         batch.sizes[document.id] = blob.size_bytes
 
     def _file(self, taken: Taken, blob: StoredBlob) -> File:
@@ -296,6 +300,29 @@ class IntakeService:
             newest_version_id=version_id,
         )
 
+    async def _mend(self, unchanged: Sequence[Taken]) -> None:
+        """Stores bytes again that were lost, of documents whose content has come once more."""
+        again = {one.document_id: one for one in unchanged if one.document_id}
+        if not again:
+            return
+        async with self.database.unit_of_work(self.tenant) as session:
+            files = await Files(session, self.tenant).newest_of(list(again))
+        for document_id, file in files.items():
+            if await self.blobs.size(file.blob_key) != file.size_bytes:
+                await self._store_again(document_id, again[document_id])
+
+    async def _store_again(self, document_id: UUID, taken: Taken) -> None:
+        """Under a lock, so that the document's deletion erases these bytes, too, or comes first."""
+        async with self.database.unit_of_work(self.tenant) as session:
+            try:
+                await Documents(session, self.tenant).get(document_id, lock=True)
+            except NotFound:
+                return
+            file = (await Files(session, self.tenant).newest_of([document_id]))[document_id]
+            if taken.blob is not None and file.sha256 == taken.blob.sha256:
+                await self.blobs.put(file.blob_key, self.blobs.read(taken.blob_key))
+                logger.warning("blob_stored_again", document_id=str(document_id), file_id=str(file.id))
+
     async def _discard(self, taken: Sequence[Taken]) -> None:
         """Frees the space at once; what fails or is killed here is left to the outbox item."""
         for one in taken:
@@ -307,8 +334,12 @@ class IntakeService:
                 logger.warning("blob_left_over", file_id=str(one.file_id), error=error.detail)
 
 
-def _payload(incoming: Incoming, version_id: UUID) -> Json:
-    payload: Json = {"version_id": str(version_id), "title_given": incoming.title is not None}
+def _payload(incoming: Incoming, version_id: UUID, collection_id: UUID) -> Json:
+    payload: Json = {
+        "version_id": str(version_id),
+        "collection_id": str(collection_id),  # for the log
+        "title_given": incoming.title is not None,
+    }
     return payload | {"media_type": "text/plain"} if incoming.exactly_text else payload
 
 

@@ -362,7 +362,11 @@ class Drain:
             "retriable": retriable,
         }
         logger.warning(
-            "item_failed", item=str(claim.id), final=final, **reason, exc_info=None if known else error
+            "item_failed",
+            **_ids(claim),
+            final=final,
+            **reason,
+            exc_info=None if known else error,
         )
         try:
             failpoint("drain.settling")
@@ -380,3 +384,10 @@ class Drain:
             logger.info("item_lost", item=str(claim.id))
         except Exception as unsettled:  # its lease runs out, and then it is taken up again
             logger.warning("item_unsettled", item=str(claim.id), error=repr(unsettled))
+
+
+def _ids(claim: Claim) -> dict[str, str]:
+    """What a line of the log says an item is about, as far as that is known without a look."""
+    found = {"item": claim.id, "job": claim.job_id, "collection": claim.payload.get("collection_id")}
+    subject = "document" if claim.kind in (WorkKind.INGEST, WorkKind.ERASE_DOCUMENT) else "subject"
+    return {name: str(value) for name, value in (found | {subject: claim.subject_id}).items() if value}

@@ -73,11 +73,12 @@ class ProjectService:
         await self.session.refresh(project)
         return project
 
-    async def delete(self, reference: str) -> None:
-        """Deletes an empty project; `Conflict` says what is still in another one."""
+    async def delete(self, reference: str, *, revisions: Collection[int] | None = None) -> None:
+        """Deletes an empty project, if at one of `revisions`; `Conflict` says what is in another one."""
         projects = Projects(self.session, self.tenant)
         project = await projects.find(reference)
-        await projects.lock_out(project)  # from here on nobody can put anything into it
+        await projects.lock_out(project)  # from here on nobody can change it or put anything into it
+        projects.demand_revision(project, revisions)
         held = await projects.holdings(project)
         if held:
             what = ", ".join(f"{count} {noun}" for noun, count in held.items())

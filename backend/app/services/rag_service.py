@@ -59,15 +59,20 @@ class RagService:
 
     async def search(self, query: Query) -> list[Result]:
         """Best first; `NotFound` for an unknown collection. Scores compare within one answer only."""
-        dense_wanted = query.mode is not SearchMode.KEYWORD
-        vector = (await self.embedder.embed([query.text]))[0] if dense_wanted else None
+        vector = await self._embedded(query) if query.mode is not SearchMode.KEYWORD else None
         async with self.database.reading(self.tenant) as connection:
             searched = Searched(connection, self.tenant)
-            indexes = await searched.indexes(query.collections)
-            self._check(indexes)
+            indexes = await self._indexes(searched, query)
             legs = await self._legs(connection, indexes, query, vector)
             ranked = _fuse(legs, by_document=query.group_by is GroupBy.DOCUMENT)
             return await _shown(searched, ranked, query.top_k)
+
+    async def _embedded(self, query: Query) -> Dense:
+        """The query's vector. A model is loaded and works only for what can be searched."""
+        async with self.database.reading(self.tenant) as connection:
+            await self._indexes(Searched(connection, self.tenant), query)
+        vector: Dense = (await self.embedder.embed([query.text]))[0]
+        return vector
 
     async def _legs(
         self,
@@ -93,13 +98,16 @@ class RagService:
         }
         return [_merged(leg) for leg in wanted[query.mode]]
 
-    def _check(self, indexes: Sequence[SearchedIndex]) -> None:
+    async def _indexes(self, searched: Searched, query: Query) -> Sequence[SearchedIndex]:
+        """Those of the query's collections; `Invalid` where another model made one."""
+        indexes = await searched.indexes(query.collections)
         for index in indexes:
             if index.embedding_model != self.embedder.name:
                 raise Invalid(
                     f"The index of collection {index.collection_id} was made by {index.embedding_model!r}, "
                     f"which is not the embedder in use ({self.embedder.name!r})."
                 )
+        return indexes
 
 
 async def _keyword(store: PgVectorSearch, index: SearchedIndex, text: str, limit: int) -> list[Hit]:

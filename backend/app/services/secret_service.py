@@ -96,9 +96,13 @@ class SecretService:
 
         return await with_data_key(self.database, self.masters, self.tenant, update)
 
-    async def delete(self, reference: str) -> None:
+    async def delete(self, reference: str, *, revisions: Collection[int] | None = None) -> None:
+        """Only if at one of `revisions`."""
         async with self.database.unit_of_work(self.tenant) as session:
-            await session.delete(await Secrets(session, self.tenant).find(reference, lock=True))
+            secrets = Secrets(session, self.tenant)
+            row = await secrets.find(reference, lock=True)
+            secrets.demand_revision(row, revisions)
+            await session.delete(row)
 
     async def reveal(self, reference: str) -> SecretStr:
         """The value of the secret with this name or id, for the moment of its use.

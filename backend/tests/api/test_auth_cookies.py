@@ -120,7 +120,7 @@ class TestUse:
         await login(browser, person)
         headers = header | {"X-Project-Id": "default"}
         response = await browser.request(method, f"{API}/{path}", json={"name": "Agent"}, headers=headers)
-        problem(response, 403, code)
+        assert "Permission" not in problem(response, 403, code)["title"]
 
     async def test_writes_nothing_with_the_token_of_another_session(
         self, browser: httpx2.AsyncClient, person: Person

@@ -12,6 +12,8 @@ import pytest
 from app.core.ids import new_id
 from tests.api.calls import API, add_texts, new_agent, new_collection, ok, pointers, problem
 from tests.api.operations import OURS
+from tests.conftest import Running, http_client
+from tests.factories import Factory, Member
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -41,6 +43,9 @@ class Edited:
     async def patch(self, value: Any, **headers: str) -> httpx2.Response:
         return await self.client.patch(self.path, json={self.field: value}, headers=_headers(headers))
 
+    async def delete(self, **headers: str) -> httpx2.Response:
+        return await self.client.delete(self.path, headers=_headers(headers))
+
 
 def _headers(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
@@ -68,8 +73,19 @@ class TestRoutes:
     async def test_that_patch_are_all_here(self) -> None:
         patched = {operation.parameters[-1] for operation in OURS if operation.method == "PATCH"}
         assert patched == set(EDITED)
-        guarded = {operation.parameters[-1] for operation in OURS if "if-match" in operation.names("header")}
-        assert guarded == set(EDITED)
+
+    @pytest.mark.parametrize("method", ["PATCH", "PUT", "DELETE"])
+    async def test_that_write_what_has_an_etag_take_if_match(self, method: str) -> None:
+        edited = {o.path for o in OURS if o.method == "PATCH"}
+        writing = {o for o in OURS if o.method == method and _resource(o.path) in edited}
+        guarded = {o for o in OURS if o.method == method and "if-match" in o.names("header")}
+        assert guarded == writing
+        assert method == "PUT" or {o.path for o in writing} == edited
+
+
+def _resource(path: str) -> str:
+    """The path up to its last parameter."""
+    return path[: path.rindex("}") + 1] if "}" in path else path
 
 
 class TestIfMatch:
@@ -128,6 +144,51 @@ class TestIfMatch:
         thing = await edited(client, "agent")
         for value in ('"abc"', '""', f'"{"9" * 30}"', '"0"', '"-1"'):
             problem(await thing.patch("New", If_Match=value), 412, "precondition_failed")
+
+
+class TestIfMatchOfDelete:
+    @each
+    async def test_of_another_revision_deletes_nothing(self, client: httpx2.AsyncClient, kind: str) -> None:
+        thing = await edited(client, kind)
+        old = (await thing.get()).headers["ETag"]
+        assert (await thing.patch("Mine")).is_success
+        problem(await thing.delete(If_Match=old), 412, "precondition_failed")
+        assert ok(await thing.get())[thing.field] == "Mine"
+
+    @each
+    async def test_that_is_no_etag_is_refused(self, client: httpx2.AsyncClient, kind: str) -> None:
+        thing = await edited(client, kind)
+        detail = problem(await thing.delete(If_Match="yesterday"), 400, "bad_request")["detail"]
+        assert '"1-5f7464f2d26251ec"' in detail
+        ok(await thing.get())
+
+    @pytest.mark.parametrize("kind", sorted(EDITED.keys() - {"project"}))
+    async def test_with_the_current_etag_deletes(self, client: httpx2.AsyncClient, kind: str) -> None:
+        await self.deletes(await edited(client, kind))
+
+    async def test_with_the_current_etag_deletes_an_empty_project(
+        self, server: Running, make: Factory, member: Member
+    ) -> None:
+        whole = await make.key(member, unbound=True)
+        async with http_client(server, whole.key) as client:
+            made = ok(await client.post(f"{API}/projects", json={"name": "Room"}), 201)
+            await self.deletes(Edited(client, f"{API}/projects/{made['id']}", "name"))
+
+    async def deletes(self, thing: Edited) -> None:
+        answer = await thing.delete(If_Match=(await thing.get()).headers["ETag"])
+        assert answer.status_code in (202, 204)
+        problem(await thing.get(), 404, "not_found")
+
+    @each
+    async def test_at_the_same_time_as_a_change_lets_one_win(
+        self, client: httpx2.AsyncClient, kind: str
+    ) -> None:
+        thing = await edited(client, kind)
+        etag = (await thing.get()).headers["ETag"]
+        changed, deleted = await asyncio.gather(
+            thing.patch("New", If_Match=etag), thing.delete(If_Match=etag)
+        )
+        assert deleted.status_code == 412 if changed.is_success else changed.status_code == 404
 
 
 class TestIfNoneMatch:

@@ -116,6 +116,22 @@ class TestOriginal:
         response = await client.get(f"{API}/documents/{document_id}/original")
         assert response.content == content
 
+    async def test_that_is_lost_is_told_before_the_answer_begins_and_comes_back_with_the_next_upload(
+        self, client: httpx2.AsyncClient, settings: Settings, member: Member
+    ) -> None:
+        slug = await new_collection(client)
+        document_id = await upload(client, slug, "note.txt", b"A lantern.")
+        path = f"{API}/documents/{document_id}/original"
+        (blob,) = blobs(settings, member)
+        for damaged in (blob.unlink, lambda: blob.write_bytes(b"half")):
+            damaged()
+            detail = problem(await client.get(path), 500, "blob_missing")["detail"]
+            assert "upload 'note.txt' again" in detail
+            assert str(blob.parent) not in detail
+            assert await upload(client, slug, "note.txt", b"A lantern.") == document_id
+            assert (await client.get(path)).content == b"A lantern."
+        assert blobs(settings, member) == [blob]
+
     async def test_is_always_a_download(self, client: httpx2.AsyncClient) -> None:
         name = 'a "b"; ü.html'
         document_id = await upload(client, await new_collection(client), name, b"<script>alert(1)</script>")

@@ -54,7 +54,8 @@ class TestProblem:
     async def test_of_a_body_that_is_too_large(self, client: httpx2.AsyncClient) -> None:
         body = b'{"name": "' + b"x" * 5 * 2**20
         response = await client.post(f"{API}/agents", content=body, headers=JSON)
-        problem(response, 413, "too_large")
+        detail = problem(response, 413, "too_large")["detail"]
+        assert f"at most {4 * 2**20} bytes (ORRERY_MAX_REQUEST_BYTES)" in detail
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
     async def test_of_a_crash_tells_nothing_of_the_inside(self, settings: Settings) -> None:
@@ -159,6 +160,48 @@ class TestBody:
         headers = {"Content-Type": kind} if kind else {}
         response = await client.post(f"{API}/agents", content=b'{"name": "Agent"}', headers=headers)
         assert "'application/json'" in problem(response, 415, "unsupported_media_type")["detail"]
+
+    async def test_of_a_string_without_end_is_told_in_good_english(self, client: httpx2.AsyncClient) -> None:
+        response = await client.post(f"{API}/agents", content=b'{"name": "', headers=JSON)
+        detail = problem(response, 400, "malformed_json")["detail"]
+        assert "Unterminated string starting at line 1, column 10" in detail
+
+    @pytest.mark.parametrize("charset", ["utf-16", "latin-1", '"UTF-16LE"', "x"])
+    async def test_in_another_charset_is_415_and_names_the_right_one(
+        self, client: httpx2.AsyncClient, charset: str
+    ) -> None:
+        headers = {"Content-Type": f"application/json; charset={charset}"}
+        for body in ('{"name": "Agent"}'.encode("utf-16"), b'{"name": "Agent"}', b"\xe9"):
+            response = await client.post(f"{API}/agents", content=body, headers=headers)
+            assert "'utf-8' only" in problem(response, 415, "unsupported_media_type")["detail"]
+
+    @pytest.mark.parametrize(
+        ("path", "body", "message"),
+        [
+            ("secrets", {"name": "empty", "value": ""}, "must not be empty"),
+            ("auth/login", {"email": "a", "password": ""}, "must not be empty"),
+            ("agents", {"name": ""}, "must not be empty"),
+            ("search", {"collections": [], "query": "x"}, "must not be empty"),
+            (
+                "agents",
+                {"name": "A", "colour": 1},
+                "unknown field; valid: 'name', 'slug', 'description', 'graph'",
+            ),
+            (
+                "collections/none/documents/text",
+                {"items": [{"title": "A", "text": "A.", "tags": []}]},
+                "unknown field; valid: 'external_id', 'title', 'text', 'metadata'",
+            ),
+            ("agents", {"name": "7"}, "a slug has at least 2 letters"),
+        ],
+    )
+    async def test_with_a_wrong_field_says_what_would_be_right(
+        self, client: httpx2.AsyncClient, path: str, body: dict[str, Any], message: str
+    ) -> None:
+        response = await client.post(f"{API}/{path}", json=body)
+        assert pointers(response)
+        (error,) = response.json()["errors"]
+        assert message in error["message"]
 
     @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/merge-patch+json"])
     async def test_of_a_kind_of_json_is_taken(self, client: httpx2.AsyncClient, kind: str) -> None:

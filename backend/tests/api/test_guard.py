@@ -23,6 +23,11 @@ async def endpoint() -> None:
     """Answers nothing."""
 
 
+def new_app() -> FastAPI:
+    """An application without routes of its own but for its description."""
+    return FastAPI(docs_url=None, redoc_url=None)
+
+
 class TestRealRoutes:
     def test_all_declare_a_permission(self) -> None:
         app = create_app(Settings(_env_file=None))
@@ -45,20 +50,20 @@ class TestRealRoutes:
 
 class TestRefused:
     def test_a_bare_route_is_named(self) -> None:
-        app = FastAPI()
+        app = new_app()
         app.add_api_route("/open", endpoint, methods=["POST"])
         with pytest.raises(Misconfigured, match=r"POST /open \(.*test_guard\)"):
             check_permissions(app)
 
     def test_every_bare_route_is_named(self) -> None:
-        app = FastAPI()
+        app = new_app()
         app.add_api_route("/one", endpoint)
         app.add_api_route("/two", endpoint)
         with pytest.raises(Misconfigured, match=r"/one .*/two "):
             check_permissions(app)
 
     def test_a_bare_route_inside_included_routers(self) -> None:
-        app, outer, inner = FastAPI(), APIRouter(prefix="/outer"), APIRouter(prefix="/inner")
+        app, outer, inner = new_app(), APIRouter(prefix="/outer"), APIRouter(prefix="/inner")
         inner.add_api_route("/open", endpoint)
         outer.include_router(inner)
         app.include_router(outer)
@@ -66,7 +71,7 @@ class TestRefused:
             check_permissions(app)
 
     def test_a_bare_route_inside_a_mounted_application(self) -> None:
-        app, inner = FastAPI(), FastAPI(openapi_url=None)
+        app, inner = new_app(), FastAPI(openapi_url=None)
         inner.add_api_route("/open", endpoint)
         app.mount("/inner", inner)
         with pytest.raises(Misconfigured, match="/open"):
@@ -79,19 +84,19 @@ class TestRefused:
         async def listen(_: object) -> None: ...
 
         for route in (Route("/plain", answer), WebSocketRoute("/socket", listen)):
-            app = FastAPI()
+            app = new_app()
             app.router.routes.append(route)
             with pytest.raises(Misconfigured, match="which no permission guards"):
                 check_permissions(app)
 
     def test_a_plain_route_inside_a_mounted_application(self) -> None:
-        app = FastAPI()
+        app = new_app()
         app.mount("/inner", Starlette(routes=[Route("/plain", Response())]))
         with pytest.raises(Misconfigured, match="which no permission guards"):
             check_permissions(app)
 
     def test_a_websocket_of_fastapi(self) -> None:
-        app = FastAPI()
+        app = new_app()
         app.add_api_websocket_route("/socket", endpoint)
         with pytest.raises(Misconfigured, match="which no permission guards"):
             check_permissions(app)
@@ -99,17 +104,17 @@ class TestRefused:
 
 class TestAccepted:
     def test_a_route_with_a_permission(self) -> None:
-        app = FastAPI()
+        app = new_app()
         app.add_api_route("/closed", endpoint, dependencies=[allow(Permission.SEARCH)])
         check_permissions(app)
 
     def test_a_route_that_says_it_is_public(self) -> None:
-        app = FastAPI()
+        app = new_app()
         app.add_api_route("/open", endpoint, dependencies=[PUBLIC])
         check_permissions(app)
 
     def test_a_route_whose_router_declares_it(self) -> None:
-        app, router = FastAPI(), APIRouter(dependencies=[allow(Permission.SEARCH)])
+        app, router = new_app(), APIRouter(dependencies=[allow(Permission.SEARCH)])
         router.add_api_route("/closed", endpoint)
         app.include_router(router)
         check_permissions(app)
@@ -120,7 +125,7 @@ class TestKeys:
         check_keys(create_app(Settings(_env_file=None)))
 
     def test_a_post_that_says_nothing_is_named(self) -> None:
-        app, router = FastAPI(), APIRouter(prefix="/inner")
+        app, router = new_app(), APIRouter(prefix="/inner")
         router.add_api_route("/make", endpoint, methods=["POST"], dependencies=[allow(Permission.SEARCH)])
         app.include_router(router)
         with pytest.raises(Misconfigured, match=r"POST /inner/make \(.*test_guard\)"):
@@ -128,11 +133,11 @@ class TestKeys:
 
     @pytest.mark.parametrize("declared", [idempotent(), idempotent(late=True), without_key("it only reads")])
     def test_a_post_that_says_which_is_accepted(self, declared: Any) -> None:
-        app = FastAPI()
+        app = new_app()
         app.add_api_route("/make", endpoint, methods=["POST"], dependencies=[declared])
         check_keys(app)
 
     def test_other_methods_need_not_say(self) -> None:
-        app = FastAPI()
+        app = new_app()
         app.add_api_route("/read", endpoint, methods=["GET", "PUT", "PATCH", "DELETE"])
         check_keys(app)

@@ -285,6 +285,16 @@ class TestLists:
             assert not re.search(rf"\b{table}\.{name}\b", query)
 
 
+class TestRepeated:
+    async def test_parameters_are_refused_where_one_is_taken(self, client: httpx2.AsyncClient) -> None:
+        response = await client.get(f"{API}/agents?limit=1&limit=2&limit=3&q=a")
+        assert pointers(response) == ["/query/limit"]
+        assert "'limit' is taken once only" in response.json()["detail"]
+
+    async def test_parameters_are_taken_where_several_are(self, client: httpx2.AsyncClient) -> None:
+        ok(await client.get(f"{API}/runs?status=queued&status=running"))
+
+
 class TestFilters:
     async def find(self, client: httpx2.AsyncClient, path: str, **params: Any) -> list[dict[str, Any]]:
         return list(ok(await client.get(f"{API}/{path}", params=params))["items"])

@@ -15,7 +15,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
+from app.api import middleware
 from app.core.config import Settings
 from app.core.ids import new_id
 from tests.api.calls import API, frames, new_agent, new_collection, ok, pointers, problem
@@ -228,7 +231,8 @@ class TestSize:
             yield b'"}'
 
         response = await client.post(f"{API}/agents", content=endless(), headers=JSON)
-        problem(response, 413, "too_large")
+        detail = problem(response, 413, "too_large")["detail"]
+        assert f"at most {4 * 2**20} bytes (ORRERY_MAX_REQUEST_BYTES)" in detail
 
 
 class TestBrokenOff:
@@ -332,3 +336,17 @@ class TestCors:
         async with self.opened(settings, member, "*") as client:
             headers = (await client.get(f"{API}/agents", headers={"Cookie": "session=x"})).headers
             assert "Access-Control-Allow-Credentials" not in headers
+
+
+class TestAccessLog:
+    async def test_says_the_code_of_a_problem(
+        self, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            middleware, "logger", structlog.get_logger()
+        )  # the usual one may be bound already
+        with capture_logs() as logs:
+            await client.get(f"{API}/agents/{new_id()}")
+            await client.get(f"{API}/agents")
+        lines = [line for line in logs if line["event"] == "request"]
+        assert [(line["status"], line.get("code")) for line in lines] == [(404, "not_found"), (200, None)]

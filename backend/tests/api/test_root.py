@@ -1,6 +1,8 @@
-"""The signpost at `/`."""
+"""The signpost at `/`, and whether the process can serve."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -27,3 +29,17 @@ class TestRoot:
         async with httpx2.AsyncClient(transport=transport, base_url="http://orrery.test") as client:
             found = ok(await client.get("/"))
         assert set(found) == {"name", "version", "api", "health"}
+
+
+class TestReady:
+    async def test_is_degraded_while_blobs_cannot_be_used(
+        self, settings: Settings, anyone: httpx2.AsyncClient
+    ) -> None:
+        folder = Path(settings.blob_url or "")
+        away = folder.rename(folder.with_name("away"))
+        try:
+            found = ok(await anyone.get("/health/ready"))
+        finally:
+            away.rename(folder)
+        assert (found["status"], found["checks"]["blobs"]) == ("degraded", "Unavailable")
+        assert ok(await anyone.get("/health/ready"))["status"] == "ok"

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.core.ids import new_id
 from tests.api.calls import API, add_texts, new_collection, ok, pointers, problem, work
 from tests.conftest import Running
 
@@ -32,6 +33,18 @@ async def shelf(client: httpx2.AsyncClient, server: Running, *texts: dict[str, A
     await add_texts(client, slug, *texts)
     await work(server)
     return slug
+
+
+class TestUnknownCollection:
+    async def test_is_told_before_the_query_is_embedded(
+        self, client: httpx2.AsyncClient, server: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def never(self: object, texts: object) -> None:
+            raise AssertionError("embedded")
+
+        monkeypatch.setattr(type(server.resources.embedder), "embed", never)
+        body = {"collections": [str(new_id())], "query": "gold"}
+        problem(await client.post(f"{API}/search", json=body), 404, "not_found")
 
 
 class TestModes:

@@ -138,6 +138,13 @@ class TestBadForm:
     async def test_an_unknown_field_is_named(self, client: httpx2.AsyncClient) -> None:
         response = await upload(client, await new_collection(client), files(a=b"A text."), metadata="{}")
         assert pointers(response) == ["/body/metadata"]
+        assert response.json()["detail"].endswith("unknown field 'metadata'; valid: 'files', 'items'")
+
+    async def test_an_unknown_field_of_an_item_is_named(self, client: httpx2.AsyncClient) -> None:
+        items = json.dumps({"a": {"colour": "red"}})
+        response = await upload(client, await new_collection(client), files(a=b"A text."), items=items)
+        assert pointers(response) == ["/body/items/a/colour"]
+        assert "valid: 'external_id', 'title', 'metadata'" in response.json()["detail"]
 
     async def test_a_missing_file_is_named(self, client: httpx2.AsyncClient) -> None:
         slug = await new_collection(client)
@@ -197,9 +204,8 @@ class TestLimits:
         assert "at most 2 files" in problem(response, 422, "invalid")["detail"]
 
     async def test_a_request_over_the_limit_is_413(self, strict: httpx2.AsyncClient) -> None:
-        problem(
-            await upload(strict, await new_collection(strict), files(a=b"x" * 4 * SMALL)), 413, "too_large"
-        )
+        response = await upload(strict, await new_collection(strict), files(a=b"x" * 4 * SMALL))
+        assert "(ORRERY_MAX_UPLOAD_REQUEST_BYTES)" in problem(response, 413, "too_large")["detail"]
 
     async def test_a_request_that_turns_out_too_large_is_413(self, strict: httpx2.AsyncClient) -> None:
         async def endless() -> AsyncIterator[bytes]:
@@ -209,7 +215,8 @@ class TestLimits:
 
         path = f"{API}/collections/{await new_collection(strict)}/documents"
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
-        problem(await strict.post(path, content=endless(), headers=headers), 413, "too_large")
+        response = await strict.post(path, content=endless(), headers=headers)
+        assert "(ORRERY_MAX_UPLOAD_REQUEST_BYTES)" in problem(response, 413, "too_large")["detail"]
 
 
 class TestTexts:

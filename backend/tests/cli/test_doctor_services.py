@@ -357,6 +357,16 @@ class TestBlobs:
         subject = subject_of(empty, blob_url="carrier-pigeon://loft")
         assert "carrier-pigeon" in await wrong(blobs_keep_what_they_get, subject)
 
+    async def test_where_nothing_can_be_written_are_named_with_the_reason(self, empty: Settings) -> None:
+        blobs = empty.data_dir / "blobs"
+        blobs.mkdir(parents=True)
+        (blobs / "doctor").touch()  # where the probe's folder should be
+        said = await wrong(blobs_keep_what_they_get, subject_of(empty))
+        assert f"{str(blobs)!r} does not work" in said
+        assert f"{blobs}/doctor/" in said
+        assert "Not a directory" in said
+        assert "Debug" not in said
+
     async def test_leave_no_probe(self, empty: Settings) -> None:
         blobs = empty.data_dir / "blobs"
         blobs.mkdir(parents=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 
-from app.core.blobs import Blobs, open_blobs
+from app.core.blobs import Blobs, open_blobs, told
 from app.core.errors import NotFound, Unavailable
 
 BACKEND = Path(__file__).resolve().parents[2]
@@ -73,7 +73,34 @@ class TestPut:
         )
         if done.returncode and ("unshare" in done.stderr or "mount" in done.stderr):
             pytest.skip("this machine lets nobody mount a small disk")
-        assert (done.stdout.split(), done.stderr) == (["507", "False", "0"], "")
+        assert (done.stdout.split()[-3:], done.stderr) == (["507", "False", "0"], "")
+
+    async def test_that_is_refused_says_why_and_where_only_in_its_cause(
+        self, blobs: Blobs, folder: Path
+    ) -> None:
+        (folder / "a").write_text("no folder")
+        with pytest.raises(Unavailable, match="does not work: Not a directory") as caught:
+            await blobs.put("a/b", chunks(b"x"))
+        assert str(folder) not in caught.value.detail
+        assert caught.value.__cause__
+        assert f"{folder}/a/b" in told(caught.value.__cause__)
+
+
+class TestSize:
+    async def test_is_that_of_the_stored_bytes(self, blobs: Blobs) -> None:
+        await blobs.put("a", chunks(b"one", b"two"))
+        assert (await blobs.size("a"), await blobs.size("b")) == (6, None)
+
+
+class TestCheck:
+    async def test_of_a_usable_folder_and_of_a_bucket_is_quiet(self, blobs: Blobs) -> None:
+        blobs.check()
+        Blobs(MemoryStore()).check()
+
+    async def test_of_a_folder_that_is_gone_says_so(self, blobs: Blobs, folder: Path) -> None:
+        folder.rmdir()
+        with pytest.raises(Unavailable, match="folder of blobs"):
+            blobs.check()
 
 
 class TestAsFile:

@@ -97,9 +97,13 @@ class TestOperations:
         assert len(set(ids)) == len(ids)
         assert all(name.isidentifier() and "__" not in name for name in ids)
 
-    def test_have_a_summary(self, document: dict[str, Any]) -> None:
-        for path, operation in operations(document):
-            assert operation["summary"].strip(), path
+    def test_have_a_summary_of_their_own_and_a_description(self, document: dict[str, Any]) -> None:
+        found = operations(document)
+        for path, operation in found:
+            summary = operation["summary"]
+            assert " " in summary.strip() == summary, f"{path}: {summary!r} says too little"
+            assert operation.get("description", "").strip(), f"{path}: {summary} has no docstring"
+        assert len({operation["summary"] for _, operation in found}) == len(found)
 
     def test_have_a_known_tag(self, document: dict[str, Any]) -> None:
         tags = [tag["name"] for tag in document["tags"]]

@@ -67,6 +67,28 @@ class TestAccepted:
         assert seen == [1]
 
 
+class TestLostBytes:
+    async def test_of_unchanged_documents_are_stored_again(self, world: World) -> None:
+        await world.put(a="A lantern.", b="A falcon.")
+        lost, kept = sorted(world.blobs(), key=lambda path: "falcon" in path.read_text())
+        before = kept.stat().st_mtime_ns
+        lost.unlink()
+        accepted = await world.put(a="A lantern.", b="A falcon.")
+        assert [one.status for one in accepted.items] == [Verdict.UNCHANGED] * 2
+        assert (lost.read_text(), kept.stat().st_mtime_ns) == ("A lantern.", before)
+        assert len(world.blobs()) == 2
+
+    async def test_of_a_deleted_document_are_not_stored_again(self, world: World) -> None:
+        taken = (await world.put(a="A lantern.")).items[0]
+        assert taken.document_id
+        (lost,) = world.blobs()
+        lost.unlink()
+        await world.delete(taken.document_id)
+        intake = IntakeService(world.resources.database, world.tenant, world.resources.blobs, 1000)
+        await intake._store_again(taken.document_id, taken)
+        assert world.blobs() == []
+
+
 async def each(*incoming: Incoming) -> AsyncIterator[Incoming]:
     for one in incoming:
         yield one

@@ -8,15 +8,19 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import structlog
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
+from app.core.constants import INGEST_QUEUE
 from app.core.errors import AppError, Invalid, NotFound, Unavailable
 from app.core.ids import new_id
 from app.core.paging import PageRequest
 from app.db.connection import open_engine
-from app.db.postgres.models.jobs import Job, WorkItem, WorkState
+from app.db.postgres.models.jobs import Job, WorkItem, WorkKind, WorkState
 from app.db.postgres.repositories.work import Claim, LeaseLost, WorkItems
+from app.services import job_service
 from app.services.job_service import Drain, JobService
 from app.services.runs.claims import Claimer
 from tests.factories import Factory
@@ -155,6 +159,27 @@ class TestDrain:
             await queue.world.hurry()
         row = await queue.item(item)
         assert (row.state, row.attempts, queue.failures) == (WorkState.QUEUED, 0, [])
+
+    async def test_is_logged_with_all_that_it_is_about(
+        self, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            job_service, "logger", structlog.get_logger()
+        )  # the usual one may be bound already
+        taken = await queue.world.put(a="A lantern.")
+        collection = (await queue.world.document("a")).collection_id
+        with capture_logs() as logs:
+            drain = queue.drain({WorkKind.INGEST: raising(Unavailable("away"))})
+            await drain.run(INGEST_QUEUE)
+        failed = [line for line in logs if line["event"] == "item_failed"]
+        line = next(line for line in failed if line.get("document") == str(taken.items[0].document_id))
+        about = {name: line[name] for name in ("job", "document", "collection", "code")}
+        assert about == {
+            "job": str(taken.job_id),
+            "document": str(taken.items[0].document_id),
+            "collection": str(collection),
+            "code": "unavailable",
+        }
 
     async def test_waits_for_the_database_without_counting(self, queue: Queue) -> None:
         async def ask_in_vain(claim: Claim) -> None:

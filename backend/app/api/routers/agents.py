@@ -40,6 +40,7 @@ MAX_SEQ = 2**63 - 1
     "",
     status_code=201,
     operation_id="agents_create",
+    summary="Create an agent",
     dependencies=[allow(Permission.AGENTS_WRITE), idempotent()],
 )
 async def create(body: AgentCreate, agents: AgentsDep, response: Response) -> AgentRead:
@@ -48,7 +49,9 @@ async def create(body: AgentCreate, agents: AgentsDep, response: Response) -> Ag
     return tagged(AgentRead.model_validate(agent), response)
 
 
-@router.get("", operation_id="agents_list", dependencies=[allow(Permission.AGENTS_READ)])
+@router.get(
+    "", operation_id="agents_list", summary="List agents", dependencies=[allow(Permission.AGENTS_READ)]
+)
 async def list_(
     page: Annotated[PageRequest, paged(Agents)],
     agents: AgentsDep,
@@ -61,15 +64,22 @@ async def list_(
 @router.get(
     "/{agent}",
     operation_id="agents_get",
+    summary="Get an agent",
     dependencies=[allow(Permission.AGENTS_READ)],
     response_model=AgentRead,
     responses=NOT_MODIFIED,
 )
 async def get(agent: str, agents: AgentsDep, known: KnownDep) -> Any:
+    """By id or slug, with the draft; 304 where the ETag in `If-None-Match` is current."""
     return unless_known(AgentRead.model_validate(await agents.get(agent)), known)
 
 
-@router.patch("/{agent}", operation_id="agents_update", dependencies=[allow(Permission.AGENTS_WRITE)])
+@router.patch(
+    "/{agent}",
+    operation_id="agents_update",
+    summary="Update an agent",
+    dependencies=[allow(Permission.AGENTS_WRITE)],
+)
 async def update(
     agent: str, body: AgentUpdate, agents: AgentsDep, response: Response, revisions: RevisionsDep
 ) -> AgentRead:
@@ -79,17 +89,22 @@ async def update(
 
 
 @router.delete(
-    "/{agent}", status_code=204, operation_id="agents_delete", dependencies=[allow(Permission.AGENTS_WRITE)]
+    "/{agent}",
+    status_code=204,
+    operation_id="agents_delete",
+    summary="Delete an agent",
+    dependencies=[allow(Permission.AGENTS_WRITE)],
 )
-async def delete(agent: str, agents: AgentsDep) -> Response:
+async def delete(agent: str, agents: AgentsDep, revisions: RevisionsDep) -> Response:
     """Hidden at once with all versions and runs, which a job erases; 409 while a run executes."""
-    await agents.delete(agent)
+    await agents.delete(agent, revisions=revisions)
     return Response(status_code=204)
 
 
 @router.post(
     "/{agent}/validate",
     operation_id="agents_validate",
+    summary="Validate a graph",
     dependencies=[allow(Permission.AGENTS_READ), without_key("it only reads")],
 )
 async def validate(agent: str, agents: AgentsDep, body: Validate | None = None) -> ReportRead:
@@ -102,6 +117,7 @@ async def validate(agent: str, agents: AgentsDep, body: Validate | None = None) 
     "/{agent}/publish",
     status_code=201,
     operation_id="agents_publish",
+    summary="Publish an agent",
     dependencies=[allow(Permission.AGENTS_WRITE), idempotent()],
 )
 async def publish(agent: str, agents: AgentsDep, body: Publish | None = None) -> VersionRead:
@@ -109,7 +125,12 @@ async def publish(agent: str, agents: AgentsDep, body: Publish | None = None) ->
     return VersionRead.model_validate(await agents.publish(agent, note=body.note if body else ""))
 
 
-@router.get("/{agent}/versions", operation_id="agents_versions", dependencies=[allow(Permission.AGENTS_READ)])
+@router.get(
+    "/{agent}/versions",
+    operation_id="agents_versions",
+    summary="List versions of an agent",
+    dependencies=[allow(Permission.AGENTS_READ)],
+)
 async def versions(
     agent: str, page: Annotated[PageRequest, paged(AgentVersions)], agents: AgentsDep
 ) -> PageRead[VersionSummary]:
@@ -120,6 +141,7 @@ async def versions(
 @router.get(
     "/{agent}/versions/{version}",
     operation_id="agents_version",
+    summary="Get a version of an agent",
     dependencies=[allow(Permission.AGENTS_READ)],
 )
 async def version(agent: str, version: str, agents: AgentsDep) -> VersionRead:
@@ -130,6 +152,7 @@ async def version(agent: str, version: str, agents: AgentsDep) -> VersionRead:
 @router.post(
     "/{agent}/runs",
     operation_id="runs_create",
+    summary="Run an agent",
     dependencies=[allow(Permission.AGENTS_RUN)],
     response_model=RunRead,
     responses={

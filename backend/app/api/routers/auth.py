@@ -18,8 +18,11 @@ from app.db.postgres.repositories.identity import ApiKeys
 router = APIRouter(prefix="/auth", tags=["auth"])
 
 
-@router.get("/me", operation_id="auth_me", dependencies=[allow(Permission.USERS_READ)])
+@router.get(
+    "/me", operation_id="auth_me", summary="Show the caller", dependencies=[allow(Permission.USERS_READ)]
+)
 async def me(caller: CallerDep, auth: AuthDep) -> Me:
+    """Who the credential stands for, where, what it may do, and until when."""
     person = await auth.person(caller)
     return Me(
         user_id=caller.principal,
@@ -43,9 +46,11 @@ async def me(caller: CallerDep, auth: AuthDep) -> Me:
     "/api-keys",
     status_code=201,
     operation_id="api_keys_create",
+    summary="Create an API key",
     dependencies=[allow(Permission.KEYS_WRITE), idempotent(secret=True)],
 )
 async def create_key(body: KeyCreate, caller: FreshCallerDep, auth: AuthDep) -> KeyCreated:
+    """The key is shown in this answer only. 403 for permissions that the caller does not have."""
     row, key = await auth.create_key(
         caller,
         name=body.name,
@@ -56,7 +61,12 @@ async def create_key(body: KeyCreate, caller: FreshCallerDep, auth: AuthDep) -> 
     return KeyCreated(**KeyRead.model_validate(row).model_dump(), key=key)
 
 
-@router.get("/api-keys", operation_id="api_keys_list", dependencies=[allow(Permission.KEYS_READ)])
+@router.get(
+    "/api-keys",
+    operation_id="api_keys_list",
+    summary="List API keys",
+    dependencies=[allow(Permission.KEYS_READ)],
+)
 async def list_keys(
     page: Annotated[PageRequest, paged(ApiKeys)],
     caller: CallerDep,
@@ -71,6 +81,7 @@ async def list_keys(
     "/api-keys/{key_id}",
     status_code=204,
     operation_id="api_keys_revoke",
+    summary="Revoke an API key",
     dependencies=[allow(Permission.KEYS_WRITE)],
 )
 async def revoke_key(

@@ -41,6 +41,7 @@ def _read(stats: CollectionStats) -> CollectionRead:
     "",
     status_code=201,
     operation_id="collections_create",
+    summary="Create a collection",
     dependencies=[allow(Permission.COLLECTIONS_WRITE), idempotent()],
 )
 async def create(body: CollectionCreate, collections: CollectionsDep, response: Response) -> CollectionRead:
@@ -49,7 +50,12 @@ async def create(body: CollectionCreate, collections: CollectionsDep, response: 
     return tagged(_read(made), response)
 
 
-@router.get("", operation_id="collections_list", dependencies=[allow(Permission.COLLECTIONS_READ)])
+@router.get(
+    "",
+    operation_id="collections_list",
+    summary="List collections",
+    dependencies=[allow(Permission.COLLECTIONS_READ)],
+)
 async def list_(
     page: Annotated[PageRequest, paged(Collections)],
     collections: CollectionsDep,
@@ -62,16 +68,21 @@ async def list_(
 @router.get(
     "/{collection}",
     operation_id="collections_get",
+    summary="Get a collection",
     dependencies=[allow(Permission.COLLECTIONS_READ)],
     response_model=CollectionRead,
     responses=NOT_MODIFIED,
 )
 async def get(collection: str, collections: CollectionsDep, known: KnownDep) -> Any:
+    """By id or slug, with what is in it; 304 where the ETag in `If-None-Match` is current."""
     return unless_known(_read(await collections.get(collection)), known)
 
 
 @router.patch(
-    "/{collection}", operation_id="collections_update", dependencies=[allow(Permission.COLLECTIONS_WRITE)]
+    "/{collection}",
+    operation_id="collections_update",
+    summary="Update a collection",
+    dependencies=[allow(Permission.COLLECTIONS_WRITE)],
 )
 async def update(
     collection: str,
@@ -89,8 +100,9 @@ async def update(
     "/{collection}",
     status_code=202,
     operation_id="collections_delete",
+    summary="Delete a collection",
     dependencies=[allow(Permission.COLLECTIONS_WRITE)],
 )
-async def delete(collection: str, collections: CollectionsDep) -> JobStarted:
+async def delete(collection: str, collections: CollectionsDep, revisions: RevisionsDep) -> JobStarted:
     """Hidden at once; the job erases its documents everywhere."""
-    return JobStarted(job_id=await collections.delete(collection))
+    return JobStarted(job_id=await collections.delete(collection, revisions=revisions))

@@ -42,6 +42,7 @@ intake_router = APIRouter(prefix="/collections/{collection}/documents", tags=["d
     "",
     status_code=202,
     operation_id="documents_upload",
+    summary="Upload files",
     openapi_extra=FORM,
     dependencies=[allow(Permission.DOCUMENTS_WRITE), idempotent(late=True)],
 )
@@ -57,6 +58,7 @@ async def upload(
     "/collections/{collection}/documents/text",
     status_code=202,
     operation_id="documents_add_text",
+    summary="Add texts",
     dependencies=[allow(Permission.DOCUMENTS_WRITE), idempotent(late=True)],
 )
 async def add_text(collection: str, body: TextItems, intake: IntakeDep) -> AcceptedRead:
@@ -67,6 +69,7 @@ async def add_text(collection: str, body: TextItems, intake: IntakeDep) -> Accep
 @router.get(
     "/collections/{collection}/documents",
     operation_id="documents_list",
+    summary="List documents",
     dependencies=[allow(Permission.DOCUMENTS_READ)],
 )
 async def list_(
@@ -85,17 +88,20 @@ async def list_(
 @router.get(
     "/documents/{document_id}",
     operation_id="documents_get",
+    summary="Get a document",
     dependencies=[allow(Permission.DOCUMENTS_READ)],
     response_model=DocumentRead,
     responses=NOT_MODIFIED,
 )
 async def get(document_id: UUID, documents: DocumentsDep, known: KnownDep) -> Any:
+    """With status and metadata; 304 where the ETag in `If-None-Match` is current."""
     return unless_known(DocumentRead.model_validate(await documents.get(document_id)), known)
 
 
 @router.patch(
     "/documents/{document_id}",
     operation_id="documents_update",
+    summary="Update a document",
     dependencies=[allow(Permission.DOCUMENTS_WRITE)],
     responses={
         202: {"model": DocumentRead, "description": "A new title is embedded by the job in `Location`"}
@@ -123,6 +129,7 @@ async def update(
 @router.get(
     "/documents/{document_id}/text",
     operation_id="documents_text",
+    summary="Get the text of a document",
     dependencies=[allow(Permission.DOCUMENTS_READ)],
 )
 async def text(document_id: UUID, documents: DocumentsDep) -> DocumentTextRead:
@@ -133,6 +140,7 @@ async def text(document_id: UUID, documents: DocumentsDep) -> DocumentTextRead:
 @router.get(
     "/documents/{document_id}/original",
     operation_id="documents_original",
+    summary="Download the original",
     dependencies=[allow(Permission.DOCUMENTS_READ)],
     response_class=StreamingResponse,
 )
@@ -153,11 +161,12 @@ async def original(document_id: UUID, documents: DocumentsDep) -> StreamingRespo
     "/documents/{document_id}",
     status_code=202,
     operation_id="documents_delete",
+    summary="Delete a document",
     dependencies=[allow(Permission.DOCUMENTS_WRITE)],
 )
-async def delete(document_id: UUID, documents: DocumentsDep) -> JobStarted:
+async def delete(document_id: UUID, documents: DocumentsDep, revisions: RevisionsDep) -> JobStarted:
     """Out of every search at once; the job erases vectors, chunks, bytes and rows."""
-    return JobStarted(job_id=await documents.delete(document_id))
+    return JobStarted(job_id=await documents.delete(document_id, revisions=revisions))
 
 
 async def _texts(items: list[TextItem]) -> AsyncIterator[Incoming]:

@@ -13,24 +13,29 @@ router = APIRouter(prefix="/health", tags=["health"], dependencies=[])
 
 
 class Health(BaseModel):
-    status: Literal["ok", "unavailable", "stopping"]
+    status: Literal["ok", "degraded", "unavailable", "stopping"]
     checks: dict[str, str] = {}
 
 
-@router.get("/live", operation_id="health_live", dependencies=[PUBLIC])
+@router.get("/live", operation_id="health_live", summary="Is the process alive", dependencies=[PUBLIC])
 async def live() -> Health:
     """Answers as soon as the port is open."""
     return Health(status="ok")
 
 
-@router.get("/ready", operation_id="health_ready", dependencies=[PUBLIC])
+@router.get("/ready", operation_id="health_ready", summary="Can the process serve", dependencies=[PUBLIC])
 async def ready(resources: ResourcesDep, stopping: StoppingDep, response: Response) -> Health:
-    """503 while the database or the broker cannot be reached, or the process is stopping."""
+    """503 while the database or the broker cannot be reached, or the process is stopping.
+
+    `degraded` with 200 while only the folder of blobs cannot be used: all but documents goes on.
+    """
     if stopping.is_set():
         response.status_code = 503
         return Health(status="stopping")
     checks = await resources.check()
     if all(state == "ok" for state in checks.values()):
         return Health(status="ok", checks=checks)
+    if all(state == "ok" for name, state in checks.items() if name != "blobs"):
+        return Health(status="degraded", checks=checks)
     response.status_code = 503
     return Health(status="unavailable", checks=checks)

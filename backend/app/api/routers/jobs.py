@@ -44,34 +44,45 @@ def _read(state: JobState) -> JobRead:
     )
 
 
-@router.get("", operation_id="jobs_list", dependencies=[allow(Permission.JOBS_READ)])
+@router.get("", operation_id="jobs_list", summary="List jobs", dependencies=[allow(Permission.JOBS_READ)])
 async def list_(
     page: Annotated[PageRequest, paged(Jobs)],
     jobs: JobsDep,
     status: Annotated[list[WorkState] | None, Query(description="Repeat it for any of several")] = None,
     kind: Annotated[list[JobKind] | None, Query(description="Repeat it for any of several")] = None,
 ) -> PageRead[JobRead]:
+    """Each with its progress. `status` and `kind` narrow the list."""
     return page_of(await jobs.page(page, JobFilters(statuses=status or (), kinds=kind or ())), _read)
 
 
-@router.get("/{job_id}", operation_id="jobs_get", dependencies=[allow(Permission.JOBS_READ)])
+@router.get(
+    "/{job_id}", operation_id="jobs_get", summary="Get a job", dependencies=[allow(Permission.JOBS_READ)]
+)
 async def get(job_id: UUID, jobs: JobsDep) -> JobRead:
+    """Progress is counted from its items; `eta_s` is an estimate from what was done of late."""
     return _read(await jobs.get(job_id))
 
 
-@router.get("/{job_id}/items", operation_id="jobs_items", dependencies=[allow(Permission.JOBS_READ)])
+@router.get(
+    "/{job_id}/items",
+    operation_id="jobs_items",
+    summary="List items of a job",
+    dependencies=[allow(Permission.JOBS_READ)],
+)
 async def items(
     job_id: UUID,
     page: Annotated[PageRequest, paged(WorkItems)],
     jobs: JobsDep,
     status: Annotated[list[WorkState] | None, Query(description="Repeat it for any of several")] = None,
 ) -> PageRead[JobItemRead]:
+    """What the job consists of, each with its state and the reason of its failure."""
     return page_of(await jobs.items(job_id, page, statuses=status or ()), JobItemRead.model_validate)
 
 
 @router.get(
     "/{job_id}/events",
     operation_id="jobs_events",
+    summary="Watch a job",
     dependencies=[allow(Permission.JOBS_READ)],
     response_class=StreamingResponse,
     responses={200: {"content": stream_of(JobRead)}},
@@ -101,6 +112,7 @@ async def _snapshots(states: AsyncIterator[JobState]) -> AsyncIterator[Snapshot]
 @router.post(
     "/{job_id}/cancel",
     operation_id="jobs_cancel",
+    summary="Cancel a job",
     dependencies=[allow(Permission.JOBS_WRITE), without_key("a job ends once")],
 )
 async def cancel(job_id: UUID, jobs: JobsDep) -> JobRead:
@@ -112,6 +124,7 @@ async def cancel(job_id: UUID, jobs: JobsDep) -> JobRead:
     "/{job_id}/retry",
     status_code=202,
     operation_id="jobs_retry",
+    summary="Retry a job",
     dependencies=[allow(Permission.JOBS_WRITE), idempotent()],
 )
 async def retry(job_id: UUID, jobs: JobsDep) -> JobRead:

@@ -22,6 +22,7 @@ router = APIRouter(prefix="/projects", tags=["projects"])
     "",
     status_code=201,
     operation_id="projects_create",
+    summary="Create a project",
     dependencies=[allow(Permission.PROJECTS_WRITE), idempotent()],
 )
 async def create(body: ProjectCreate, projects: ProjectsDep, response: Response) -> ProjectRead:
@@ -30,7 +31,9 @@ async def create(body: ProjectCreate, projects: ProjectsDep, response: Response)
     return tagged(ProjectRead.model_validate(project), response)
 
 
-@router.get("", operation_id="projects_list", dependencies=[allow(Permission.PROJECTS_READ)])
+@router.get(
+    "", operation_id="projects_list", summary="List projects", dependencies=[allow(Permission.PROJECTS_READ)]
+)
 async def list_(
     page: Annotated[PageRequest, paged(Projects)],
     projects: ProjectsDep,
@@ -43,15 +46,22 @@ async def list_(
 @router.get(
     "/{project}",
     operation_id="projects_get",
+    summary="Get a project",
     dependencies=[allow(Permission.PROJECTS_READ)],
     response_model=ProjectRead,
     responses=NOT_MODIFIED,
 )
 async def get(project: str, projects: ProjectsDep, known: KnownDep) -> Any:
+    """By id or slug, with settings; 304 where the ETag in `If-None-Match` is current."""
     return unless_known(ProjectRead.model_validate(await projects.get(project)), known)
 
 
-@router.patch("/{project}", operation_id="projects_update", dependencies=[allow(Permission.PROJECTS_WRITE)])
+@router.patch(
+    "/{project}",
+    operation_id="projects_update",
+    summary="Update a project",
+    dependencies=[allow(Permission.PROJECTS_WRITE)],
+)
 async def update(
     project: str, body: ProjectUpdate, projects: ProjectsDep, response: Response, revisions: RevisionsDep
 ) -> ProjectRead:
@@ -64,9 +74,10 @@ async def update(
     "/{project}",
     status_code=204,
     operation_id="projects_delete",
+    summary="Delete a project",
     dependencies=[allow(Permission.PROJECTS_WRITE)],
 )
-async def delete(project: str, projects: ProjectsDep) -> Response:
+async def delete(project: str, projects: ProjectsDep, revisions: RevisionsDep) -> Response:
     """409 unless it is empty: no agents, collections, models, tools, API keys, nor unfinished jobs."""
-    await projects.delete(project)
+    await projects.delete(project, revisions=revisions)
     return Response(status_code=204)

@@ -26,6 +26,7 @@ class Signpost(BaseModel):
     openapi: Path = None
 
 
-@router.get("/", operation_id="root", dependencies=[PUBLIC])
+@router.get("/", operation_id="root", summary="Show what is here", dependencies=[PUBLIC])
 async def root(request: Request) -> Signpost:
+    """Where the API, its health and its documentation are."""
     return Signpost(docs=request.app.docs_url, openapi=request.app.openapi_url)

@@ -25,7 +25,7 @@ CANCEL_WITHIN_S = 5.0
 MAX_SEQ = 2**63 - 1
 
 
-@router.get("", operation_id="runs_list", dependencies=[allow(Permission.AGENTS_READ)])
+@router.get("", operation_id="runs_list", summary="List runs", dependencies=[allow(Permission.AGENTS_READ)])
 async def list_(
     page: Annotated[PageRequest, paged(Runs)],
     agents: AgentsDep,
@@ -46,12 +46,20 @@ async def list_(
     return page_of(await agents.runs(page, filters), RunSummary.model_validate)
 
 
-@router.get("/{run_id}", operation_id="runs_get", dependencies=[allow(Permission.AGENTS_READ)])
+@router.get(
+    "/{run_id}", operation_id="runs_get", summary="Get a run", dependencies=[allow(Permission.AGENTS_READ)]
+)
 async def get(run_id: UUID, agents: AgentsDep) -> RunRead:
+    """With input, output and usage."""
     return RunRead.model_validate(await agents.run(run_id))
 
 
-@router.get("/{run_id}/steps", operation_id="runs_steps", dependencies=[allow(Permission.AGENTS_READ)])
+@router.get(
+    "/{run_id}/steps",
+    operation_id="runs_steps",
+    summary="List steps of a run",
+    dependencies=[allow(Permission.AGENTS_READ)],
+)
 async def steps(
     run_id: UUID, page: Annotated[PageRequest, paged(RunSteps)], agents: AgentsDep
 ) -> PageRead[StepRead]:
@@ -62,6 +70,7 @@ async def steps(
 @router.get(
     "/{run_id}/events",
     operation_id="runs_events",
+    summary="Stream events of a run",
     dependencies=[allow(Permission.AGENTS_READ)],
     response_class=StreamingResponse,
     responses={200: {"content": stream_of(EventRead)}},
@@ -82,6 +91,7 @@ async def events(
 @router.post(
     "/{run_id}/cancel",
     operation_id="runs_cancel",
+    summary="Cancel a run",
     dependencies=[allow(Permission.AGENTS_RUN), without_key("a run ends once")],
 )
 async def cancel(

@@ -13,7 +13,12 @@ from app.services.rag_service import GroupBy, Query, Result, SearchMode
 router = APIRouter(prefix="/search", tags=["search"])
 
 
-@router.post("", operation_id="search", dependencies=[allow(Permission.SEARCH), without_key("it only reads")])
+@router.post(
+    "",
+    operation_id="search",
+    summary="Search collections",
+    dependencies=[allow(Permission.SEARCH), without_key("it only reads")],
+)
 async def search(body: SearchRequest, rag: RagDep) -> SearchRead:
     """Best first. Scores compare within one answer only."""
     query = Query(

@@ -22,6 +22,7 @@ router = APIRouter(prefix="/secrets", tags=["secrets"])
     "",
     status_code=201,
     operation_id="secrets_create",
+    summary="Create a secret",
     dependencies=[allow(Permission.SECRETS_WRITE), idempotent()],
 )
 async def create(body: SecretCreate, secrets: SecretsDep, response: Response) -> SecretRead:
@@ -30,27 +31,37 @@ async def create(body: SecretCreate, secrets: SecretsDep, response: Response) ->
     return tagged(SecretRead.model_validate(row), response)
 
 
-@router.get("", operation_id="secrets_list", dependencies=[allow(Permission.SECRETS_READ)])
+@router.get(
+    "", operation_id="secrets_list", summary="List secrets", dependencies=[allow(Permission.SECRETS_READ)]
+)
 async def list_(
     page: Annotated[PageRequest, paged(Secrets)],
     secrets: SecretsDep,
     q: Annotated[str | None, Query(description="Part of the name")] = None,
 ) -> PageRead[SecretRead]:
+    """Without values."""
     return page_of(await secrets.page(page, q=q), SecretRead.model_validate)
 
 
 @router.get(
     "/{secret}",
     operation_id="secrets_get",
+    summary="Get a secret",
     dependencies=[allow(Permission.SECRETS_READ)],
     response_model=SecretRead,
     responses=NOT_MODIFIED,
 )
 async def get(secret: str, secrets: SecretsDep, known: KnownDep) -> Any:
+    """By id or name; never with the value. 304 where the ETag in `If-None-Match` is current."""
     return unless_known(SecretRead.model_validate(await secrets.get(secret)), known)
 
 
-@router.patch("/{secret}", operation_id="secrets_update", dependencies=[allow(Permission.SECRETS_WRITE)])
+@router.patch(
+    "/{secret}",
+    operation_id="secrets_update",
+    summary="Update a secret",
+    dependencies=[allow(Permission.SECRETS_WRITE)],
+)
 async def update(
     secret: str, body: SecretUpdate, secrets: SecretsDep, response: Response, revisions: RevisionsDep
 ) -> SecretRead:
@@ -59,7 +70,12 @@ async def update(
     return tagged(SecretRead.model_validate(changed), response)
 
 
-@router.put("/{secret}/value", operation_id="secrets_replace", dependencies=[allow(Permission.SECRETS_WRITE)])
+@router.put(
+    "/{secret}/value",
+    operation_id="secrets_replace",
+    summary="Replace the value of a secret",
+    dependencies=[allow(Permission.SECRETS_WRITE)],
+)
 async def replace(
     secret: str, body: SecretValue, secrets: SecretsDep, response: Response, revisions: RevisionsDep
 ) -> SecretRead:
@@ -72,8 +88,10 @@ async def replace(
     "/{secret}",
     status_code=204,
     operation_id="secrets_delete",
+    summary="Delete a secret",
     dependencies=[allow(Permission.SECRETS_WRITE)],
 )
-async def delete(secret: str, secrets: SecretsDep) -> Response:
-    await secrets.delete(secret)
+async def delete(secret: str, secrets: SecretsDep, revisions: RevisionsDep) -> Response:
+    """Whatever uses the secret fails from its next call on."""
+    await secrets.delete(secret, revisions=revisions)
     return Response(status_code=204)

@@ -41,7 +41,7 @@ router = APIRouter(prefix="/auth", tags=["auth"])
 _NO_KEY = without_key("sessions and passwords are repeated on purpose, and no answer of theirs is kept")
 
 
-@router.post("/login", operation_id="auth_login", dependencies=[DOORSTEP, _NO_KEY])
+@router.post("/login", operation_id="auth_login", summary="Log in", dependencies=[DOORSTEP, _NO_KEY])
 async def login(
     body: LoginCreate,
     request: Request,
@@ -58,7 +58,9 @@ async def login(
     return _granted(grant, sessions, response, cookies if body.cookie else None)
 
 
-@router.post("/refresh", operation_id="auth_refresh", dependencies=[DOORSTEP, _NO_KEY])
+@router.post(
+    "/refresh", operation_id="auth_refresh", summary="Refresh a session", dependencies=[DOORSTEP, _NO_KEY]
+)
 async def refresh(
     request: Request,
     response: Response,
@@ -80,7 +82,13 @@ async def refresh(
     return _granted(await sessions.refresh(token, client), sessions, response, cookies)
 
 
-@router.post("/logout", status_code=204, operation_id="auth_logout", dependencies=[DOORSTEP, _NO_KEY])
+@router.post(
+    "/logout",
+    status_code=204,
+    operation_id="auth_logout",
+    summary="Log out",
+    dependencies=[DOORSTEP, _NO_KEY],
+)
 async def logout(
     request: Request,
     sessions: SessionsDep,
@@ -102,7 +110,12 @@ async def logout(
     return response
 
 
-@router.post("/logout-all", operation_id="auth_logout_all", dependencies=[allow(Permission.ACCOUNT), _NO_KEY])
+@router.post(
+    "/logout-all",
+    operation_id="auth_logout_all",
+    summary="Log out everywhere",
+    dependencies=[allow(Permission.ACCOUNT), _NO_KEY],
+)
 async def logout_all(
     caller: CallerDep, sessions: SessionsDep, response: Response, cookies: CookiesDep
 ) -> SessionsEnded:
@@ -112,7 +125,12 @@ async def logout_all(
     return SessionsEnded(ended=ended)
 
 
-@router.get("/sessions", operation_id="sessions_list", dependencies=[allow(Permission.ACCOUNT)])
+@router.get(
+    "/sessions",
+    operation_id="sessions_list",
+    summary="List sessions",
+    dependencies=[allow(Permission.ACCOUNT)],
+)
 async def list_(
     page: Annotated[PageRequest, paged(UserSessions)], caller: CallerDep, sessions: SessionsDep
 ) -> PageRead[SessionRead]:
@@ -128,6 +146,7 @@ async def list_(
     "/sessions/{session_id}",
     status_code=204,
     operation_id="sessions_revoke",
+    summary="Revoke a session",
     dependencies=[allow(Permission.ACCOUNT)],
 )
 async def revoke(session_id: UUID, caller: CallerDep, sessions: SessionsDep) -> Response:
@@ -140,6 +159,7 @@ async def revoke(session_id: UUID, caller: CallerDep, sessions: SessionsDep) -> 
     "/password",
     status_code=204,
     operation_id="auth_change_password",
+    summary="Change the password",
     dependencies=[allow(Permission.ACCOUNT), _NO_KEY],
 )
 async def change_password(

@@ -21,14 +21,20 @@ Token = Annotated[SecretStr, Field(min_length=1, max_length=4096)]
 
 
 class LoginCreate(Body):
-    """`organization` is needed by members of several. With `cookie`, the tokens go into cookies only."""
+    """`organization` is needed by members of several."""
 
     model_config = example(**{"email": "ada@example.com", "password": "correct horse battery staple"})
 
     email: Annotated[str, Field(min_length=1, max_length=MAX_EMAIL_LENGTH, examples=["ada@example.com"])]
     password: Password
     organization: Annotated[str, Field(max_length=100, description="Id or slug")] | None = None
-    cookie: bool = False
+    cookie: Annotated[
+        bool,
+        Field(
+            description="For browsers: the tokens come as HttpOnly cookies instead of in the answer, whose "
+            "`csrf_token` has to be sent as `X-CSRF-Token` with whatever changes something."
+        ),
+    ] = False
 
 
 class RefreshCreate(Body):

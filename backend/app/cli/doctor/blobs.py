@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from app.cli.doctor.finding import Finding, fail, ok
 from app.cli.doctor.subject import Subject
-from app.core.blobs import Blobs, open_blobs
-from app.core.errors import AppError
+from app.core.blobs import Blobs, open_blobs, told
+from app.core.errors import AppError, StorageFull, Unavailable
 
 _PATIENCE_S = 10.0
 _PROBE = b"orrery doctor"
@@ -27,9 +27,10 @@ async def blobs_keep_what_they_get(subject: Subject) -> list[Finding]:
     except TimeoutError:
         return [fail(f"the blob store {place} does not answer", "start it, or correct ORRERY_BLOB_URL")]
     except (AppError, OSError) as error:
-        return [
-            fail(f"the blob store {place} does not work: {error}", "repair it, or correct ORRERY_BLOB_URL")
-        ]
+        of_store = isinstance(error, Unavailable | StorageFull) and error.__cause__
+        why = told(of_store or error)
+        remedy = "let the user that runs Orrery read and write there, or correct ORRERY_BLOB_URL"
+        return [fail(f"the blob store {place} does not work: {why}", remedy)]
     if read != _PROBE:
         return [fail(f"the blob store {place} gives back something else", "set ORRERY_BLOB_URL to another")]
     return [ok(f"the blob store {place} keeps what it gets")]

@@ -262,8 +262,13 @@ class Projects(Repository[Project]):
         return statement if project_id is None else statement.where(Project.id == project_id)
 
     async def lock_out(self, project: Project) -> None:
-        """Keeps every new row out of the project until commit: its foreign key waits for this lock."""
-        await self.session.execute(self.visible().where(Project.id == project.id).with_for_update())
+        """Keeps every new row out of the project until commit: its foreign key waits for this lock.
+
+        `project` is then as the last change left it; `NotFound` where that deleted it.
+        """
+        statement = self.visible().where(Project.id == project.id).with_for_update()
+        if await self.one_or_none(statement.execution_options(populate_existing=True)) is None:
+            raise self.missing(project.id)
 
     async def holdings(self, project: Project) -> dict[str, int]:
         """What is in the project that its deletion would take along, and how much of it."""

@@ -304,6 +304,21 @@ class Files(Repository[File]):
         statement = self.visible().with_only_columns(File.id).where(File.id.in_(file_ids))
         return frozenset((await self.session.execute(statement)).scalars())
 
+    async def newest_of(self, document_ids: Sequence[UUID]) -> dict[UUID, File]:
+        """The files of the newest versions, by their document's id."""
+        statement = (
+            self.visible()
+            .join(DocumentVersion, DocumentVersion.file_id == File.id)
+            .join(Document, Document.newest_version_id == DocumentVersion.id)
+            .where(
+                DocumentVersion.org_id == self.tenant.org_id,
+                Document.org_id == self.tenant.org_id,
+                Document.id.in_(document_ids),
+            )
+            .add_columns(Document.id)
+        )
+        return {document_id: file for file, document_id in await self.session.execute(statement)}
+
     async def erase(self, file_id: UUID) -> None:
         await self.session.execute(delete(File).where(File.org_id == self.tenant.org_id, File.id == file_id))
 
