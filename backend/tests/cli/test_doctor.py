@@ -169,7 +169,8 @@ class TestDatabaseAway:
             done = command(["doctor", "--json"], folder / "data", ORRERY_PORT="0", **given)
         wrong = findings(done, "fail")
         assert len([what for what in wrong if "127.0.0.1:9/x" in what]) == 1, wrong
-        assert not any("_" in what.replace("ORRERY_DATABASE_URL", "") for what in wrong), wrong
+        plain = [what.replace(str(folder), "").replace("ORRERY_DATABASE_URL", "") for what in wrong]
+        assert not any("_" in what for what in plain), wrong
 
     def test_that_does_not_know_the_master_key_is_one_finding(
         self, command: Command, served: Platform
