@@ -47,6 +47,7 @@ class RandomVectors:
 
     name = "all-minilm-l6-v2"
     dimensions = 384
+    ready = True
 
     def __init__(self) -> None:
         self._chance = np.random.default_rng(1)

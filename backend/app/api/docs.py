@@ -6,17 +6,17 @@ The package `fastapi-offline` carries the files of Swagger UI (Apache-2.0); its 
 from __future__ import annotations
 
 from functools import partial
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Final
 
-import fastapi_offline
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 PAGE: Final = "/docs"
 _FILES: Final = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
-_FOLDER: Final = Path(fastapi_offline.__file__).parent / "static"
+_FOLDER: Final = Path(str(distribution("fastapi-offline").locate_file("fastapi_offline/static")))
 
 _HTML: Final = """<!DOCTYPE html>
 <html lang="en">

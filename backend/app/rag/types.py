@@ -76,6 +76,11 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int: ...
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next text is embedded at once; else a model is loaded for it, which takes seconds."""
+        ...
+
     async def embed(self, texts: Sequence[str]) -> Dense:
         """Shape (len(texts), dimensions), in order."""
         ...

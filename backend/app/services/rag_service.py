@@ -68,9 +68,10 @@ class RagService:
             return await _shown(searched, ranked, query.top_k)
 
     async def _embedded(self, query: Query) -> Dense:
-        """The query's vector. A model is loaded and works only for what can be searched."""
-        async with self.database.reading(self.tenant) as connection:
-            await self._indexes(Searched(connection, self.tenant), query)
+        """The query's vector. No model is loaded for what cannot be searched."""
+        if not self.embedder.ready:
+            async with self.database.reading(self.tenant) as connection:
+                await self._indexes(Searched(connection, self.tenant), query)
         vector: Dense = (await self.embedder.embed([query.text]))[0]
         return vector
 

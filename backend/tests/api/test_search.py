@@ -36,13 +36,14 @@ async def shelf(client: httpx2.AsyncClient, server: Running, *texts: dict[str, A
 
 
 class TestUnknownCollection:
-    async def test_is_told_before_the_query_is_embedded(
+    async def test_is_told_before_a_model_is_loaded(
         self, client: httpx2.AsyncClient, server: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def never(self: object, texts: object) -> None:
             raise AssertionError("embedded")
 
         monkeypatch.setattr(type(server.resources.embedder), "embed", never)
+        monkeypatch.setattr(type(server.resources.embedder), "ready", False)
         body = {"collections": [str(new_id())], "query": "gold"}
         problem(await client.post(f"{API}/search", json=body), 404, "not_found")
 

@@ -58,6 +58,7 @@ class HashedWords:
 
     name: str = "test/hashed-words"
     dimensions: int = 16
+    ready: bool = True
     calls: list[list[str]] = field(default_factory=list)
 
     async def embed(self, texts: Sequence[str]) -> Dense:

@@ -28,6 +28,10 @@ class EmbedderConformance:
         assert vectors.shape == (len(TEXTS), embedder.dimensions)
         assert vectors.dtype == np.float32
 
+    async def test_is_ready_once_it_has_embedded_a_text(self, embedder: Embedder) -> None:
+        await embedder.embed(TEXTS[:1])
+        assert embedder.ready
+
     async def test_vectors_have_unit_length(self, embedder: Embedder) -> None:
         lengths = np.linalg.norm(await embedder.embed(TEXTS), axis=1)
         assert np.allclose(lengths, 1, atol=1e-3)

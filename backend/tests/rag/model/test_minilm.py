@@ -52,6 +52,7 @@ class TestInt8:
     async def test_is_close_to_the_exact_model(self, embedder: MiniLM, model_folder: Path) -> None:
         texts = [EXAMPLE, "How long does a refund take?", "The parcel arrives in Berlin on Monday."]
         small = MiniLM(model_folder, int8=True)
+        assert not small.ready
         cosines = (await small.embed(texts) * await embedder.embed(texts)).sum(axis=1)
         small.close()
         assert cosines.min() > 0.97

@@ -16,7 +16,7 @@ class Counting:
 
     def __init__(self, embedder: MiniLM) -> None:
         self.embedder, self.texts = embedder, 0
-        self.name, self.dimensions = embedder.name, embedder.dimensions
+        self.name, self.dimensions, self.ready = embedder.name, embedder.dimensions, True
 
     async def embed(self, texts: Sequence[str]) -> Dense:
         self.texts += len(texts)

@@ -53,6 +53,10 @@ class MiniLM:
             threads=self._threads,
         )
 
+    @property
+    def ready(self) -> bool:
+        return self._loaded is not None
+
     async def embed(self, texts: Sequence[str]) -> Dense:
         """Unit vectors, shape (len(texts), 384), in order. Cancelling it frees the model."""
         return await asyncio.wrap_future(self._batches.submit(list(texts)))

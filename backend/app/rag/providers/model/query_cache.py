@@ -30,6 +30,10 @@ class CachedQueries:
     def dimensions(self) -> int:
         return self._embedder.dimensions
 
+    @property
+    def ready(self) -> bool:
+        return self._embedder.ready
+
     async def embed(self, texts: Sequence[str]) -> Dense:
         """As the embedder behind it; the result is the caller's own to change."""
         if len(texts) != 1 or len(texts[0]) > _MAX_CHARACTERS:
