@@ -236,6 +236,8 @@ def _check_query(request: Request) -> None:
 
     U+0000 is refused too: no stored text has it, and PostgreSQL takes none for comparison.
     """
+    if not request.scope["query_string"]:
+        return
     if not _is_utf8(request.scope["query_string"]):
         raise _not_utf8("/query")
     route: APIRoute = request.scope["route"]
