@@ -36,4 +36,4 @@ def warn_of_unknown_settings(environment: Mapping[str, str]) -> None:
     unknown = unknown_settings(given_settings(environment))
     if unknown:
         said = [f"{name} (did you mean {near}?)" if near else name for name, near in unknown.items()]
-        logger.warning("settings that do not exist are ignored", names=", ".join(said))
+        logger.warning("unknown_settings_ignored", names=", ".join(said))

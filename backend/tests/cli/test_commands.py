@@ -262,7 +262,7 @@ class TestUnknownSettings:
 
     def warned(self, done: subprocess.CompletedProcess[str]) -> list[str]:
         lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-        return [line["names"] for line in lines if line["event"] == "settings that do not exist are ignored"]
+        return [line["names"] for line in lines if line["event"] == "unknown_settings_ignored"]
 
     @pytest.mark.parametrize("arguments", [["worker"], ["serve", "--port", "0", "--no-worker"]])
     def test_are_named_with_the_nearest_one(self, command: Command, arguments: list[str]) -> None:
