@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from app.cli.local_database import open_database
 from app.core.config import Settings
 from app.core.permissions import ALL
-from app.db.connection import open_engine
-from app.db.session import make_database
 from app.services.auth_service import AuthContext, AuthService
 from app.services.installation_service import api_key_pepper
 
@@ -28,9 +27,7 @@ async def create_key(
     project: str | None,
 ) -> MadeKey:
     """Whoever can read the data folder may do this; it needs no other key."""
-    prepared = settings.database_prepared_statements
-    async with open_engine(database_url, pool_size=2, prepared=prepared) as engine:
-        database = make_database(engine, _no_queue)
+    async with open_database(settings, database_url) as database:
         auth = AuthService(database, await api_key_pepper(database, settings))
         owner = await auth.owner()
         caller = AuthContext(owner.user_id, owner.tenant, ALL)
@@ -38,7 +35,3 @@ async def create_key(
             caller, name=name, permissions=permissions, project=project or "default"
         )
         return MadeKey(row.id, key)
-
-
-async def _no_queue(queue: str) -> None:
-    raise RuntimeError(f"making a key queues nothing, but {queue!r} was to be woken")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from app.cli.local_database import open_database
 from app.core.config import Settings
 from app.core.errors import Misconfigured
 from app.core.security import master_key_file, master_keys
-from app.db.connection import open_engine
-from app.db.session import make_database
 from app.services.rotation_service import Progress, Rotated, RotationService
 
 _RECIPE = (
@@ -25,9 +24,7 @@ async def rotate_secrets(
     if masters.previous is not None and masters.previous.id == masters.current.id:
         source = "ORRERY_MASTER_KEY" if settings.master_key is not None else f"the key in {file!r}"
         raise Misconfigured(f"ORRERY_MASTER_KEY_PREVIOUS is the same as {source}: {_RECIPE}.")
-    prepared = settings.database_prepared_statements
-    async with open_engine(database_url, pool_size=2, prepared=prepared) as engine:
-        database = make_database(engine, _no_queue)
+    async with open_database(settings, database_url) as database:
         rotation = RotationService(database, masters, settings.secrets_rotation_batch, progress)
         if masters.previous is not None and settings.master_key is None and await rotation.is_finished():
             raise Misconfigured(
@@ -35,7 +32,3 @@ async def rotate_secrets(
                 "to replace the data keys alone, leave ORRERY_MASTER_KEY_PREVIOUS out."
             )
         return await rotation.rotate(data_keys=data_keys)
-
-
-async def _no_queue(queue: str) -> None:
-    raise RuntimeError(f"a rotation queues nothing, but {queue!r} was to be woken")

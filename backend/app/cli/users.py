@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from app.cli.local_database import open_database
 from app.core.config import Settings
 from app.core.passwords import Passwords
-from app.db.connection import open_engine
-from app.db.session import make_database
 from app.services.user_service import PasswordSet, UserService
 
 
@@ -13,11 +12,6 @@ async def set_password(
     settings: Settings, database_url: str, *, email: str | None, password: str, new_email: str | None
 ) -> PasswordSet:
     """Whoever can read the data folder may do this. Raises what `UserService.set_password` raises."""
-    prepared = settings.database_prepared_statements
-    async with open_engine(database_url, pool_size=2, prepared=prepared) as engine:
-        users = UserService(make_database(engine, _no_queue), Passwords(), settings.password_min_length)
+    async with open_database(settings, database_url) as database:
+        users = UserService(database, Passwords(), settings.password_min_length)
         return await users.set_password(email, password, new_email=new_email)
-
-
-async def _no_queue(queue: str) -> None:
-    raise RuntimeError(f"setting a password queues nothing, but {queue!r} was to be woken")

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from app.cli.doctor.database import brief_engine, nobody
 from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import Subject
 from app.core.config import Settings
-from app.db.connection import open_engine
 from app.db.failures import explained
 from app.db.inspection import WorkFacts, work_facts
 from app.db.session import make_database
@@ -26,8 +26,8 @@ async def work_gets_done(subject: Subject) -> list[Finding]:
         return []
     with explained(subject.database_url, setting="ORRERY_DATABASE_URL"):
         async with (
-            open_engine(subject.database_url, pool_size=1, timeout_s=_PATIENCE_S) as engine,
-            make_database(engine, _nobody).system_work() as session,
+            brief_engine(subject, subject.database_url) as engine,
+            make_database(engine, nobody).system_work() as session,
         ):
             items, runs = await work_facts(session)
     workers = await asyncio.to_thread(_workers, subject.redis_url)
@@ -37,10 +37,6 @@ async def work_gets_done(subject: Subject) -> list[Finding]:
         *item_findings(items, settings, works=serves and workers > 0),
         *_runs(runs, settings, works=serves),
     ]
-
-
-async def _nobody(_: str) -> None:
-    """Looking queues nothing."""
 
 
 def _workers(url: str) -> int:
