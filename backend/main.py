@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import __version__
-from app.api.application import NATIVE_RESPONSES, Api, install_middleware
-from app.api.dependencies import NATIVE
+from app.api.application import Api, install_middleware
 from app.api.docs import install_docs
 from app.api.errors import install_error_handlers
 from app.api.guard import check_keys, check_permissions
@@ -32,7 +31,6 @@ from app.api.routers import (
     sessions,
 )
 from app.core.config import Settings, get_settings
-from app.core.constants import API_PREFIX
 from app.core.failpoints import failpoint
 from app.core.logging import configure_logging
 from app.core.security import jwt_key
@@ -88,13 +86,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.stopping = asyncio.Event()
-    api = APIRouter(prefix=API_PREFIX, dependencies=[NATIVE], responses=NATIVE_RESPONSES)
     for module in (auth, sessions, projects, agents, runs, collections, documents, search, jobs, secrets):
-        api.include_router(module.router)
-    api.include_router(documents.intake_router, max_body_size=settings.max_upload_request_bytes)
-    app.include_router(api)
-    app.include_router(health.router)
-    app.include_router(root.router)
+        app.router.routes.extend(module.router.routes)
+    app.include_router(documents.intake_router, max_body_size=settings.max_upload_request_bytes)
+    app.router.routes.extend([*health.router.routes, *root.router.routes])
     if settings.docs_enabled:
         install_docs(app)
     install_error_handlers(app)

@@ -9,20 +9,11 @@ from starlette.types import ASGIApp
 
 from app.api.idempotency import IdempotentAnswers
 from app.api.middleware import HeadAsGet, RequestContext, TooLargeAsProblem
+from app.api.native import SCHEMAS
 from app.api.request_limits import RequestLimits
 from app.api.schemas.agents import EventRead
 from app.api.schemas.common import Problem
 from app.core.config import Settings
-
-_SCHEMAS = "#/components/schemas/"
-
-NATIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "What went wrong (RFC 9457); `errors` points at the fields",
-        "content": {"application/problem+json": {"schema": {"$ref": f"{_SCHEMAS}{Problem.__name__}"}}},
-    }
-}
-"""The `responses` of every native route. FastAPI would file a `model` here under `application/json`."""
 
 
 def install_middleware(app: FastAPI, settings: Settings) -> None:
@@ -52,7 +43,7 @@ class Api(FastAPI):
         if fresh:
             schemas: dict[str, Any] = document["components"]["schemas"]
             for model in (Problem, EventRead):
-                schema = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+                schema = model.model_json_schema(ref_template=f"{SCHEMAS}{{model}}")
                 schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
             document["components"]["schemas"] = dict(sorted(schemas.items()))
         return document

@@ -205,11 +205,6 @@ PUBLIC: Any = Depends(Public())
 DOORSTEP: Any = Depends(Doorstep())
 
 
-async def mark_native(connection: HTTPConnection) -> None:
-    """Who may not call is told so before anything is said of the request: `Demand` and `Public` check it."""
-    connection.scope["orrery.native"] = True
-
-
 async def _check_native(connection: HTTPConnection) -> None:
     """What holds for every route of our own API; once, and before anything else is looked at."""
     if isinstance(connection, Request) and connection.scope.pop("orrery.native", False):
@@ -278,10 +273,6 @@ def _takes_several(annotation: Any) -> bool:
 
 def _in_query(info: object) -> bool:
     return getattr(info, "in_", None) is ParamTypes.query
-
-
-NATIVE: Any = Depends(mark_native)
-"""What every route of our own API takes; doors that speak another's protocol do not."""
 
 
 async def get_session(resources: ResourcesDep, caller: CallerDep) -> AsyncIterator[AsyncSession]:

@@ -14,6 +14,7 @@ from app.api.dependencies import PUBLIC, Public, allow
 from app.api.guard import api_routes, calls_of, check_keys, check_permissions
 from app.api.idempotency import idempotent, without_key
 from app.core.config import Settings
+from app.core.constants import API_PREFIX
 from app.core.errors import Misconfigured
 from app.core.permissions import Permission
 from main import create_app
@@ -41,7 +42,7 @@ class TestRealRoutes:
             for route in api_routes(app.routes)
             if any(isinstance(call, Public) for call in calls_of(route.dependant))
         }
-        doors = {f"/auth/{name}" for name in ("login", "refresh", "logout")}
+        doors = {f"{API_PREFIX}/auth/{name}" for name in ("login", "refresh", "logout")}
         assert public == {"/", "/health/live", "/health/ready"} | doors
 
     def test_may_be_without_documentation_pages(self) -> None:

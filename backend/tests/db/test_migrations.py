@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,7 +15,8 @@ import app.db.postgres.models  # noqa: F401
 from app.core.ids import new_id
 from app.db.base import Base
 from app.db.connection import open_engine
-from app.db.migrate import alembic_config, migrate
+from app.db.migrate import migrate, newest_revision
+from app.db.upgrade import alembic_config
 from app.embedded import Services
 from app.rag.providers.vector_store.pgvector_tables import metadata as vector_metadata
 
@@ -57,6 +60,13 @@ async def _at(services: Services, revision: str) -> AsyncIterator[AsyncConnectio
 
 
 class TestSchema:
+    def test_is_the_newest_where_alembic_says_so(self) -> None:
+        """`migrate` asks the names of the files, because to import Alembic takes longer."""
+        assert (
+            newest_revision()
+            == ScriptDirectory(str(Path(__file__).parents[2] / "alembic")).get_current_head()
+        )
+
     async def test_is_what_the_models_declare(self, services: Services) -> None:
         async with open_engine(services.migration_url) as engine, engine.connect() as connection:
             assert await connection.run_sync(_differences) == []

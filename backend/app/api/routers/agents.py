@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
 from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, allow, paged
 from app.api.idempotency import EarlierDep, idempotent, without_key
+from app.api.native import native_router
 from app.api.schemas.agents import (
     AgentCreate,
     AgentRead,
@@ -32,7 +33,7 @@ from app.db.postgres.models.agents import RunMode
 from app.db.postgres.repositories.agents import Agents, AgentVersions
 from app.services.agent_service import RunRequest
 
-router = APIRouter(prefix="/agents", tags=["agents"])
+router = native_router("/agents", tag="agents")
 MAX_SEQ = 2**63 - 1
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from app.api.dependencies import AuthDep, CallerDep, FreshCallerDep, allow, paged
 from app.api.idempotency import idempotent
+from app.api.native import native_router
 from app.api.schemas.auth import AuthenticatedBy, KeyCreate, KeyCreated, KeyRead, Me, Named
 from app.api.schemas.common import PageRead, page_of
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.repositories.identity import ApiKeys
 
-router = APIRouter(prefix="/auth", tags=["auth"])
+router = native_router("/auth", tag="auth")
 
 
 @router.get(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
 from app.api.dependencies import CollectionsDep, allow, paged
 from app.api.idempotency import idempotent
+from app.api.native import native_router
 from app.api.schemas.common import PageRead, page_of
 from app.api.schemas.rag import (
     ChunkingRead,
@@ -25,7 +26,7 @@ from app.core.permissions import Permission
 from app.db.postgres.repositories.rag import Collections
 from app.services.collection_service import CollectionStats
 
-router = APIRouter(prefix="/collections", tags=["collections"])
+router = native_router("/collections", tag="collections")
 
 
 def _read(stats: CollectionStats) -> CollectionRead:

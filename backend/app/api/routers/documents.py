@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
 from app.api.dependencies import DocumentsDep, IntakeDep, ResourcesDep, allow, paged
 from app.api.idempotency import idempotent
+from app.api.native import native_router
 from app.api.schemas.common import ItemError, PageRead, page_of
 from app.api.schemas.rag import (
     AcceptedRead,
@@ -34,8 +35,8 @@ from app.db.postgres.repositories.rag import Documents
 from app.services.document_service import DocumentFilters
 from app.services.intake_service import Accepted, Incoming
 
-router = APIRouter(tags=["documents"])
-intake_router = APIRouter(prefix="/collections/{collection}/documents", tags=["documents"])
+router = native_router(tag="documents")
+intake_router = native_router("/collections/{collection}/documents", tag="documents")
 
 
 @intake_router.post(

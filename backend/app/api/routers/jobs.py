@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from fastapi.responses import StreamingResponse
 
 from app.api.dependencies import JobsDep, ReaderDep, ResourcesDep, allow, paged
 from app.api.idempotency import idempotent, without_key
+from app.api.native import native_router
 from app.api.schemas.common import ItemError, PageRead, page_of
 from app.api.schemas.rag import JobItemRead, JobRead, Progress
 from app.api.sse import Snapshot, snapshot_stream, stream_of
@@ -20,7 +21,7 @@ from app.db.postgres.models.jobs import JobKind, WorkState
 from app.db.postgres.repositories.work import Jobs, WorkItems
 from app.services.job_service import JobFilters, JobState
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = native_router("/jobs", tag="jobs")
 _MAX_MARK = 2**48 - 1
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from fastapi.responses import StreamingResponse
 
 from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, allow, paged
 from app.api.idempotency import without_key
+from app.api.native import native_router
 from app.api.schemas.agents import EventRead, RunRead, RunSummary, StepRead
 from app.api.schemas.common import Moment, PageRead, page_of
 from app.api.sse import event_stream, stream_of
@@ -19,7 +20,7 @@ from app.db.postgres.models.agents import RunStatus
 from app.db.postgres.repositories.agents import Runs, RunSteps
 from app.services.agent_service import RunFilters
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = native_router("/runs", tag="runs")
 
 CANCEL_WITHIN_S = 5.0
 MAX_SEQ = 2**63 - 1

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from app.api.dependencies import RagDep, allow
 from app.api.idempotency import without_key
+from app.api.native import native_router
 from app.api.schemas.rag import SearchItem, SearchRead, SearchRequest
 from app.core.permissions import Permission
 from app.services.rag_service import GroupBy, Query, Result, SearchMode
 
-router = APIRouter(prefix="/search", tags=["search"])
+router = native_router("/search", tag="search")
 
 
 @router.post(

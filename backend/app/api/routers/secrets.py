@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
 from app.api.dependencies import SecretsDep, allow, paged
 from app.api.idempotency import idempotent
+from app.api.native import native_router
 from app.api.schemas.common import PageRead, page_of
 from app.api.schemas.secrets import SecretCreate, SecretRead, SecretUpdate, SecretValue
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.repositories.secrets import Secrets
 
-router = APIRouter(prefix="/secrets", tags=["secrets"])
+router = native_router("/secrets", tag="secrets")
 
 
 @router.post(

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app.api.cookies import SessionCookies
 from app.api.dependencies import (
@@ -21,6 +21,7 @@ from app.api.dependencies import (
     paged,
 )
 from app.api.idempotency import without_key
+from app.api.native import native_router
 from app.api.schemas.auth import (
     GrantRead,
     LoginCreate,
@@ -37,7 +38,7 @@ from app.db.postgres.repositories.sessions import UserSessions
 from app.services.auth_service import AuthContext
 from app.services.session_service import Grant, Login, SessionService
 
-router = APIRouter(prefix="/auth", tags=["auth"])
+router = native_router("/auth", tag="auth")
 _NO_KEY = without_key("sessions and passwords are repeated on purpose, and no answer of theirs is kept")
 
 
