@@ -16,7 +16,7 @@ BACKEND = Path(__file__).resolve().parents[1]
 
 # The longest first: what follows it fits beside it.
 STEPS: Mapping[str, tuple[str, ...]] = {
-    "types": (sys.executable, "-m", "mypy", "main.py", "app", "scripts", "benchmarks"),
+    "types": (sys.executable, "-m", "mypy", "--num-workers", "2", "main.py", "app", "scripts", "benchmarks"),
     "format": (sys.executable, "-m", "ruff", "format", "--check", "--output-format", "concise", "."),
     "lint": (sys.executable, "-m", "ruff", "check", "."),
     "imports": (str(Path(sys.executable).with_name("lint-imports")), "--no-logo"),
