@@ -165,6 +165,7 @@ async def open_resources(
             concurrency=settings.run_concurrency,
             sweep_interval_s=settings.sweep_interval_s,
             grace_s=settings.shutdown_grace_s,
+            warm_up=settings.run_warm_up,
         )
         auth = make_auth(settings, database, await _pepper(settings, database), session_secret)
         yield Resources(

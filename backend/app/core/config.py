@@ -139,6 +139,7 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=30, gt=1)
     sweep_interval_s: float = Field(default=5, gt=0)
     run_concurrency: int = Field(default=200, ge=1)
+    run_warm_up: bool = Field(default=True, description="load the engine at the start, not in the first run")
     run_timeout_s: float = Field(default=600, gt=0)
     run_wait_timeout_s: float = Field(default=60, gt=0)
     shutdown_grace_s: float = Field(default=20, ge=0)

@@ -28,6 +28,7 @@ _SETTINGS = {
     "ORRERY_SWEEP_INTERVAL_S": "0.5",
     "ORRERY_SHUTDOWN_GRACE_S": "2",
     "ORRERY_PARSE_PROCESSES": "1",
+    "ORRERY_RUN_WARM_UP": "false",  # the engine is a quarter of a start, and few of these tests run agents
 }
 
 

@@ -81,6 +81,7 @@ class Executor:
     concurrency: int = 200
     sweep_interval_s: float = 5
     grace_s: float = 20
+    warm_up: bool = True
     tasks: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
     cancelled: set[UUID] = field(default_factory=set)
     reservations: int = 0
@@ -97,8 +98,9 @@ class Executor:
                 asyncio.create_task(self._obey_forever(), name="run-commands"),
                 asyncio.create_task(self._sweep_forever(), name="run-sweeper"),
                 asyncio.create_task(keep_partitions(self.database), name="run-partitions"),
-                asyncio.create_task(self.factory.warm_up(), name="engine-warm-up"),
             ]
+            if self.warm_up:
+                own.append(asyncio.create_task(self.factory.warm_up(), name="engine-warm-up"))
             try:
                 yield
             finally:
