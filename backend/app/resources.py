@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -152,20 +153,14 @@ async def open_resources(
         egress = await stack.enter_async_context(way_out(settings))
         watch = Watch()
         providers = {"local": local_models(Extractive(embedder))}
-        factory = AgentFactory()
-        executor = Executor(
+        executor = _make_executor(
+            settings,
             database=database,
             log=EventLog(database, watch),
-            factory=factory,
+            factory=AgentFactory(),
             retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
             models=lambda tenant: ModelResolver(database, tenant, providers),
             owner=owner,
-            lease_s=settings.lease_s,
-            timeout_s=settings.run_timeout_s,
-            concurrency=settings.run_concurrency,
-            sweep_interval_s=settings.sweep_interval_s,
-            grace_s=settings.shutdown_grace_s,
-            warm_up=settings.run_warm_up,
         )
         auth = make_auth(settings, database, await _pepper(settings, database), session_secret)
         yield Resources(
@@ -186,6 +181,18 @@ async def open_resources(
             providers=providers,
             masters=master_keys(settings),
         )
+
+
+def _make_executor(settings: Settings, **parts: Any) -> Executor:
+    return Executor(
+        **parts,
+        lease_s=settings.lease_s,
+        timeout_s=settings.run_timeout_s,
+        concurrency=settings.run_concurrency,
+        sweep_interval_s=settings.sweep_interval_s,
+        grace_s=settings.shutdown_grace_s,
+        warm_up=settings.run_warm_up,
+    )
 
 
 @asynccontextmanager
