@@ -121,7 +121,9 @@ class Settings(BaseSettings):
     egress_max_connections: int = Field(default=200, ge=1)
     egress_max_connections_per_organization: int = Field(default=100, ge=1, description="more calls wait")
     egress_keepalive_s: float = Field(default=15, ge=0)
-    egress_resolver_threads: int = Field(default=16, ge=1, le=256)
+    egress_resolver_threads: int = Field(
+        default=16, ge=1, le=256, description="an organization uses half of them at most"
+    )
     egress_connect_timeout_s: float = Field(default=10, gt=0)
     egress_first_byte_timeout_s: float = Field(default=60, gt=0)
     egress_idle_timeout_s: float = Field(default=30, gt=0)

@@ -13,6 +13,7 @@ from app.core.envelope import (
     MasterKeys,
     Place,
     UnknownKey,
+    Unreadable,
     fingerprint,
     new_key,
     seal,
@@ -56,16 +57,29 @@ async def with_data_key(
     tenant: Tenant,
     write: Callable[[AsyncSession, Key], Awaitable[T]],
 ) -> T:
-    """`write` in one transaction with the active data key, which no rotation can retire meanwhile."""
+    """`write` in one transaction with the active data key, which no rotation can retire meanwhile.
+
+    Raises `Unavailable` where that key does not open; says what to do.
+    """
     for _ in range(_TRIES):
         async with database.unit_of_work(tenant) as session:
             stored = await OrganizationKeys(session, tenant).active()
             if stored is not None and stored.master_id in masters.ids:
-                return await write(session, data_key(masters, stored))
+                return await write(session, _opened_for_writing(masters, stored))
         if stored is not None:
             raise await _not_at_hand(database, masters, stored)
         await make_data_key(database, masters, tenant.org_id)
     raise Unavailable("The keys of the organization are being rotated; try again.")
+
+
+def _opened_for_writing(masters: MasterKeys, stored: OrganizationKey) -> Key:
+    try:
+        return data_key(masters, stored)
+    except Unreadable as error:
+        raise Unavailable(
+            f"The organization's data key cannot be used ({error}): the operator can give it a new one "
+            "with `orrery secrets rotate`."
+        ) from error
 
 
 async def opened(database: Database, masters: MasterKeys, stored: OrganizationKey) -> Key:

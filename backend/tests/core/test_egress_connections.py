@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ssl
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from app.core.egress import Call, EgressDenied, EgressFailed, EgressTimeout, system_trust
-from app.core.egress.resolving import SystemResolver
 from tests.core.peers import NAME, QUICK, Names, in_turn, names, ok, peer, redirects, repeats, says, way_out
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -113,22 +110,6 @@ class TestLookingUp:
                     await egress.fetch(Call("GET", f"http://{NAME}:{port}/"))
                 said.append(denied.value.detail)
             assert (said[0], inner.connections) == (said[1], 0)
-
-    async def test_by_the_system_takes_no_thread_of_the_loop(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked: list[str] = []
-        monkeypatch.setattr(
-            "app.core.egress.resolving._look_up",
-            lambda *_: asked.append(threading.current_thread().name) or [],
-        )
-        resolver = SystemResolver(threads=1)
-        assert list(await resolver.resolve(NAME, 80)) == []
-        resolver.close()
-        assert asked[0].startswith("resolve")
-
-    async def test_by_the_system_finds_literal_addresses(self) -> None:
-        resolver = SystemResolver(threads=1)
-        assert list(await resolver.resolve("127.0.0.1", 80)) == [ip_address("127.0.0.1")]
-        resolver.close()
 
 
 @dataclass(frozen=True, slots=True)

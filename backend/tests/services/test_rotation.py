@@ -183,6 +183,8 @@ class TestUnreadable:
     ) -> None:
         one, other = filled.tenants
         await filled.damage_active_key(one)
+        with pytest.raises(Unavailable, match="orrery secrets rotate"):
+            await filled.vault.secrets(one).create("new", SecretStr("gold"))
         for _ in range(2):
             done = await filled.vault.rotate()
             assert (done.keys_left, done.secrets_sealed >= COUNTS[1]) == (1, True)

@@ -1,4 +1,4 @@
-"""How many connections one organization may use at a time: its slow calls leave some to the others."""
+"""How much of something one organization may use at a time: its slow calls leave the rest to the others."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Shares:
         self._used: dict[UUID, _Share] = {}
 
     @asynccontextmanager
-    async def place(self, org_id: UUID, *, until: float) -> AsyncIterator[None]:
-        """Held while a connection is in use. `EgressBusy` where none is free by the loop's time `until`."""
+    async def place(self, org_id: UUID, *, until: float | None) -> AsyncIterator[None]:
+        """Held while it is used. `EgressBusy` where none is free by the loop's time `until` (None: waits)."""
         share = self._used.setdefault(org_id, _Share(asyncio.Semaphore(self._each)))
         share.users += 1
         try:
@@ -44,7 +44,7 @@ class Shares:
             if not share.users:
                 del self._used[org_id]
 
-    async def _take(self, share: _Share, until: float) -> None:
+    async def _take(self, share: _Share, until: float | None) -> None:
         try:
             async with asyncio.timeout_at(until):
                 await share.places.acquire()

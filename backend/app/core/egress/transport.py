@@ -15,7 +15,7 @@ from app.core.egress.calls import Limits
 from app.core.egress.errors import EgressDenied, EgressFailed
 from app.core.egress.failures import reported
 from app.core.egress.network import PinnedNetwork, PinnedPool
-from app.core.egress.resolving import Resolver
+from app.core.egress.resolving import CALLER, Resolver
 from app.core.egress.rules import Rules
 from app.core.egress.shares import Shares
 
@@ -75,9 +75,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         budget = request.extensions.get(BUDGET) or Budget.start(self._limits)
         url = checked_url(request.url)
-        place = self._shares.place(
-            request.extensions[ORGANIZATION], until=budget.soon(budget.limits.connect_s)
-        )
+        org_id = request.extensions[ORGANIZATION]
+        place = self._shares.place(org_id, until=budget.soon(budget.limits.connect_s))
+        CALLER.set(org_id)
         held = AsyncExitStack()
         try:
             await held.enter_async_context(place)
