@@ -11,6 +11,14 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.core.errors import Unavailable
 from app.core.passwords import Passwords
+from tests.factories import CHEAP_ARGON2
+
+
+def cheap(**room: int) -> Passwords:
+    """For tests in which it does not matter how much work a hash is."""
+    passwords = Passwords(**room)
+    passwords.argon2 = CHEAP_ARGON2
+    return passwords
 
 
 class TestHash:
@@ -24,16 +32,16 @@ class TestHash:
 class TestVerify:
     @pytest.mark.parametrize(("given", "fits"), [("secret", True), ("Secret", False), ("", False)])
     async def test_tells_the_password_from_others(self, given: str, fits: bool) -> None:
-        passwords = Passwords()
+        passwords = cheap()
         assert (await passwords.verify(given, await passwords.hash("secret"))).fits is fits
 
     @pytest.mark.parametrize("given", ["", "nobody", "anything"])
     async def test_lets_nobody_in_where_there_is_no_hash(self, given: str) -> None:
-        verdict = await Passwords().verify(given, None)
+        verdict = await cheap().verify(given, None)
         assert (verdict.fits, verdict.fresh_hash) == (False, None)
 
     async def test_lets_nobody_in_by_a_hash_of_another_kind(self) -> None:
-        assert not (await Passwords().verify("nobody", "$2b$12$unknown")).fits
+        assert not (await cheap().verify("nobody", "$2b$12$unknown")).fits
 
     async def test_does_the_same_work_for_a_missing_hash(self, monkeypatch: pytest.MonkeyPatch) -> None:
         passwords = Passwords()
@@ -62,7 +70,7 @@ class TestVerify:
 
 class TestRoom:
     async def test_is_limited(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        passwords, free = Passwords(concurrency=1, queue=1), threading.Event()
+        passwords, free = cheap(concurrency=1, queue=1), threading.Event()
         hashed = Argon2Hasher.hash
 
         def waiting(self: Argon2Hasher, password: str, *, salt: bytes | None = None) -> str:
@@ -83,7 +91,7 @@ class TestRoom:
         passwords.check_room()
 
     async def test_is_freed_by_whoever_goes_away(self) -> None:
-        passwords = Passwords(concurrency=1, queue=0)
+        passwords = cheap(concurrency=1, queue=0)
         task = asyncio.create_task(passwords.hash("secret"))
         await asyncio.sleep(0)
         task.cancel()
@@ -91,7 +99,7 @@ class TestRoom:
         passwords.check_room()
 
     async def test_is_for_no_more_hashes_at_once_than_allowed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        passwords, lock = Passwords(concurrency=2, queue=100), threading.Lock()
+        passwords, lock = cheap(concurrency=2, queue=100), threading.Lock()
         running, most = 0, 0
         hashed = Argon2Hasher.hash
 

@@ -126,24 +126,32 @@ class Vault:
             await engine.dispose()
 
 
+_TEMPLATE = "vault_template"
+
+
 @asynccontextmanager
 async def open_vault(services: Services, data_dir: Path) -> AsyncIterator[Vault]:
+    """Migrated once per cluster: the databases are copies."""
     name = f"vault_{new_id().hex}"
     admin = create_async_engine(async_url(services.migration_url), isolation_level="AUTOCOMMIT")
     async with admin.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    urls = [
-        make_url(url).set(database=name).render_as_string(hide_password=False)
-        for url in (services.migration_url, services.database_url)
-    ]
+        found = text("SELECT 1 FROM pg_database WHERE datname = :name")
+        if await connection.scalar(found, {"name": _TEMPLATE}) is None:
+            await connection.execute(text(f"CREATE DATABASE {_TEMPLATE}"))
+            await migrate(_of(services.migration_url, _TEMPLATE))
+        await connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}"))
+    owner_url = _of(services.migration_url, name)
     try:
-        await migrate(urls[0])
-        async with open_engine(urls[1], pool_size=8) as engine:
-            yield Vault(make_database(engine, _nobody), urls[0], data_dir)
+        async with open_engine(_of(services.database_url, name), pool_size=8) as engine:
+            yield Vault(make_database(engine, _nobody), owner_url, data_dir)
     finally:
         async with admin.connect() as connection:
             await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
         await admin.dispose()
+
+
+def _of(url: str, database: str) -> str:
+    return make_url(url).set(database=database).render_as_string(hide_password=False)
 
 
 async def _nobody(queue: str) -> None:
