@@ -20,6 +20,7 @@ from app.core.blobs import open_blobs
 from app.core.config import Settings
 from app.core.errors import AppError, Misconfigured
 from app.core.failpoints import failpoint
+from app.core.garbage import kept
 from app.core.security import jwt_key, master_key
 from app.core.tasks import end
 from app.db.connection import open_engine
@@ -153,7 +154,8 @@ async def _give_back(settings: Settings, services: Services, worker: str) -> Non
 
 
 async def _run(settings: Settings, listener: socket.socket, stop: Stop, *, url: str) -> None:
-    app = import_from_string("main:create_app")()
+    with kept():
+        app = import_from_string("main:create_app")()
     app.state.stopping = stop.begun
     config = uvicorn.Config(
         app,

@@ -11,6 +11,7 @@ import uvloop
 from celery import signals
 
 from app.core.config import get_settings
+from app.core.garbage import kept
 from app.core.logging import configure_logging
 from app.core.processes import die_with_parent
 from app.resources import demanded, process_name
@@ -64,7 +65,8 @@ def _logging(**_: Any) -> None:
 @signals.worker_process_init.connect
 def _begin(**_: Any) -> None:
     die_with_parent()
-    _opened()
+    with kept():
+        _opened()
 
 
 def _opened() -> WorkerProcess:

@@ -22,6 +22,7 @@ from app.agent.graph.ports import InvalidInput, Ports, RunFailed, RunResult, Und
 from app.agent.graph.references import as_text
 from app.agent.graph.run_context import RunContext
 from app.core.errors import FieldError
+from app.core.garbage import kept
 
 _log = logging.getLogger(__name__)
 _ADAPTER = "app.agent.langgraph_adapter"
@@ -119,7 +120,8 @@ class ExecutableAgent:
 async def load_engine() -> None:
     """Imports LangGraph, off the event loop; later calls cost nothing."""
     if not hasattr(sys.modules.get(_ADAPTER), "Drive"):
-        await asyncio.to_thread(import_module, _ADAPTER)
+        with kept():
+            await asyncio.to_thread(import_module, _ADAPTER)
 
 
 def _snapshot(session: Session) -> dict[str, Any]:

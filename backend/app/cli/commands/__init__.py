@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from app import __version__
+from app.core.garbage import kept
 
 _MODULES = {
     "serve": "platform",
@@ -34,7 +35,8 @@ class _OnDemand(UserDict[str, Any]):
     """Commands by name, each imported when it is asked for: to import all takes a second."""
 
     def __getitem__(self, name: str) -> Any:
-        module = import_module(f"{__name__}.{self.data[name]}")
+        with kept():
+            module = import_module(f"{__name__}.{self.data[name]}")
         return get_group(module.cli).commands[name]
 
 
