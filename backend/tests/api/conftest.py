@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from app.core.config import Settings
 from app.embedded import Services
-from tests.conftest import Running, http_client, running_server, settings_for
 from tests.factories import Factory, Member, Person
+from tests.fixtures import Running, http_client, running_server, settings_for
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from app.db.postgres.models.sessions import UserSession
 from tests.api.calls import API, ok
-from tests.conftest import Running
 from tests.factories import Person
+from tests.fixtures import Running
 
 
 async def login(anyone: httpx2.AsyncClient, person: Person, **more: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from app.core.ids import new_id
 from app.core.permissions import MEMBER, Permission
 from app.db.postgres.models.identity import Role
 from tests.api.calls import API, new_agent, new_collection, ok, pointers, problem
-from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -14,8 +14,8 @@ from app.api.cookies import SessionCookies
 from app.core.config import Settings
 from app.core.errors import Forbidden
 from tests.api.calls import API, ok, problem
-from tests.conftest import http_client, running_server
 from tests.factories import Factory, Member, Person
+from tests.fixtures import http_client, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -17,8 +17,8 @@ from sqlalchemy import text
 from app.core.config import Settings
 from app.core.ids import new_id
 from tests.api.calls import API, ok, problem
-from tests.conftest import Running, http_client, running_server
 from tests.factories import Factory, Person
+from tests.fixtures import Running, http_client, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -17,8 +17,8 @@ from app.db.postgres.models.identity import Role, User
 from app.db.postgres.models.sessions import SessionEnd
 from tests.api.calls import API, ok, pointers, problem
 from tests.api.logins import age, bearer, login, me, refresh, stored
-from tests.conftest import Running
 from tests.factories import PASSWORD, Factory, Person
+from tests.fixtures import Running
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -13,8 +13,8 @@ from sqlalchemy import text
 from app.db.postgres.models.sessions import SessionEnd
 from tests.api.calls import API, ok, pointers, problem
 from tests.api.logins import bearer, login, logout, me, refresh, stored
-from tests.conftest import Running, http_client
 from tests.factories import PASSWORD, Factory, Member, Person
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

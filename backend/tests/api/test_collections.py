@@ -7,8 +7,8 @@ import pytest
 
 from app.core.ids import new_id
 from tests.api.calls import API, add_texts, finished, new_collection, ok, pointers, problem, work
-from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

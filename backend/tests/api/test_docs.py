@@ -11,7 +11,7 @@ import pytest
 from app.api import docs
 from app.core.config import Settings
 from main import create_app
-from tests.conftest import Running
+from tests.fixtures import Running
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 LINK = re.compile(r'(?:src|href)="([^"]*)"')

@@ -15,8 +15,8 @@ from app.core.constants import INGEST_QUEUE
 from app.core.ids import new_id
 from app.services.ingestion_service import IngestionService
 from tests.api.calls import API, add_texts, finished, new_collection, ok, pointers, problem, work
-from tests.conftest import Running
 from tests.factories import Member
+from tests.fixtures import Running
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

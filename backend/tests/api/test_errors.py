@@ -14,7 +14,7 @@ from app.core.config import Settings
 from app.core.ids import new_id
 from main import create_app
 from tests.api.calls import API, ok, pointers, problem
-from tests.conftest import Running
+from tests.fixtures import Running
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -28,8 +28,8 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.api.calls import API, add_texts, new_agent, new_collection, ok, problem, work
 from tests.api.operations import DOCUMENT
-from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

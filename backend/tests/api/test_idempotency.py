@@ -18,8 +18,8 @@ from app.db.postgres.models.idempotency import IdempotencyKey
 from app.db.postgres.repositories.idempotency import sweep_expired
 from app.db.session import Effect
 from tests.api.calls import API, keyed, new_agent, new_collection, ok, problem, total, work
-from tests.conftest import Running, http_client, running_server
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -10,8 +10,8 @@ from sqlalchemy import func, update
 
 from app.db.postgres.models.agents import AgentRun
 from tests.api.calls import API, arriving, ended, frames, keyed, new_agent, ok, problem, total
-from tests.conftest import Running
 from tests.factories import Factory, Member, asking_graph
+from tests.fixtures import Running
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -29,8 +29,8 @@ from tests.api.calls import (
     problem,
     work,
 )
-from tests.conftest import Running
 from tests.factories import Member
+from tests.fixtures import Running
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

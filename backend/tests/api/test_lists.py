@@ -23,8 +23,8 @@ from app.db.postgres.repositories.rag import Documents
 from app.db.postgres.repositories.work import WorkItems
 from tests.api.calls import API, add_texts, new_agent, new_collection, ok, pointers
 from tests.api.operations import OURS, Operation
-from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

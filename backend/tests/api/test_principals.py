@@ -13,8 +13,8 @@ from app.core.ids import new_id
 from app.core.permissions import Permission
 from tests.api.calls import problem
 from tests.api.operations import OPERATIONS, OURS, Operation
-from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -16,8 +16,8 @@ from app.db.postgres.models.jobs import Job
 from app.db.postgres.models.rag import RAGPipeline
 from app.db.postgres.repositories.identity import HELD
 from tests.api.calls import API, add_texts, new_agent, new_collection, ok, pointers, problem, work
-from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -10,8 +10,8 @@ import pytest
 
 from app.core.config import Settings
 from tests.api.calls import API, new_agent, ok, problem
-from tests.conftest import Running, http_client, running_server
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

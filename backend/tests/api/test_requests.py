@@ -22,8 +22,8 @@ from app.api import middleware
 from app.core.config import Settings
 from app.core.ids import new_id
 from tests.api.calls import API, frames, new_agent, new_collection, ok, pointers, problem
-from tests.conftest import Running, http_client, running_server
 from tests.factories import Member
+from tests.fixtures import Running, http_client, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

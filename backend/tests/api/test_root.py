@@ -10,7 +10,7 @@ import pytest
 from app.core.config import Settings
 from main import create_app
 from tests.api.calls import API, ok
-from tests.conftest import Running, http_client
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -9,8 +9,8 @@ import pytest
 
 from app.core.ids import new_id
 from tests.api.calls import API, arriving, ended, frames, new_agent, ok, pointers, problem
-from tests.conftest import Running, http_client
 from tests.factories import Factory, Gate, Member, asking_graph
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

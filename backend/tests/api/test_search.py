@@ -9,7 +9,7 @@ import pytest
 
 from app.core.ids import new_id
 from tests.api.calls import API, add_texts, new_collection, ok, pointers, problem, work
-from tests.conftest import Running
+from tests.fixtures import Running
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

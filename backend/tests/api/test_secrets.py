@@ -10,8 +10,8 @@ import pytest
 from app.core.ids import new_id
 from app.db.postgres.models.identity import Role
 from tests.api.calls import API, ok, pointers, problem
-from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 VALUE = "sk-canary-4f1d9a7c02be"

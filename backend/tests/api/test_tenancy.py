@@ -13,8 +13,8 @@ import pytest_asyncio
 from app.core.ids import new_id
 from tests.api.calls import API, add_texts, new_agent, new_collection, ok, work
 from tests.api.operations import BODIES, DOCUMENT, OURS, Operation
-from tests.conftest import Running, http_client
 from tests.factories import Factory, Member
+from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from app.core.config import Settings
 from tests.api.calls import API, add_texts, new_collection, ok, pointers, problem, work
-from tests.conftest import Running, http_client, running_server
 from tests.factories import Member
+from tests.fixtures import Running, http_client, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -22,7 +22,7 @@ from app.core.config import Settings
 from app.core.errors import Misconfigured
 from app.embedded import ServicesFile, make_data_folder
 from tests.cli.doctoring import NOWHERE, subject_of, wrong
-from tests.conftest import MASTER_KEY
+from tests.fixtures import MASTER_KEY
 
 
 @pytest.fixture

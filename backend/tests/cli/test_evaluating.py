@@ -20,8 +20,8 @@ from app.cli.evaluating import Evaluation, EvaluationFailed, Mode, default_colle
 from app.cli.retrieval_set import RetrievalSet, Text, read_retrieval_set
 from app.core.config import Settings
 from app.core.constants import INGEST_QUEUE
-from tests.conftest import Running, running_server
 from tests.factories import Factory, Member
+from tests.fixtures import Running, running_server
 
 TEXTS = {
     "frogs": "Tree frogs live in rain forests and eat insects.",

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.tasks import cancellation_kept
 from app.services.runs.claims import queues_due
-from tests.conftest import Running
+from tests.fixtures import Running
 
 SEED, TRIES = 20261122, 200
 

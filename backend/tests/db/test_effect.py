@@ -17,8 +17,8 @@ from app.core.ids import new_id
 from app.db.postgres.models.identity import Project, User
 from app.db.postgres.repositories.identity import Identities, Projects
 from app.db.session import Database, Effect, Tenant, commit_with, wake_after
-from tests.conftest import Running
 from tests.factories import Factory, Member
+from tests.fixtures import Running
 
 
 @dataclass(slots=True)

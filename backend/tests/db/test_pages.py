@@ -14,8 +14,8 @@ from app.core.paging import PageRequest
 from app.db.postgres.models.agents import Agent
 from app.db.postgres.repositories.agents import Agents
 from app.db.session import Tenant
-from tests.conftest import Running
 from tests.factories import Factory
+from tests.fixtures import Running
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 ROW = st.tuples(st.sampled_from(["a", "B", "b", "é", "ab", "a b", "", "\U0001f331"]), st.integers(0, 3))

@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core.errors import NotFound
 from app.db.session import Database
-from tests.conftest import Running
 from tests.factories import Factory
+from tests.fixtures import Running
 
 
 @pytest.fixture

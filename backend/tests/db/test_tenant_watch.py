@@ -13,8 +13,8 @@ from app.db.postgres.models.rag import ChunkRow, Document
 from app.db.postgres.repositories.agents import Agents
 from app.db.postgres.repositories.base import Repository
 from app.rag.providers.vector_store.pgvector_tables import entries
-from tests.conftest import Running
 from tests.factories import Factory
+from tests.fixtures import Running
 from tests.tenant_watch import TenantForgotten, check
 
 ORG = new_id()

@@ -13,8 +13,8 @@ from app.db.connection import open_engine
 from app.db.migrate import check_runtime_role
 from app.db.session import Database, Tenant, wake_after
 from app.embedded import Services
-from tests.conftest import Running
 from tests.factories import Factory
+from tests.fixtures import Running
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Running
 from tests.factories import Member
+from tests.fixtures import Running
 
 TOP = Path(__file__).resolve().parents[3]
 README = (TOP / "README.md").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.conftest import Command, command
-from tests.conftest import MASTER_KEY
+from tests.fixtures import MASTER_KEY
 from tests.trust.serving import open_folder
 
 __all__ = ["command"]

@@ -19,7 +19,7 @@ from app.db.postgres.repositories.identity import Identities
 from app.embedded import Services
 from app.services.auth_service import AuthService
 from app.services.installation_service import api_key_pepper, warn_of_lost_keys
-from tests.conftest import http_client, running_server
+from tests.fixtures import http_client, running_server
 from tests.services.vault import Vault, master, masters, open_vault
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

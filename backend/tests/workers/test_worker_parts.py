@@ -22,7 +22,7 @@ from app.embedded import Services
 from app.resources import Resources
 from app.workers import celery_app, tasks
 from app.workers.job_manager import make_drain, open_drain
-from tests.conftest import MASTER_KEY, settings_for
+from tests.fixtures import MASTER_KEY, settings_for
 from tests.workers.world import World, prose
 
 ON_SESSION_LOOP = pytest.mark.asyncio(loop_scope="session")

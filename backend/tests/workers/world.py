@@ -34,8 +34,8 @@ from app.services.ingestion_service import IngestionService
 from app.services.intake_service import Accepted, Incoming, IntakeService
 from app.services.job_service import Drain
 from app.services.rag_service import Query, RagService, SearchMode
-from tests.conftest import settings_for
 from tests.factories import Factory
+from tests.fixtures import settings_for
 
 _VOCABULARY = """
     harbour lantern orchard meadow copper thistle walnut granite saffron velvet anchor juniper

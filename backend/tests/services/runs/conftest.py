@@ -28,8 +28,8 @@ from app.services.runs.executor import Executor
 from app.services.runs.leases import Lease
 from app.services.runs.streams import LoggedEvent, RunStreams
 from app.services.runs.watch import Watch
-from tests.conftest import settings_for
 from tests.factories import HELLO_GRAPH, Factory, Member
+from tests.fixtures import settings_for
 
 
 async def nobody_wakes(queue: str) -> None:

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from app.services.runs.claims import Claimer, queues_due
 from app.services.runs.clock import mend_times
 from app.services.runs.leases import ITEMS
-from tests.conftest import Running
 from tests.factories import Factory, Member
+from tests.fixtures import Running
 
 QUEUE = "clock-tests"
 LEASE_S = 5.0

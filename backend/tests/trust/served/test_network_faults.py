@@ -19,7 +19,7 @@ from app.db.postgres.models.jobs import WorkState
 from app.db.postgres.models.rag import DocumentStatus
 from app.embedded import Services
 from app.resources import Resources, open_resources
-from tests.conftest import JWT_KEY, MASTER_KEY, settings_for
+from tests.fixtures import JWT_KEY, MASTER_KEY, settings_for
 from tests.trust.corpus import Fingerprint, fingerprint, texts
 from tests.trust.orphans import orphans
 from tests.trust.proxy import Outside, Proxy, open_proxy, proxy_outside
