@@ -194,11 +194,19 @@ class TestPromise:
     depends on timing, so the compiler may warn of a run that did not happen here."""
 
     @given(branchy_graphs())
-    @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+    @settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
     async def test_a_value_is_missing_in_some_run_exactly_if_the_compiler_says_so(
         self, drawn: tuple[dict[str, Any], int]
     ) -> None:
-        document, size = drawn
+        await self.holds(*drawn)
+
+    @pytest.mark.soak
+    @given(branchy_graphs())
+    @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+    async def test_holds_for_many_graphs(self, drawn: tuple[dict[str, Any], int]) -> None:
+        await self.holds(*drawn)
+
+    async def holds(self, document: dict[str, Any], size: int) -> None:
         found = {issue.code for issue in COMPILER.check(document).issues}
         assert found <= {IssueCode.MAYBE_UNSET.value}
         checked = {**document, "nodes": [*document["nodes"]]}

@@ -53,7 +53,8 @@ class TestEachBenchmark:
     @pytest.mark.parametrize(
         "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.soak) for name in NAMES]
     )
-    async def test_measures_both_sides(self, name: str) -> None:
+    async def test_measures_both_sides(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ORRERY_RUN_WARM_UP", "false")  # no figure counts here
         report = await load_all()[name].measure(Scale.TINY)
         assert report.rows
         assert all(isfinite(row.ours) and isfinite(row.floor) for row in report.rows)
