@@ -23,8 +23,9 @@ from app.services.agent_service import AgentService, RunRequest
 from app.services.collection_service import CollectionService
 from app.services.job_service import JobService
 from tests.api import conftest as shared
-from tests.factories import HELLO_GRAPH, Factory, Member, asking_graph
+from tests.factories import Factory, Member
 from tests.fixtures import Running
+from tests.graphs import HELLO_GRAPH, asking_graph
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

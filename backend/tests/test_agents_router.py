@@ -10,8 +10,9 @@ import pytest
 from app.core.ids import new_id
 from tests.api import conftest as shared
 from tests.api.calls import API, ended, new_agent, ok, pointers, problem
-from tests.factories import HELLO_GRAPH, Factory, Member, asking_graph
+from tests.factories import Factory, Member
 from tests.fixtures import Running, http_client
+from tests.graphs import HELLO_GRAPH, asking_graph
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

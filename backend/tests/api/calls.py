@@ -15,8 +15,8 @@ from app.core.constants import INGEST_QUEUE
 from app.core.ids import new_id
 from app.db.postgres.models.jobs import WorkItem, WorkKind
 from app.db.postgres.repositories.work import OPEN
-from tests.factories import HELLO_GRAPH
 from tests.fixtures import Running
+from tests.graphs import HELLO_GRAPH
 
 API = "/api/v1"
 

@@ -10,8 +10,9 @@ from sqlalchemy import func, update
 
 from app.db.postgres.models.agents import AgentRun
 from tests.api.calls import API, arriving, ended, frames, keyed, new_agent, ok, problem, total
-from tests.factories import Factory, Member, asking_graph
+from tests.factories import Factory, Member
 from tests.fixtures import Running
+from tests.graphs import asking_graph
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

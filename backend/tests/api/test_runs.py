@@ -9,8 +9,9 @@ import pytest
 
 from app.core.ids import new_id
 from tests.api.calls import API, arriving, ended, frames, new_agent, ok, pointers, problem
-from tests.factories import Factory, Gate, Member, asking_graph
+from tests.factories import Factory, Gate, Member
 from tests.fixtures import Running, http_client
+from tests.graphs import asking_graph
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

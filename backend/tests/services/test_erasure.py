@@ -14,7 +14,8 @@ from app.db.postgres.models.jobs import WorkState
 from app.db.postgres.models.rag import DocumentStatus
 from app.services.collection_service import CollectionService
 from app.services.document_service import DocumentService
-from tests.workers.world import World, before_each_write, prose
+from tests.prose import prose
+from tests.workers.world import World, before_each_write
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 WRITES = 5

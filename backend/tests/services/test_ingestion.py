@@ -17,7 +17,8 @@ from app.db.postgres.models.rag import ChunkRow, DocumentStatus
 from app.rag.types import Dense
 from app.services.intake_service import Incoming, Verdict
 from app.services.rag_service import SearchMode
-from tests.workers.world import HashedWords, World, before_each_write, prose
+from tests.prose import prose
+from tests.workers.world import HashedWords, World, before_each_write
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 S = DocumentStatus

@@ -16,7 +16,8 @@ from app.db.postgres.models.jobs import WorkState
 from app.db.postgres.models.rag import DocumentStatus
 from app.services.intake_service import Incoming, IntakeService, Verdict
 from app.services.job_service import JobService
-from tests.workers.world import World, prose
+from tests.prose import prose
+from tests.workers.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -19,8 +19,9 @@ from app.rag.indexing import Indexed
 from app.rag.providers.vector_store.pgvector import PgVector
 from app.rag.types import SparseVector, VectorEntry
 from app.services.rag_service import SearchMode
+from tests.prose import prose
 from tests.workers.test_index_statistics import dies_at, index_of, set_average, wrongly_encoded
-from tests.workers.world import World, before_each_write, prose
+from tests.workers.world import World, before_each_write
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 S = DocumentStatus

@@ -11,8 +11,8 @@ import httpx2
 from reportlab.lib.pagesizes import A5
 from reportlab.pdfgen.canvas import Canvas
 
+from tests.prose import prose
 from tests.trust.serving import eventually
-from tests.workers.world import prose
 
 ENDED = ("ready", "failed")
 Fingerprint = list[tuple[str, int, str, int, int]]

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 
-from tests.factories import asking_graph
+from tests.graphs import asking_graph
 from tests.trust.closed import attempts
 from tests.trust.corpus import make_collection, upload, wait_for
 from tests.trust.serving import Platform

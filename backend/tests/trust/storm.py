@@ -15,12 +15,12 @@ from typing import Any
 import httpx2
 
 from app.core.failpoints import POINTS
+from tests.prose import prose
 from tests.trust.corpus import documents
 from tests.trust.gates import Gates
 from tests.trust.orphans import query, settle
 from tests.trust.running import run_agent, short_agent
 from tests.trust.serving import Platform, eventually
-from tests.workers.world import prose
 
 Files = Sequence[tuple[str, bytes]]
 FLAKY = "ingest.begun@flaky=error:1"

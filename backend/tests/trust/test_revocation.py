@@ -29,8 +29,9 @@ from app.embedded import Services
 from app.resources import make_auth
 from app.services.auth_service import AuthService
 from tests.api.calls import API, ended, new_agent, ok
-from tests.factories import Factory, Gate, Member, Person, asking_graph
+from tests.factories import Factory, Gate, Member, Person
 from tests.fixtures import JWT_KEY, Running, http_client, running_server, settings_for
+from tests.graphs import asking_graph
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

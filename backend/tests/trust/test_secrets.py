@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from tests.factories import HELLO_GRAPH, asking_graph
+from tests.graphs import HELLO_GRAPH, asking_graph
 from tests.trust.canaries import (
     Cage,
     broker_dump,

@@ -21,7 +21,8 @@ from app.services.document_service import DocumentService
 from app.services.index_service import IndexService
 from app.services.job_service import JobService
 from app.services.rag_service import SearchMode
-from tests.workers.world import Statistics, World, before_each_write, prose
+from tests.prose import prose
+from tests.workers.world import Statistics, World, before_each_write
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 S = DocumentStatus

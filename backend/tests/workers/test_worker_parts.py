@@ -23,7 +23,8 @@ from app.resources import Resources
 from app.workers import celery_app, tasks
 from app.workers.job_manager import make_drain, open_drain
 from tests.fixtures import MASTER_KEY, settings_for
-from tests.workers.world import World, prose
+from tests.prose import prose
+from tests.workers.world import World
 
 ON_SESSION_LOOP = pytest.mark.asyncio(loop_scope="session")
 

@@ -37,19 +37,7 @@ from app.services.rag_service import Query, RagService, SearchMode
 from tests.factories import Factory
 from tests.fixtures import settings_for
 
-_VOCABULARY = """
-    harbour lantern orchard meadow copper thistle walnut granite saffron velvet anchor juniper
-    marble cinder willow falcon ember quartz basil canyon dahlia fjord glacier hazel
-"""
-WORDS = _VOCABULARY.split()
 Hook = Callable[[DocumentStatus], Awaitable[None]]
-
-
-def prose(seed: int, *, sentences: int = 60) -> str:
-    """Text of a few chunks, another for each seed, always the same."""
-    numbers = np.random.default_rng(seed)
-    lines = (" ".join(numbers.choice(WORDS, 12)).capitalize() + "." for _ in range(sentences))
-    return f"Document {seed}. " + " ".join(lines)
 
 
 @dataclass(slots=True)

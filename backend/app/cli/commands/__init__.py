@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import UserDict
 from importlib import import_module
 from pathlib import Path
@@ -35,9 +36,11 @@ class _OnDemand(UserDict[str, Any]):
     """Commands by name, each imported when it is asked for: to import all takes a second."""
 
     def __getitem__(self, name: str) -> Any:
-        with kept():
-            module = import_module(f"{__name__}.{self.data[name]}")
-        return get_group(module.cli).commands[name]
+        path = f"{__name__}.{self.data[name]}"
+        if path not in sys.modules:
+            with kept():
+                import_module(path)
+        return get_group(sys.modules[path].cli).commands[name]
 
 
 class _Commands(TyperGroup):

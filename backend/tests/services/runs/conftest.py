@@ -28,8 +28,9 @@ from app.services.runs.executor import Executor
 from app.services.runs.leases import Lease
 from app.services.runs.streams import LoggedEvent, RunStreams
 from app.services.runs.watch import Watch
-from tests.factories import HELLO_GRAPH, Factory, Member
+from tests.factories import Factory, Member
 from tests.fixtures import settings_for
+from tests.graphs import HELLO_GRAPH
 
 
 async def nobody_wakes(queue: str) -> None:

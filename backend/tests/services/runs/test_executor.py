@@ -15,7 +15,8 @@ from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finish
 from app.core.errors import Unavailable
 from app.db.postgres.models.agents import AgentRun, RunStatus
 from app.services.runs.executor import Executor
-from tests.factories import Factory, Gate, Member, asking_graph
+from tests.factories import Factory, Gate, Member
+from tests.graphs import asking_graph
 from tests.services.runs.conftest import Bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -20,12 +20,13 @@ from app.db.postgres.models.rag import DocumentStatus
 from app.embedded import Services
 from app.resources import Resources, open_resources
 from tests.fixtures import JWT_KEY, MASTER_KEY, settings_for
+from tests.prose import prose
 from tests.trust.corpus import Fingerprint, fingerprint, texts
 from tests.trust.orphans import orphans
 from tests.trust.proxy import Outside, Proxy, open_proxy, proxy_outside
 from tests.trust.serving import Platform, open_folder
 from tests.trust.storm import Storm
-from tests.workers.world import World, before_each_write, make_world, prose
+from tests.workers.world import World, before_each_write, make_world
 
 pytestmark = pytest.mark.timeout(300)
 Fault = Callable[[Proxy], None]
