@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.api.idempotency import look_once_read
 from app.api.quoting import unknown_field
@@ -48,21 +48,37 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ITEMS = TypeAdapter(dict[str, UploadItem])
 
 
+class _Form(MultiPartParser):
+    """A form that was cut off is refused: what it lacks nobody could name."""
+
+    def __init__(self, request: Request, *, max_files: int, max_fields: int) -> None:
+        stream = self._to_its_end(request.stream())
+        super().__init__(request.headers, stream, max_files=max_files, max_fields=max_fields)
+        self._ended = False
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def _to_its_end(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._ended:
+            raise MultiPartException("The form ends before its last boundary: it was cut off.")
+
+
 @asynccontextmanager
 async def uploaded(request: Request, max_files: int) -> AsyncIterator[AsyncIterator[Incoming]]:
     """The form's files with what its `items` field says of them; temporary files go with the block."""
     try:
-        form = await request.form(max_files=max_files, max_fields=4)
+        form = await _Form(request, max_files=max_files, max_fields=4).parse()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StorageFull("There is no room for uploads in the server's temporary folder.") from error
     except (UnicodeError, LookupError) as error:
         raise _invalid("/body", "charset", f"a part has no usable charset: {error}") from error
-    except HTTPException as error:
-        if error.status_code != 400:
-            raise
-        raise _invalid("/body", "multipart", f"{error.detail} (at most {max_files} files)") from error
+    except MultiPartException as error:
+        raise _invalid("/body", "multipart", _said(error, max_files)) from error
     try:
         await look_once_read(request)
         files = _files(form)
@@ -70,6 +86,11 @@ async def uploaded(request: Request, max_files: int) -> AsyncIterator[AsyncItera
         yield _incoming(files, described)
     finally:
         await form.close()
+
+
+def _said(error: MultiPartException, max_files: int) -> str:
+    too_many = error.message.startswith("Too many files")
+    return f"Too many files; at most {max_files} files are taken at once." if too_many else error.message
 
 
 def _files(form: FormData) -> list[UploadFile]:

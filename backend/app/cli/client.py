@@ -36,6 +36,12 @@ class ApiError(AppError):
     code, title = "api_error", "The server refused"
 
 
+class Unreachable(ApiError):
+    """Nobody answers there, for now at least."""
+
+    code, title = "unavailable", "No server answers"
+
+
 @dataclass(slots=True)
 class Client:
     """Raises `ApiError` with the server's own words."""
@@ -121,8 +127,9 @@ def open_client(server: Server) -> Iterator[Client]:
         yield Client(http)
 
 
-def _unreachable(http: httpx2.Client, error: Exception) -> ApiError:
-    return ApiError(f"{http.base_url} does not answer ({type(error).__name__}): is `orrery serve` running?")
+def _unreachable(http: httpx2.Client, error: Exception) -> Unreachable:
+    why = type(error).__name__
+    return Unreachable(f"{http.base_url} does not answer ({why}): is `orrery serve` running?")
 
 
 def _argument(pointer: str) -> str:

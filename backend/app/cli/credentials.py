@@ -65,11 +65,13 @@ def find_server(settings: Settings) -> Server:
         found = read_services_file(settings)
         if found is None:
             raise Misconfigured(
-                f"No server is running on the data folder {str(settings.data_dir)!r}: start `orrery serve`, "
-                "or set ORRERY_URL."
+                f"No server is running on the data folder {str(settings.data_dir.resolve())!r}: start "
+                "`orrery serve`, name another folder with --data-dir, or set ORRERY_URL."
             )
         url = found.api_url
     key = load_api_key(settings)
     if key is None:
         raise Misconfigured("There is no API key: set ORRERY_API_KEY, or run `orrery keys create --save`.")
+    if not url.startswith(("http://", "https://")):
+        raise Misconfigured(f"ORRERY_URL is {url!r}: it begins with http:// or https://.")
     return Server(url.rstrip("/"), key)

@@ -110,8 +110,7 @@ def _server(settings: Settings, console: Console) -> Iterator[bool]:
     with explained(settings.data_dir):
         make_data_folder(settings.data_dir)
     log = settings.data_dir / "demo-server.log"
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0"]
-    # Only for its owner: the server prints a fresh API key.
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--no-show-key"]
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as output:
         # In a session of its own: an interrupt at the terminal is for us, and we end it once.
@@ -164,5 +163,6 @@ def _next_steps(console: Console, *, url: str) -> None:
         "  . backend/.venv/bin/activate\n"
         '  orrery ask "What is the per diem for a full day in Oslo?"\n'
         "  orrery ingest PATH… --collection documents\n"
-        f"{documented} agent is examples/agents/handbook.yaml."
+        f"{documented} agent is examples/agents/handbook.yaml.\n"
+        "The command line's API key is kept in credentials.json of the data folder."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.client import ApiError, Client, segment
+from app.cli.client import ApiError, Client, Unreachable, segment
 from app.core.errors import Misconfigured
 
 _BATCH_FILES = 20
 _BATCH_BYTES = 64 * 2**20
 _POLL_S = 0.25
+_PATIENCE_S = 120
+"""A server that is started again is back by then."""
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ def ingest(
 def _wait(client: Client, jobs: Sequence[str], progress: Progress) -> None:
     waiting = progress.add_task("ingesting", total=None)
     while True:
-        states = [client.get(f"/jobs/{job}") for job in jobs]
+        states = _states(client, jobs, lambda: progress.update(waiting, description="the server is away"))
         done = sum(state["progress"]["done"] for state in states)
         total = sum(state["progress"]["total"] for state in states)
         stages = sorted({state["stage"] for state in states if state["stage"]})
@@ -95,6 +97,22 @@ def _wait(client: Client, jobs: Sequence[str], progress: Progress) -> None:
         if done == total:
             progress.update(waiting, description="ingested")
             return
+        time.sleep(_POLL_S)
+
+
+def _states(client: Client, jobs: Sequence[str], away: Callable[[], None]) -> list[Any]:
+    """A server that restarts is waited for: what it accepted it goes on with."""
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return [client.get(f"/jobs/{job}") for job in jobs]
+        except ApiError as error:
+            if error.code != Unreachable.code:
+                raise
+            if time.monotonic() > give_up:
+                message = f"{error.detail} What was accepted is not lost; its jobs: {', '.join(jobs)}."
+                raise ApiError(message) from error
+        away()
         time.sleep(_POLL_S)
 
 

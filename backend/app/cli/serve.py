@@ -199,7 +199,7 @@ def _bound_socket(settings: Settings) -> Iterator[socket.socket]:
         except OSError as error:
             raise Misconfigured(
                 f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}): "
-                f"{_who_listens(settings)}choose another with ORRERY_HOST and ORRERY_PORT."
+                f"{_who_listens(settings)}choose another with --host and --port (ORRERY_HOST, ORRERY_PORT)."
             ) from error
         listener.setblocking(False)
         yield listener

@@ -12,9 +12,11 @@ from pydantic import BeforeValidator, Field, FilePath, SecretStr, field_validato
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.egress.rules import DEFAULT_PORTS, Ports, Rule, read_ports, read_rules
+from app.core.entries import entries
 from app.core.failpoints import read_traps
 
 RuleList = Annotated[tuple[Rule, ...], NoDecode, BeforeValidator(read_rules)]
+TextList = Annotated[list[str], NoDecode, BeforeValidator(entries)]
 PortList = Annotated[tuple[Ports, ...], NoDecode, BeforeValidator(read_ports)]
 
 
@@ -75,8 +77,8 @@ class Settings(BaseSettings):
 
     # API
     public_url: str | None = Field(default=None, description="as browsers see it; https makes cookies secure")
-    trusted_proxies: list[str] = Field(default_factory=list, description="whose X-Forwarded-For is believed")
-    cors_origins: list[str] = Field(default_factory=list)
+    trusted_proxies: TextList = Field(default=[], description="whose X-Forwarded-For is believed")
+    cors_origins: TextList = Field(default=[], description="such as https://app.example, or *")
     docs_enabled: bool = True
     max_request_bytes: int = Field(default=4 * 2**20, ge=1024)
     max_url_bytes: int = Field(default=16 * 2**10, ge=256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from uuid import UUID
 
 import structlog
@@ -119,7 +120,7 @@ class SessionService:
         attempts = LoginAttempts(session)
         for digest, allowance in self._buckets(email, client):
             if wait_s := await attempts.count(digest, allowance):
-                detail = "Too many attempts to log in; wait and try again."
+                detail = f"Too many attempts to log in; try again in {ceil(wait_s)} s."
                 raise RateLimited(detail, code="too_many_logins", retry_after_s=wait_s)
         await attempts.sweep()
 

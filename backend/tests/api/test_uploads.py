@@ -219,6 +219,28 @@ class TestLimits:
         assert "(ORRERY_MAX_UPLOAD_REQUEST_BYTES)" in problem(response, 413, "too_large")["detail"]
 
 
+class TestCutOff:
+    """A client or proxy that gives up amid a form must not believe that everything arrived."""
+
+    @pytest.mark.parametrize(
+        "rest",
+        [
+            b"",
+            b"--x",
+            b'--x\r\nContent-Disposition: form-data; name="files"; filename="b.txt"\r\n',
+            b'--x\r\nContent-Disposition: form-data; name="files"; filename="b.txt"\r\n\r\nhalf',
+        ],
+    )
+    async def test_is_refused_as_a_whole(self, client: httpx2.AsyncClient, rest: bytes) -> None:
+        whole = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nall\r\n'
+        path = f"{API}/collections/{await new_collection(client)}/documents"
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        response = await client.post(path, content=whole + rest, headers=headers)
+        assert "cut off" in problem(response, 422, "invalid")["detail"]
+        ok(await client.post(path, content=whole + b"--x--", headers=headers), 202)
+        assert [item["name"] for item in ok(await client.get(path))["items"]] == ["a.txt"]
+
+
 class TestTexts:
     async def test_come_back_with_the_same_shape(self, client: httpx2.AsyncClient) -> None:
         slug = await new_collection(client)

@@ -298,6 +298,8 @@ class TestAnnouncement:
         assert f"The command line's API key is kept in {path}" in said
         assert "k" * 40 not in said
         assert "shown this once" in self.said(capsys, "n" * 40)
+        announce("http://x", Bootstrapped(Tenant(new_id()), "n" * 40), show_key=False)
+        assert "n" * 40 not in capsys.readouterr().out
 
     def test_names_what_is_ignored_and_the_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         announce("http://x", Bootstrapped(Tenant(new_id()), None, ("ORRERY_BOOTSTRAP_EMAIL",)))

@@ -41,6 +41,17 @@ class TestSettings:
         with pytest.raises(ValidationError, match=name.lower()):
             Settings(_env_file=None)
 
+    @pytest.mark.parametrize(
+        "value", ["10.0.0.1, 10.1.0.0/16", '["10.0.0.1", "10.1.0.0/16"]', "10.0.0.1,10.1.0.0/16,"]
+    )
+    def test_that_are_lists_take_commas_or_json(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        monkeypatch.setenv("ORRERY_TRUSTED_PROXIES", value)
+        assert Settings(_env_file=None).trusted_proxies == ["10.0.0.1", "10.1.0.0/16"]
+
+    def test_that_are_lists_may_be_empty(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ORRERY_CORS_ORIGINS", "")
+        assert Settings(_env_file=None).cors_origins == []
+
     def test_never_show_their_secrets(self) -> None:
         secrets = [name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
         values: dict[str, Any] = dict.fromkeys(secrets, SecretStr(CANARY))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (ORRERY_HOST).")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one (ORRERY_PORT).")] = None,
     worker: Annotated[bool, typer.Option(help="Also run a worker for ingestion.")] = True,
+    show_key: Annotated[bool, typer.Option(help="Print the API key that the very first start makes.")] = True,
 ) -> None:
     """Run the whole platform: API, runs, ingestion, and the embedded services unless real ones are set."""
     _setting("ORRERY_HOST", host)
@@ -39,18 +41,18 @@ def serve(
     configure_logging(settings)
     warn_of_unknown_settings(os.environ)
     with crashes_noted(settings):
-        uvloop.run(serve_platform(settings, worker=worker, started=announce))
+        uvloop.run(serve_platform(settings, worker=worker, started=partial(announce, show_key=show_key)))
 
 
-def announce(url: str, made: Bootstrapped) -> None:
+def announce(url: str, made: Bootstrapped, *, show_key: bool = True) -> None:
     """Tells the operator where it will answer, and what the first start made or a later one ignored."""
     out = Console(soft_wrap=True, highlight=False)
     out.print(f"Orrery is starting at [bold]{url}[/] (API documentation: {url}/docs)")
     settings = get_settings()
-    if made.api_key and settings.bootstrap_api_key is None:
+    if made.api_key and settings.bootstrap_api_key is None and show_key:
         out.print(f"API key, shown this once: [bold]{made.api_key}[/]")
         out.print("The command line has it already: it is kept in credentials.json of the data folder.")
-    elif made.api_key is None and credentials_path(settings).exists():
+    elif credentials_path(settings).exists():
         out.print(f"The command line's API key is kept in {credentials_path(settings)}")
     if made.ignored:
         out.print(

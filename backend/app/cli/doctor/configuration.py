@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
-from pydantic_settings.exceptions import SettingsError
 
 from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import Subject
@@ -38,11 +37,8 @@ def unknown_names(environment: Mapping[str, str]) -> Iterator[Finding]:
         yield ok(f"{len(ours)} variables {PREFIX}* are set, all known")
 
 
-def wrong_values(error: ValidationError | SettingsError) -> Iterator[Finding]:
+def wrong_values(error: ValidationError) -> Iterator[Finding]:
     """What keeps the settings from being read at all."""
-    if isinstance(error, SettingsError):
-        yield fail(str(error), "correct it")
-        return
     for wrong in error.errors():
         name = PREFIX + "_".join(map(str, wrong["loc"])).upper()
         shown = "…" if name.endswith(_SECRET) else repr(wrong["input"])

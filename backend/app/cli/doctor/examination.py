@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import ValidationError
-from pydantic_settings.exceptions import SettingsError
 
 from app.cli.doctor.blobs import blobs_keep_what_they_get
 from app.cli.doctor.broker import broker_answers
@@ -91,7 +90,7 @@ async def examine(environment: Mapping[str, str]) -> list[Found]:
     """Everything that is found. Where the settings cannot be read, only what is wrong with them."""
     try:
         settings = Settings()
-    except (ValidationError, SettingsError) as error:
+    except ValidationError as error:
         wrong = [*wrong_values(error), *unknown_names(environment)]
         return [Found("configuration", finding) for finding in wrong]
     subject = find_subject(settings, environment)

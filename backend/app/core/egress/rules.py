@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Network, ip_network
 
 from app.core.addresses import METADATA, Address, Network, embedded, read_host, special_kind
 from app.core.egress.errors import EgressDenied
+from app.core.entries import entries
 
 _RULE_FORMS = (
     "a host name (`wiki.internal`), an address (`10.0.0.5`, `fd00::5`), either with a port "
@@ -148,25 +148,10 @@ def _port(text: str) -> int:
 
 def read_rules(value: object) -> tuple[object, ...]:
     """A setting: entries separated by commas, or a list (of JSON, too); what is parsed already passes."""
-    return tuple(Rule.parse(entry) if isinstance(entry, str) else entry for entry in _entries(value))
+    return tuple(Rule.parse(entry) if isinstance(entry, str) else entry for entry in entries(value))
 
 
 def read_ports(value: object) -> tuple[object, ...]:
     return tuple(
-        Ports.parse(str(entry)) if isinstance(entry, str | int) else entry for entry in _entries(value)
+        Ports.parse(str(entry)) if isinstance(entry, str | int) else entry for entry in entries(value)
     )
-
-
-def _entries(value: object) -> list[object]:
-    found = _of_text(value) if isinstance(value, str) else value
-    if not isinstance(found, list | tuple):
-        raise ValueError("write entries separated by commas, or a JSON list")
-    return [entry for entry in found if not isinstance(entry, str) or entry.strip()]
-
-
-def _of_text(text: str) -> list[object]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    return found if isinstance(found, list) else [*text.split(",")]
