@@ -209,8 +209,7 @@ async def _check_native(connection: HTTPConnection) -> None:
     """What holds for every route of our own API; once, and before anything else is looked at."""
     if isinstance(connection, Request) and connection.scope.pop("orrery.native", False):
         _check_path(connection)
-        if connection.scope["query_string"]:
-            _check_query(connection)
+        _check_query(connection)
         await check_body(connection)
 
 
