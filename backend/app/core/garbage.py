@@ -12,12 +12,14 @@ def kept() -> Iterator[None]:
     """What is there at the end of the block is never looked at by the collector again.
 
     Without it a tenth of a start goes into collections that find nothing, and each full collection of a
-    running process stops everything while it walks through all modules. Not for blocks that make garbage in
-    cycles: it would stay, too.
+    running process stops everything while it walks through all modules. For blocks that load something once:
+    cycles of garbage that anybody makes meanwhile stay, too.
     """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,7 +12,6 @@ import uvloop
 from celery import signals
 
 from app.core.config import get_settings
-from app.core.garbage import kept
 from app.core.logging import configure_logging
 from app.core.processes import die_with_parent
 from app.resources import demanded, process_name
@@ -65,8 +65,8 @@ def _logging(**_: Any) -> None:
 @signals.worker_process_init.connect
 def _begin(**_: Any) -> None:
     die_with_parent()
-    with kept():
-        _opened()
+    gc.freeze()  # what was loaded before the fork stays: see `core.garbage`
+    _opened()
 
 
 def _opened() -> WorkerProcess:
