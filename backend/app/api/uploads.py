@@ -6,7 +6,7 @@ import errno
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -59,9 +59,14 @@ class _Form(MultiPartParser):
     def on_end(self) -> None:
         self._ended = True
 
-    async def _to_its_end(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        async for chunk in stream:
-            yield chunk
+    async def parse(self) -> FormData:
+        async with aclosing(self.stream):
+            return await super().parse()
+
+    async def _to_its_end(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async with aclosing(stream):
+            async for chunk in stream:
+                yield chunk
         if not self._ended:
             raise MultiPartException("The form ends before its last boundary: it was cut off.")
 
