@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -142,25 +141,24 @@ async def open_resources(
     failpoints.arm(settings.failpoints)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(_open_database(settings, database_url, wake))
-        local = MiniLM(
-            settings.data_dir.resolve() / "models",
-            threads=settings.embedding_threads,
-            batch_size=settings.embedding_batch_size,
-            int8=settings.embedding_int8,
-        )
-        embedder = CachedQueries(local)
+        embedder = CachedQueries(_local_embedder(settings))
         parsers = await stack.enter_async_context(ParserPool(size=settings.parse_processes))
         egress = await stack.enter_async_context(way_out(settings))
         watch = Watch()
         providers = {"local": local_models(Extractive(embedder))}
-        executor = _make_executor(
-            settings,
+        executor = Executor(
             database=database,
             log=EventLog(database, watch),
             factory=AgentFactory(),
             retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
             models=lambda tenant: ModelResolver(database, tenant, providers),
             owner=owner,
+            lease_s=settings.lease_s,
+            timeout_s=settings.run_timeout_s,
+            concurrency=settings.run_concurrency,
+            sweep_interval_s=settings.sweep_interval_s,
+            grace_s=settings.shutdown_grace_s,
+            warm_up=settings.run_warm_up,
         )
         auth = make_auth(settings, database, await _pepper(settings, database), session_secret)
         yield Resources(
@@ -183,15 +181,12 @@ async def open_resources(
         )
 
 
-def _make_executor(settings: Settings, **parts: Any) -> Executor:
-    return Executor(
-        **parts,
-        lease_s=settings.lease_s,
-        timeout_s=settings.run_timeout_s,
-        concurrency=settings.run_concurrency,
-        sweep_interval_s=settings.sweep_interval_s,
-        grace_s=settings.shutdown_grace_s,
-        warm_up=settings.run_warm_up,
+def _local_embedder(settings: Settings) -> MiniLM:
+    return MiniLM(
+        settings.data_dir.resolve() / "models",
+        threads=settings.embedding_threads,
+        batch_size=settings.embedding_batch_size,
+        int8=settings.embedding_int8,
     )
 
 
