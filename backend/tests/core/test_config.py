@@ -1,10 +1,11 @@
 """Settings from the environment."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from pydantic_settings import NoDecode
 
 from app.core.config import Settings
 
@@ -47,6 +48,12 @@ class TestSettings:
     def test_that_are_lists_take_commas_or_json(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         monkeypatch.setenv("ORRERY_TRUSTED_PROXIES", value)
         assert Settings(_env_file=None).trusted_proxies == ["10.0.0.1", "10.1.0.0/16"]
+
+    def test_that_are_lists_are_all_read_so(self) -> None:
+        """Others pydantic-settings would take for JSON, and end with a traceback where they are none."""
+        lists = [f for f in Settings.model_fields.values() if get_origin(f.annotation) in (list, tuple, dict)]
+        assert len(lists) >= 5
+        assert all(NoDecode in field.metadata for field in lists)
 
     def test_that_are_lists_may_be_empty(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ORRERY_CORS_ORIGINS", "")
