@@ -69,9 +69,9 @@ def find_server(settings: Settings) -> Server:
                 "`orrery serve`, name another folder with --data-dir, or set ORRERY_URL."
             )
         url = found.api_url
+    elif not url.startswith(("http://", "https://")):
+        raise Misconfigured(f"ORRERY_URL is {url!r}: it begins with http:// or https://.")
     key = load_api_key(settings)
     if key is None:
         raise Misconfigured("There is no API key: set ORRERY_API_KEY, or run `orrery keys create --save`.")
-    if not url.startswith(("http://", "https://")):
-        raise Misconfigured(f"ORRERY_URL is {url!r}: it begins with http:// or https://.")
     return Server(url.rstrip("/"), key)

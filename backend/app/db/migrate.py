@@ -41,7 +41,7 @@ async def migrate(url: str) -> None:
         await lock.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         if await _revision_of(lock) == newest_revision():
             return
-        from app.db.upgrade import upgrade  # noqa: PLC0415
+        from app.db.upgrade import upgrade  # noqa: PLC0415  (Alembic takes as long as the database)
 
         async with engine.connect() as connection:
             await connection.run_sync(upgrade, _revisions(), newest_revision())
