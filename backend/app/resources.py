@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
+from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -145,17 +147,22 @@ async def open_resources(
         parsers = await stack.enter_async_context(ParserPool(size=settings.parse_processes))
         egress = await stack.enter_async_context(way_out(settings))
         watch = Watch()
+        log = EventLog(database, watch, patience_s=settings.lease_s)
         providers = {"local": local_models(Extractive(embedder))}
         executor = Executor(
             database=database,
-            log=EventLog(database, watch),
-            factory=AgentFactory(),
+            log=log,
+            factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
             retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
             models=lambda tenant: ModelResolver(database, tenant, providers),
             owner=owner,
             lease_s=settings.lease_s,
             timeout_s=settings.run_timeout_s,
             concurrency=settings.run_concurrency,
+            claims=settings.run_claims,
+            claim_concurrency=settings.run_claim_concurrency,
+            recoveries=settings.run_recoveries,
+            listen_url=listen_url(settings, database_url),
             sweep_interval_s=settings.sweep_interval_s,
             grace_s=settings.shutdown_grace_s,
             warm_up=settings.run_warm_up,
@@ -179,6 +186,19 @@ async def open_resources(
             providers=providers,
             masters=master_keys(settings),
         )
+
+
+def _make_checkpoints(database: Database, log: EventLog) -> Any:
+    """The saver of all graphs of this process. Its module imports LangGraph, which is loaded by then."""
+    module = import_module("app.services.runs.checkpoints")
+    return module.RunCheckpoints(database, log.logs.__getitem__)
+
+
+def listen_url(settings: Settings, database_url: str) -> str | None:
+    """Where notices of other processes are heard; None behind a transaction pooler."""
+    if settings.database_listen_url is not None:
+        return settings.database_listen_url.get_secret_value()
+    return database_url if settings.database_prepared_statements else None
 
 
 def _local_embedder(settings: Settings) -> MiniLM:

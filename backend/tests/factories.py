@@ -138,15 +138,20 @@ class Factory:
         """A logical model of the member's project that waits for the test."""
         gate = Gate(slug=f"gate-{new_id().hex[-12:]}")
         self.resources.providers[gate.slug] = lambda _: gate
+        await self.model(member, provider=gate.slug, model="gate", slug=gate.slug)
+        return gate
+
+    async def model(self, member: Member, *, provider: str, model: str, slug: str = "") -> str:
+        """A logical model of the member's project; its slug."""
         row = ModelRegistry(
             org_id=member.tenant.org_id,
             id=new_id(),
             project_id=member.tenant.project,
-            slug=gate.slug,
+            slug=slug or f"model-{new_id().hex[-12:]}",
             kind=ModelKind.CHAT,
-            provider=gate.slug,
-            model="gate",
+            provider=provider,
+            model=model,
         )
         async with self.resources.database.unit_of_work(member.tenant) as session:
             await Models(session, member.tenant).add(row)
-        return gate
+        return row.slug

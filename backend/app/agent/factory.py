@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.agent.graph.compiler import AgentCompiler
@@ -14,11 +14,17 @@ from app.agent.graph.schema import AgentGraph
 class AgentFactory:
     """Executable agents by content hash, the most recently used `capacity` of them.
 
+    `checkpointer` makes LangGraph's saver once the engine is loaded; one is enough for all.
+
     An agent holds nothing of a tenant or a run, so equal documents share one.
     """
 
     def __init__(
-        self, compiler: AgentCompiler | None = None, *, capacity: int = 256, checkpointer: Any = None
+        self,
+        compiler: AgentCompiler | None = None,
+        *,
+        capacity: int = 256,
+        checkpointer: Callable[[], Any] | None = None,
     ) -> None:
         self._compiler = compiler or AgentCompiler()
         self._capacity = capacity
@@ -27,13 +33,19 @@ class AgentFactory:
 
     def build(self, graph: AgentGraph | Mapping[str, Any], content_hash: str) -> ExecutableAgent:
         """`content_hash` is `graph.content_hash`, as stored with the version. Raises `InvalidGraph`."""
-        if agent := self._built.get(content_hash):
-            self._built.move_to_end(content_hash)
+        if agent := self.built(content_hash):
             return agent
         agent = ExecutableAgent(self._compiler.compile(graph), checkpointer=self._checkpointer)
         self._built[content_hash] = agent
         while len(self._built) > self._capacity:
             self._built.popitem(last=False)
+        return agent
+
+    def built(self, content_hash: str) -> ExecutableAgent | None:
+        """The agent, where it was built already and not forgotten since."""
+        agent = self._built.get(content_hash)
+        if agent is not None:
+            self._built.move_to_end(content_hash)
         return agent
 
     async def warm_up(self) -> None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Command
+from langgraph.types import Command, Durability
 from typing_extensions import TypedDict
 
 from app.agent.core.state import RunState, Update, apply, join
@@ -35,11 +36,33 @@ class Drive:
         self._plan = plan
         self._graph = _compiled(plan, checkpointer)
         # A step takes one superstep, a gate one per source.
+        self._durability: Durability | None = None
+        if checkpointer is not None:
+            self._durability = "exit" if plan.durability == "exit" else "sync"
         self._limit = 10 + sum(1 + len(step.sources) for step in plan.steps)
 
     async def __call__(self, inputs: Mapping[str, Any], run: RunContext) -> RunState:
-        """Runs to the end. Raises what a step raises; other steps are cancelled by then."""
-        begin = {
+        """Runs to the end. Raises what a step raises; other steps are cancelled by then.
+
+        A run that goes on begins after its last checkpoint, or anew where it has none: what the journal
+        recalls is not done again either way.
+        """
+        config: RunnableConfig = {
+            "recursion_limit": self._limit,
+            "configurable": {"thread_id": run.run_id},
+        }
+        begin: dict[str, Any] | None = self._beginning(inputs)
+        if run.past.continued and await self._begun(config):
+            begin = None
+        final = await self._graph.ainvoke(begin, config, context=run, durability=self._durability)
+        return cast(RunState, final)
+
+    async def _begun(self, config: RunnableConfig) -> bool:
+        saver = self._graph.checkpointer
+        return isinstance(saver, BaseCheckpointSaver) and await saver.aget_tuple(config) is not None
+
+    def _beginning(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {
             "inputs": dict(inputs),
             "state": {
                 name: field.initial for name, field in self._plan.state.items() if field.initial is not None
@@ -47,12 +70,6 @@ class Drive:
             "outputs": {},
             "handles": {},
         }
-        final = await self._graph.ainvoke(
-            begin,
-            {"recursion_limit": self._limit, "configurable": {"thread_id": run.run_id}},
-            context=run,
-        )
-        return cast(RunState, final)
 
 
 def _compiled(plan: Plan, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:

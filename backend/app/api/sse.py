@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -13,8 +14,7 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from app.api.credentials import Standing
-from app.api.schemas.agents import EventRead
-from app.services.runs.streams import LoggedEvent
+from app.services.runs.logged_event import LoggedEvent
 
 T = TypeVar("T")
 
@@ -121,8 +121,12 @@ async def _shortly_after(stopping: asyncio.Event) -> None:
 
 
 def _event_frame(event: LoggedEvent) -> bytes:
-    body = EventRead.model_validate(event).model_dump_json()
-    return format_sse_event(data_str=body, event=event.type, id=str(event.seq))
+    """Around the stored text, so that it is sent as it was written."""
+    ts = event.ts.isoformat().replace("+00:00", "Z")
+    head = (
+        f'{{"run_id":"{event.run_id}","seq":{event.seq},"ts":"{ts}","node_path":{json.dumps(event.node_path)}'
+    )
+    return format_sse_event(data_str=f'{head},"event":{event.text}}}', event=event.type, id=str(event.seq))
 
 
 def _snapshot_frame(snapshot: Snapshot) -> bytes:

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     database_migration_url: SecretStr | None = None
     redis_url: SecretStr | None = None
+    database_listen_url: SecretStr | None = Field(
+        default=None, description="past a transaction pooler, which passes no notices on; else we poll"
+    )
     database_pool_size: int = Field(default=10, ge=1, le=200)
     database_timeout_s: float = Field(default=30, gt=0)
     database_prepared_statements: bool = True
@@ -143,6 +146,11 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=30, gt=1)
     sweep_interval_s: float = Field(default=5, gt=0)
     run_concurrency: int = Field(default=200, ge=1)
+    run_claims: bool = Field(
+        default=True, description="go on with runs that nobody executes, in this process"
+    )
+    run_claim_concurrency: int = Field(default=100, ge=1, description="of them; the rest is for callers")
+    run_recoveries: int = Field(default=5, ge=0, description="processes that may die over one run")
     run_warm_up: bool = Field(default=True, description="load the engine at the start, not in the first run")
     run_timeout_s: float = Field(default=600, gt=0)
     run_wait_timeout_s: float = Field(default=60, gt=0)

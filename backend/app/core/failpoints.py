@@ -73,7 +73,7 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "run.started": "the task of the run has begun",
         "run.finishing": "the run has an outcome, which is not stored yet",
         "run.finished": "the outcome is stored",
-        "run.sweeping": "runs of dead processes are ended, not committed",
+        "run.claimed": "a run that nobody executed is leased to us, and not begun",
         "events.storing": "a batch of run events is written, not committed",
         "events.stored": "that is committed",
         "journal.storing": "a finished step is written, not committed",

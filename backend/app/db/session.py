@@ -122,6 +122,29 @@ class Database:
             async with driver_transaction(self.engine, begin) as connection:
                 yield connection
 
+    @asynccontextmanager
+    async def writing(
+        self, tenant: Tenant, *, subject_id: UUID | None = None
+    ) -> AsyncIterator[DriverConnection]:
+        """`unit_of_work` on the driver itself. `subject_id` as with `commit_with`."""
+        joined = await _joined(effect=False)
+        if joined is not None:
+            yield await joined.driver(tenant)
+            if subject_id is not None:
+                await joined.keep_with(subject_id)
+            return
+        begin = f"BEGIN; SET LOCAL app.org = '{UUID(int=tenant.org_id.int)}'"
+        with cancellation_kept():
+            async with driver_transaction(self.engine, begin) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def system_writing(self) -> AsyncIterator[DriverConnection]:
+        """`system_work` on the driver itself, in a transaction of its own whatever the request is part of."""
+        with cancellation_kept():
+            async with driver_transaction(self.engine, "BEGIN; SET LOCAL ROLE orrery_system") as connection:
+                yield connection
+
     async def wake_all(self, queues: set[str]) -> None:
         for queue in sorted(queues):
             try:
@@ -205,8 +228,12 @@ class Effect:
             self.queues |= _marked(session)
         subject = session.info.pop(_SUBJECT, None)
         if subject is not None:
-            await self.once.record(connection, subject)
-            await self.keep()
+            await self.keep_with(subject)
+
+    async def keep_with(self, subject_id: UUID) -> None:
+        """Commits the effect as the making of `subject_id`."""
+        await self.once.record(self._joined_by(self.tenant), subject_id)
+        await self.keep()
 
     @asynccontextmanager
     async def system_unit(self) -> AsyncIterator[AsyncSession]:

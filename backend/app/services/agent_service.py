@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.agent.core.interfaces import Catalog
 from app.agent.graph.compiler import AgentCompiler
+from app.agent.graph.executable import ExecutableAgent
 from app.agent.graph.issues import InvalidGraph
 from app.agent.graph.ports import InvalidInput
 from app.agent.graph.schema import AgentGraph
@@ -34,8 +35,10 @@ from app.db.postgres.repositories.rag import Collections
 from app.db.postgres.repositories.work import Jobs, WorkItems
 from app.db.session import Database, Tenant, commit_with
 from app.services.model_resolver import ModelResolver
-from app.services.runs.executor import Execution, Executor
-from app.services.runs.streams import LoggedEvent, RunStreams
+from app.services.runs.execution import Execution
+from app.services.runs.executor import Executor
+from app.services.runs.logged_event import LoggedEvent
+from app.services.runs.streams import RunStreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +178,17 @@ class AgentService:
             return await self._version(session, agent, version)
 
     async def start_run(self, reference: str, request: RunRequest) -> AgentRun:
-        """Creates the run, leased to this process, and starts it detached from the caller."""
+        """Creates the run; starts it detached from the caller, or leaves it to whoever has room for it."""
+        if request.mode is RunMode.BACKGROUND:
+            run, _ = await self._created(reference, request)
+            self.executor.queue_news.set()
+            return run
         with self.executor.reserved():
-            run, execution = await self._created(reference, request)
-            self.executor.start(execution)
+            run, agent = await self._created(reference, request)
+            self.executor.start(Execution(self.tenant, run.id, 1, agent, request.input))
             return run
 
-    async def _created(self, reference: str, request: RunRequest) -> tuple[AgentRun, Execution]:
+    async def _created(self, reference: str, request: RunRequest) -> tuple[AgentRun, ExecutableAgent]:
         catalog = await self._catalog() if request.version == "draft" else None
         model_ids = await self.models.ids() if request.version == "draft" else {}
         async with self.database.unit_of_work(self.tenant) as session:
@@ -190,8 +197,16 @@ class AgentService:
                 version = await self._snapshot(session, agent, catalog, model_ids)
             else:
                 version = await self._published(session, agent, request.version)
-            graph = version.graph | {"bindings": version.bindings}
-            self._check_input(graph, version, request.input)
+            runnable = self._runnable(version, request.input)
+            here: Json = {"status": RunStatus.QUEUED}
+            if request.mode is not RunMode.BACKGROUND:
+                here = {
+                    "status": RunStatus.RUNNING,
+                    "lease_owner": self.executor.owner,
+                    "lease_until": func.now() + timedelta(seconds=self.executor.lease_s),
+                    "fence": 1,
+                    "started_at": func.now(),
+                }
             run = AgentRun(
                 org_id=self.tenant.org_id,
                 id=new_id(),
@@ -199,26 +214,15 @@ class AgentService:
                 agent_id=agent.id,
                 version_id=version.id,
                 mode=request.mode,
-                status=RunStatus.RUNNING,
                 input=request.input,
                 run_metadata=request.metadata or {},
-                lease_owner=self.executor.owner,
-                lease_until=func.now() + timedelta(seconds=self.executor.lease_s),
-                fence=1,
-                started_at=func.now(),
+                **here,
             )
             await Runs(session, self.tenant).add(run)
             commit_with(session, run.id)
             failpoint("run.creating")
         failpoint("run.created")
-        return run, Execution(
-            tenant=self.tenant,
-            run_id=run.id,
-            fence=1,
-            graph=graph,
-            key=str(version.id),
-            input=request.input,
-        )
+        return run, runnable
 
     async def run(self, run_id: UUID) -> AgentRun:
         async with self.database.unit_of_work(self.tenant) as session:
@@ -265,16 +269,20 @@ class AgentService:
             runs = Runs(session, self.tenant)
             await runs.get(run_id)
             await runs.request_cancel(run_id)
-        self.executor.cancel(run_id)
+        if not self.executor.cancel(run_id):
+            self.executor.queue_news.set()  # it may wait to be claimed, which is when it ends
         return await self.run(run_id)
 
-    def _check_input(self, graph: Json, version: AgentVersion, value: Json) -> None:
+    def _runnable(self, version: AgentVersion, value: Json) -> ExecutableAgent:
         """Refuses, before there is a run, an input that does not fit."""
+        graph = version.graph | {"bindings": version.bindings}
+        agent = self.executor.factory.build(graph, str(version.id))
         try:
-            self.executor.factory.build(graph, str(version.id)).validate_input(value)
+            agent.validate_input(value)
         except InvalidInput as error:
             errors = [FieldError(f"/body/input{e.pointer}", e.code, e.message) for e in error.errors]
             raise InvalidInput(error.detail, errors=errors) from error
+        return agent
 
     def _checked(self, draft: Json, catalog: Catalog) -> AgentGraph:
         report = self.compiler.check(draft, catalog)

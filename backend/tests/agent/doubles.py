@@ -120,14 +120,27 @@ def passage(number: int, text: str = "") -> Passage:
 class Log:
     """Sink and journal in one list, so that their order is seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, *known: StepRecord) -> None:
         self.entries: list[tuple[str, Any]] = []
+        self.begun: list[StepRecord] = []
+        self.known = {(step.node_path, step.visit): step for step in known}
 
     async def emit(self, event: Any, *, node_path: str = "") -> None:
         self.entries.append((node_path, event))
 
-    async def finished(self, step: StepRecord) -> None:
+    def recall(self, node_path: str, visit: int) -> StepRecord | None:
+        return self.known.get((node_path, visit))
+
+    async def ready(self) -> None:
+        """Everything is there at once."""
+
+    async def began(self, step: StepRecord) -> None:
+        self.begun.append(step)
+
+    async def finished(self, step: StepRecord, event: Any = None) -> None:
         self.entries.append((step.node_path, step))
+        if event is not None:
+            await self.emit(event, node_path=step.node_path)
 
     @property
     def events(self) -> list[Any]:

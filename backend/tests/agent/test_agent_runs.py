@@ -98,7 +98,10 @@ class TestStory:
         step = bench.log.steps[-1]
         assert step.output is not None
         assert step.output["text"] == "Because."
-        assert step.usage == {"input_tokens": 3, "output_tokens": 2}
+        assert step.usage == {
+            **{"input_tokens": 3, "output_tokens": 2},
+            "by_model": {"scripted": {"input_tokens": 3, "output_tokens": 2}},
+        }
 
     async def test_the_same_run_has_the_same_message_ids(self) -> None:
         stories = []
@@ -253,7 +256,7 @@ class TestFailure:
                     raise OSError("fenced off")
                 await super().emit(event, node_path=node_path)
 
-            async def finished(self, step: Any) -> None:
+            async def finished(self, step: Any, event: Any = None) -> None:
                 if broken == "finished":
                     raise OSError("fenced off")
 

@@ -88,6 +88,7 @@ def _literal(kind: str) -> str:
         "text": f"'{fresh.hex}'",
         "character varying": f"'{fresh.hex[:12]}'",
         "bytea": f"'\\x{fresh.hex}'::bytea",
+        "json": "'{}'::json",
         "jsonb": "'{}'::jsonb",
         "boolean": "true",
         "integer": "1",

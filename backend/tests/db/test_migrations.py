@@ -20,7 +20,10 @@ from app.db.upgrade import alembic_config
 from app.embedded import Services
 from app.rag.providers.vector_store.pgvector_tables import metadata as vector_metadata
 
-_OWN = ("vector_", "agent_run_events_", "agent_run_steps_", "alembic_version")
+_OWN = (
+    *("vector_", "agent_run_events_", "agent_run_steps_", "agent_run_checkpoints_"),
+    *("agent_run_checkpoint_writes_", "alembic_version"),
+)
 
 
 def _differences(connection: Connection) -> list[object]:

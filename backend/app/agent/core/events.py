@@ -114,9 +114,20 @@ class MessageDiscarded(Payload):
     reason: Failure
 
 
+class RunContinued(Payload):
+    """Another process goes on with the run, for the `times`-th time; what was told before still holds.
+
+    Nodes that were under way begin again, and say so by another `node.started`.
+    """
+
+    event_name: ClassVar[str] = "run.continued"
+
+    times: int
+
+
 PAYLOADS: dict[str, type[Payload]] = {
     payload.event_name: payload
-    for payload in (NodeStarted, NodeFinished, CitationFound, Retry, MessageDiscarded)
+    for payload in (NodeStarted, NodeFinished, CitationFound, Retry, MessageDiscarded, RunContinued)
 }
 """Every CUSTOM name, for documentation and for readers of the event log."""
 

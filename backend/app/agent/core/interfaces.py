@@ -151,18 +151,34 @@ class EventSink(Protocol):
 class Journal(Protocol):
     """The step journal: one entry per (node path, visit) of a node that is not pure.
 
-    `finished` is awaited before anything that follows the node starts.
+    What was recorded is stored soon; `ready` waits until it is, and is awaited before the next node that is
+    not pure begins.
     """
 
-    async def finished(self, step: StepRecord) -> None: ...
+    def recall(self, node_path: str, visit: int) -> StepRecord | None:
+        """The entry that an earlier process of this run wrote, if any."""
+        ...
+
+    async def ready(self) -> None:
+        """Returns once everything recorded so far is stored."""
+        ...
+
+    async def began(self, step: StepRecord) -> None:
+        """Stores, before an effect, that it is about to happen. `status` is `started`."""
+        ...
+
+    async def finished(self, step: StepRecord, event: Any = None) -> None:
+        """Records what came of a step, together with the AG-UI event that tells it: both or neither."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """What one node did: `status` is `succeeded`, `failed` or `skipped`; times in milliseconds.
+    """What one node did: `status` is `succeeded`, `failed`, `skipped`, or `started` before an effect.
 
-    `attempts` counts from 1 (0 if skipped). `handle` is the way out it took, None if it took none.
-    A failed node has `error {code, message}`, and `output` too if `on_error` gave a default.
+    Times are in milliseconds. `attempts` counts from 1 (0 if skipped). `handle` is the way out it took, None
+    if it took none. A failed node has `error {code, message}`, and `output` too if the run goes on.
+    `usage` has `input_tokens`, `output_tokens` and the same `by_model`. `writes` are (state field, value).
     """
 
     node_path: str
@@ -176,6 +192,15 @@ class StepRecord:
     error: Mapping[str, Any] | None = None
     usage: Mapping[str, Any] | None = None
     handle: str | None = None
+    writes: Sequence[tuple[str, Any]] = ()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.node_path, self.visit
+
+    @property
+    def ended(self) -> bool:
+        return self.status != "started"
 
 
 class Clock(Protocol):

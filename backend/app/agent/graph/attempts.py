@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from random import SystemRandom
 from typing import Any
 
-from app.agent.core.base import ERROR, Effect
+from app.agent.core.base import ERROR, SUCCESS, Effect
 from app.agent.core.events import Failure, MessageDiscarded, NodeFinished, NodeStarted, Retry, Tokens
 from app.agent.core.interfaces import ModelError, StepRecord, Usage
 from app.agent.core.state import Write
 from app.agent.graph.plan import PlannedNode
 from app.agent.graph.policies import RetryPolicy
-from app.agent.graph.ports import Undeliverable
+from app.agent.graph.ports import Undeliverable, total
 from app.agent.graph.run_context import RunContext, plus
 from app.agent.graph.scope import NodeScope, Values
 from app.core.errors import AppError, RateLimited, Unavailable
@@ -50,7 +51,12 @@ class _Effort:
     started_at_ms: int
     started_s: float
     attempts: int = 0
-    used: Usage = field(default_factory=Usage)
+    used: dict[str, Usage] = field(default_factory=dict)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the log has this node's end already: a pure node whose past is worked out anew."""
+        return self.node.id in self.run.past.told
 
     @property
     def duration_ms(self) -> float:
@@ -58,20 +64,29 @@ class _Effort:
 
     @property
     def tokens(self) -> Tokens | None:
-        used = self.used
+        used = total(self.used)
         if used == Usage():
             return None
         return Tokens(input_tokens=used.input_tokens, output_tokens=used.output_tokens)
+
+    def spend(self, used: Mapping[str, Usage]) -> None:
+        for model, usage in used.items():
+            self.used[model] = plus(self.used.get(model, Usage()), usage)
 
 
 async def execute(node: PlannedNode, values: Values, run: RunContext) -> Outcome:
     """Runs one node to its end. Raises `NodeFailed` where a failure fails the run, `Undeliverable`.
 
-    Cancelling aborts the attempt where it waits and leaves no event or record behind.
+    Cancelling aborts the attempt where it waits and leaves no event or record behind. What an earlier
+    process of the run brought to its end is not done again.
     """
+    if (done := run.recall(node.id)) and done.ended:
+        return _replayed(node, done)
     clock = run.ports.clock
     effort = _Effort(run, node, clock.now_ms(), clock.elapsed_s())
-    await run.emit(NodeStarted(node_id=node.id, node_type=node.type.name).event(), node.id)
+    if not effort.quiet:
+        await run.emit(NodeStarted(node_id=node.id, node_type=node.type.name).event(), node.id)
+    await _clear_the_way(effort)
     while True:
         effort.attempts += 1
         scope = NodeScope(run, node, values, run.message(node.id, effort.attempts))
@@ -80,20 +95,40 @@ async def execute(node: PlannedNode, values: Values, run: RunContext) -> Outcome
         except Undeliverable:
             raise
         except Exception as error:
-            effort.used = plus(effort.used, scope.used)
+            effort.spend(scope.used)
             failure, retry_after_s = _failure(error, node)
             await _discard(scope, failure)
             if not await _again(effort, scope, failure, retry_after_s=retry_after_s):
                 return await _failed(effort, failure)
         else:
-            effort.used = plus(effort.used, scope.used)
+            effort.spend(scope.used)
             await _finish(effort, outcome, "succeeded")
             return outcome
 
 
+def _replayed(node: PlannedNode, done: StepRecord) -> Outcome:
+    """What came of the node then. Raises `NodeFailed` where that ended the run."""
+    if done.output is None:
+        error = done.error or {"code": "internal_error", "message": f"node {node.id!r} failed"}
+        raise NodeFailed(node.id, Failure.model_validate(error))
+    writes = tuple((field, value) for field, value in done.writes)
+    return Outcome(done.handle or SUCCESS, dict(done.output), writes)
+
+
+async def _clear_the_way(effort: _Effort) -> None:
+    """Nothing that can be noticed outside begins before all that led to it is stored."""
+    node = effort.node
+    if not _journalled(node):
+        return
+    if node.effect is Effect.WRITE:
+        await effort.run.begin(_record(effort, "started"))
+    else:
+        await effort.run.ready()
+
+
 async def skip(node: PlannedNode, run: RunContext) -> None:
     """Records that no way led to the node."""
-    if _journalled(node):
+    if _journalled(node) and run.recall(node.id) is None:
         await run.record(
             StepRecord(
                 node_path=node.id,
@@ -179,22 +214,38 @@ async def _finish(
         }
     )
     if _journalled(node):
-        await run.record(
-            StepRecord(
-                node_path=node.id,
-                node_type=node.type.name,
-                visit=1,
-                status=status,
-                started_at_ms=effort.started_at_ms,
-                duration_ms=finished.duration_ms,
-                attempts=effort.attempts,
-                output=outcome.outputs if outcome else None,
-                error=failure.model_dump() if failure else None,
-                usage=effort.tokens.model_dump() if effort.tokens else None,
-                handle=handle,
-            )
+        step = replace(
+            _record(effort, status),
+            duration_ms=finished.duration_ms,
+            output=outcome.outputs if outcome else None,
+            error=failure.model_dump() if failure else None,
+            usage=_usage(effort),
+            handle=handle,
+            writes=outcome.writes if outcome else (),
         )
-    await run.emit(finished.event(), node.id)
+        await run.record(step, finished.event())
+    elif not effort.quiet:
+        await run.emit(finished.event(), node.id)
+
+
+def _record(effort: _Effort, status: str) -> StepRecord:
+    return StepRecord(
+        node_path=effort.node.id,
+        node_type=effort.node.type.name,
+        visit=1,
+        status=status,
+        started_at_ms=effort.started_at_ms,
+        duration_ms=0,
+        attempts=effort.attempts,
+    )
+
+
+def _usage(effort: _Effort) -> dict[str, Any] | None:
+    """As the journal has it, so that a run which goes on knows what it has used."""
+    if effort.tokens is None:
+        return None
+    by_model = {model: asdict(used) for model, used in effort.used.items()}
+    return effort.tokens.model_dump() | {"by_model": by_model}
 
 
 def _journalled(node: PlannedNode) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from app.agent.core.base import ERROR, SUCCESS, NodeConfig, NodeType
 from app.agent.graph.issues import Path
@@ -59,6 +59,7 @@ class Draft:
     document: Mapping[str, Any]
     inputs: Mapping[str, Any] | None = None
     interface: Interface | None = None
+    durability: Literal["step", "exit"] = "step"
     state: dict[str, StateField] = field(default_factory=dict)
     bindings: Bindings = field(default_factory=Bindings)
     nodes: list[DraftNode] = field(default_factory=list)

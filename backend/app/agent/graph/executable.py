@@ -18,7 +18,7 @@ from app.agent.graph.issues import Findings
 from app.agent.graph.json_schema import errors_of, with_defaults
 from app.agent.graph.limits import check_size
 from app.agent.graph.plan import Plan
-from app.agent.graph.ports import InvalidInput, Ports, RunFailed, RunResult, Undeliverable, total
+from app.agent.graph.ports import InvalidInput, Past, Ports, RunFailed, RunResult, Undeliverable, total
 from app.agent.graph.references import as_text
 from app.agent.graph.run_context import RunContext
 from app.core.errors import FieldError
@@ -32,9 +32,9 @@ Drive = Callable[[Mapping[str, Any], RunContext], Awaitable[RunState]]
 
 
 class ExecutableAgent:
-    """Runs one plan, any number of times at once. `checkpointer` is a LangGraph saver, if any."""
+    """Runs one plan, any number of times at once. `checkpointer` makes a LangGraph saver, if any."""
 
-    def __init__(self, plan: Plan, *, checkpointer: Any = None) -> None:
+    def __init__(self, plan: Plan, *, checkpointer: Callable[[], Any] | None = None) -> None:
         self.plan = plan
         self._checkpointer = checkpointer
         self._drive: Drive | None = None
@@ -61,9 +61,11 @@ class ExecutableAgent:
         run_id: str,
         thread_id: str,
         session: Session | None = None,
+        past: Past | None = None,
     ) -> RunResult:
         """Runs to the end; events go to `ports.sink`, steps to `ports.journal`.
 
+        With a `past` it goes on where that ends: steps that the journal recalls are not executed again.
         Emits RUN_STARTED first and exactly one of RUN_FINISHED (then returns) and RUN_ERROR (then
         raises `RunFailed`) last. Without a terminal event it ends in three cases, where writing one
         is up to the caller: `InvalidInput`, raised before anything is emitted; `CancelledError`,
@@ -71,8 +73,12 @@ class ExecutableAgent:
         raised.
         """
         inputs = self.validate_input(dict(input) if isinstance(input, Mapping) else input)
-        run = RunContext(self.plan, ports, run_id, thread_id, _snapshot(session or Session(id=thread_id)))
-        await run.emit(RunStartedEvent(thread_id=thread_id, run_id=run_id, protocol_version=_PROTOCOL))
+        told = _snapshot(session or Session(id=thread_id))
+        run = RunContext(self.plan, ports, run_id, thread_id, told, past or Past())
+        if run.past.begun:
+            await run.go_on()
+        else:
+            await run.emit(RunStartedEvent(thread_id=thread_id, run_id=run_id, protocol_version=_PROTOCOL))
         try:
             output = await self._output(inputs, run)
         except (Undeliverable, RunFailed):
@@ -113,7 +119,8 @@ class ExecutableAgent:
     async def _driver(self) -> Drive:
         if self._drive is None:
             await load_engine()
-            self._drive = import_module(_ADAPTER).Drive(self.plan, self._checkpointer)
+            saver = self._checkpointer() if self._checkpointer else None
+            self._drive = import_module(_ADAPTER).Drive(self.plan, saver)
         return self._drive
 
 

@@ -81,6 +81,10 @@ class IssueCode(StrEnum):
         "conflicting_error_handling",
         "`on_error` and an `error` edge are both there.",
     )
+    LASTING_EFFECT = (
+        "lasting_effect",
+        "An effect that must not be repeated in a graph whose runs are stored only at their exit.",
+    )
     CANNOT_FAIL = "cannot_fail", "A policy for failures on a node that has none."
 
 

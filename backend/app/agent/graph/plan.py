@@ -62,6 +62,7 @@ class Plan:
     answer: str | None
     state: Mapping[str, StateField]
     bindings: Bindings
+    durability: Literal["step", "exit"] = "step"
 
     @property
     def nodes(self) -> tuple[PlannedNode, ...]:

@@ -28,6 +28,7 @@ def plan_of(flow: Flow) -> Plan:
         answer=answer,
         state=dict(draft.state),
         bindings=Bindings.model_validate(draft.bindings.model_dump()),
+        durability=draft.durability,
     )
 
 

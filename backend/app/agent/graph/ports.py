@@ -37,6 +37,22 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """What earlier processes did of a run that goes on, as its event log and its journal have it.
+
+    `continued`: how often it was taken up again. `told`: the nodes whose end was told. `shown`: whole
+    assistant messages. `half_told`: messages without an end, as (node path, message id).
+    """
+
+    continued: int = 0
+    begun: bool = False
+    told: frozenset[str] = frozenset()
+    shown: tuple[str, ...] = ()
+    half_told: tuple[tuple[str, str], ...] = ()
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """The output of the end that was reached. `usage` is the sum over `usage_by_model`."""
 

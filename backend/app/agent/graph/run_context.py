@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ag_ui.core import TextMessageContentEvent, TextMessageEndEvent, TextMessageStartEvent
 
+from app.agent.core.events import Failure, MessageDiscarded, RunContinued
 from app.agent.core.interfaces import StepRecord, Usage
 from app.agent.graph.plan import Plan
-from app.agent.graph.ports import Ports, Undeliverable
+from app.agent.graph.ports import Past, Ports, Undeliverable
 from app.core.ids import stable_id
 
 
@@ -23,9 +24,14 @@ class RunContext:
     run_id: str
     thread_id: str
     session: Mapping[str, Any]
-    usage: dict[str, Usage] = field(default_factory=dict)
-    shown: list[str] = field(default_factory=list)
+    past: Past = field(default_factory=Past)
+    usage: dict[str, Usage] = field(init=False)
+    shown: list[str] = field(init=False)
     ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.usage = dict(self.past.usage)
+        self.shown = list(self.past.shown)
 
     async def emit(self, event: Any, node_path: str = "") -> None:
         """Raises `Undeliverable`, also once the run has ended: nothing follows the terminal event."""
@@ -41,18 +47,37 @@ class RunContext:
         await self.emit(event)
         self.ended = True
 
-    async def record(self, step: StepRecord) -> None:
-        try:
-            await self.ports.journal.finished(step)
-        except Exception as error:
-            raise Undeliverable("the journal raised") from error
+    async def go_on(self) -> None:
+        """Tells that the run is taken up again; what was told in part does not count."""
+        await self.emit(RunContinued(times=self.past.continued).event())
+        for node_path, message_id in self.past.half_told:
+            await self.emit(TextMessageEndEvent(message_id=message_id), node_path)
+            reason = Failure(code="process_died", message="the process that wrote this is gone")
+            discarded = MessageDiscarded(node_id=node_path, message_id=message_id, reason=reason)
+            await self.emit(discarded.event(), node_path)
+
+    def recall(self, node_path: str) -> StepRecord | None:
+        return self.ports.journal.recall(node_path, 1)
+
+    async def ready(self) -> None:
+        """Returns once everything that was recorded is stored."""
+        await _delivered(self.ports.journal.ready())
+
+    async def begin(self, step: StepRecord) -> None:
+        """Stores that an effect is about to happen."""
+        await _delivered(self.ports.journal.began(step))
+
+    async def record(self, step: StepRecord, event: Any = None) -> None:
+        """Records a step together with the event that tells it."""
+        await _delivered(self.ports.journal.finished(step, event))
 
     def spend(self, model: str, usage: Usage) -> None:
         self.usage[model] = plus(self.usage.get(model, Usage()), usage)
 
     def message(self, node_path: str, attempt: int) -> AssistantMessage:
-        """A message of its own for each attempt; the same run always gives it the same id."""
-        return AssistantMessage(self, node_path, str(stable_id(self.run_id, node_path, 1, attempt)))
+        """A message of its own for each attempt of each process that works on the run."""
+        message_id = stable_id(self.run_id, node_path, self.past.continued, attempt)
+        return AssistantMessage(self, node_path, str(message_id))
 
 
 @dataclass(slots=True)
@@ -88,6 +113,13 @@ class AssistantMessage:
         await self.close()
         if self.deltas:
             self.run.shown.append("".join(self.deltas))
+
+
+async def _delivered(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Exception as error:
+        raise Undeliverable("the journal raised") from error
 
 
 def plus(one: Usage, other: Usage) -> Usage:

@@ -93,13 +93,18 @@ def _no_inputs() -> dict[str, JsonValue]:
 
 
 class AgentGraph(Closed):
-    """A whole agent. `layout` is for editors only and never touches the content hash."""
+    """A whole agent. `layout` is for editors only and never touches the content hash.
+
+    `durability`: a run is stored after every `step`, or, cheaper, only at its `exit`; a run that dies before
+    begins anew.
+    """
 
     schema_version: Literal["1"]
     inputs: dict[str, JsonValue] = Field(default_factory=_no_inputs)
     interface: Interface | None = None
     state: dict[NodeId, StateField] = Field(default_factory=dict)
     bindings: Bindings = Bindings()
+    durability: Literal["step", "exit"] = "step"
     nodes: list[AnyNode]
     edges: list[Edge] = Field(default_factory=list)
     layout: dict[str, JsonValue] = Field(default_factory=dict)

@@ -50,7 +50,7 @@ class NodeScope:
     node: PlannedNode
     values: Values
     message: AssistantMessage
-    used: Usage = field(default_factory=Usage)
+    used: dict[str, Usage] = field(default_factory=dict)
     handle: str = SUCCESS
     writes: list[Write] = field(default_factory=list)
 
@@ -88,7 +88,7 @@ class NodeScope:
         await self.run.emit(event, self.node.id)
 
     def spend(self, model: str, usage: Usage) -> None:
-        self.used = plus(self.used, usage)
+        self.used[model] = plus(self.used.get(model, Usage()), usage)
         self.run.spend(model, usage)
 
     def take(self, handle: str) -> None:

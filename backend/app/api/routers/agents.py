@@ -158,7 +158,7 @@ async def version(agent: str, version: str, agents: AgentsDep) -> VersionRead:
     response_model=RunRead,
     responses={
         200: {"content": stream_of(EventRead)},
-        202: {"model": RunRead, "description": "Still running; follow `Location`"},
+        202: {"model": RunRead, "description": "Queued, or still running; follow `Location`"},
     },
 )
 async def run(
@@ -187,7 +187,10 @@ async def run(
         stream.headers["Location"] = _location(run_id)
         return stream
     timeout_s = body.wait_timeout_s or resources.settings.run_wait_timeout_s
-    ended = await agents.wait(run_id, timeout_s=timeout_s)
+    if mode is RunMode.BACKGROUND:
+        ended = await agents.run(run_id)
+    else:
+        ended = await agents.wait(run_id, timeout_s=timeout_s)
     if ended.finished_at is None:
         response.status_code = 202
         response.headers["Location"] = _location(run_id)

@@ -117,7 +117,8 @@ MAX_INT4 = 2**31 - 1
 
 
 class RunCreate(Body):
-    """`wait` answers when the run has ended (202 after `wait_timeout_s`), `stream` with its events.
+    """`wait` answers when the run has ended (202 after `wait_timeout_s`), `stream` with its events,
+    `background` at once (202); such a run waits until some process has room for it.
 
     Without a `mode`, the header `Accept: text/event-stream` asks for the stream.
     """
@@ -125,7 +126,7 @@ class RunCreate(Body):
     model_config = example(input={"name": "Ada"}, mode="wait")
 
     input: dict[str, Any] = Field(default_factory=dict)
-    mode: Literal["wait", "stream"] = "wait"
+    mode: Literal["wait", "stream", "background"] = "wait"
     version: Literal["live", "draft"] | Annotated[int, Field(ge=1, le=MAX_INT4)] = "live"
     metadata: dict[str, Any] = Field(default_factory=dict)
     wait_timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None

@@ -3,72 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import structlog
-from ag_ui.core import RunErrorEvent
-from sqlalchemy import select, text
 
 from app.agent.core.interfaces import Models, Retriever
 from app.agent.factory import AgentFactory
-from app.agent.graph.ports import Ports, RunFailed, RunResult
+from app.agent.graph.ports import Past, Ports, Undeliverable
 from app.core.errors import AppError, Unavailable
 from app.core.failpoints import failpoint
-from app.db.base import Json
-from app.db.postgres.models.agents import RunStatus
+from app.core.tasks import end
+from app.db.listening import Listener
+from app.db.postgres.channels import RUN_COMMANDS, RUN_EVENTS, RUN_QUEUE
 from app.db.session import Database, Tenant
-from app.services.runs.event_log import Ending, EventLog, RunLog
+from app.services.runs.commands import cancels_of
+from app.services.runs.event_log import EventLog
+from app.services.runs.execution import Execution, Left, cancelled, failed, failed_by, handed_over, succeeded
 from app.services.runs.journal import RunJournal
-from app.services.runs.leases import RUNS, Lease, Leases
+from app.services.runs.leases import RUNS, Leases
 from app.services.runs.partitions import keep_partitions
+from app.services.runs.recovery import recover
+from app.services.runs.run_claims import ClaimedRun, claim_runs
+from app.services.runs.run_log import Ending, FencedOff, RunLog
+from app.services.runs.versions import load_agent
+from app.services.runs.watch import news_or_timeout
 
 logger = structlog.get_logger(__name__)
 
-_COMMANDS_EVERY_S = 1.0
-_RETRY_S = 0.25
-_DIED = "The process that ran this died. Start the run again."
-_SWEEP = text(
-    """
-    WITH dead AS (
-        SELECT org_id, id FROM agent_runs
-        WHERE finished_at IS NULL AND lease_until < now() AND lease_owner IS DISTINCT FROM :owner
-        ORDER BY lease_until LIMIT 100 FOR UPDATE SKIP LOCKED
-    ), ended AS (
-        UPDATE agent_runs r SET status = 'failed', fence = fence + 1, last_seq = last_seq + 1,
-            error = CAST(:error AS jsonb), finished_at = now(), lease_until = NULL, lease_owner = NULL
-        FROM dead d WHERE r.org_id = d.org_id AND r.id = d.id
-        RETURNING r.org_id, r.id, r.last_seq
-    )
-    INSERT INTO agent_run_events (org_id, run_id, seq, ts, node_path, type, event)
-    SELECT org_id, id, last_seq, now(), '', 'RUN_ERROR', CAST(:event AS jsonb) FROM ended
-    RETURNING run_id
-    """
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """A run that was inserted with a lease for this process, and what it needs to start.
-
-    `graph` has its bindings resolved; `key` is the same for equal graphs.
-    """
-
-    tenant: Tenant
-    run_id: UUID
-    fence: int
-    graph: Json
-    key: str
-    input: Json
+_LOOK_EVERY_S = 1.0
+_DIED = "{0} processes that worked on this run died, each time anew (ORRERY_RUN_RECOVERIES)."
 
 
 @dataclass(slots=True)
 class Executor:
-    """Executes runs, prolongs their leases, obeys cancel commands, and ends runs of dead processes."""
+    """Executes runs, prolongs their leases, obeys commands, and goes on with runs of dead processes.
+
+    `claims`: whether it takes up runs that nobody executes. `claim_concurrency` of its `concurrency` runs may
+    be such; the rest is for those that somebody waits for.
+    """
 
     database: Database
     log: EventLog
@@ -79,12 +55,19 @@ class Executor:
     lease_s: float = 30
     timeout_s: float = 600
     concurrency: int = 200
+    claims: bool = True
+    claim_concurrency: int = 100
+    recoveries: int = 5
     sweep_interval_s: float = 5
     grace_s: float = 20
     warm_up: bool = True
-    tasks: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
+    listen_url: str | None = None
+    tasks: dict[UUID, asyncio.Task[Left | None]] = field(default_factory=dict)
+    claimed: set[UUID] = field(default_factory=set)
     cancelled: set[UUID] = field(default_factory=set)
     reservations: int = 0
+    queue_news: asyncio.Event = field(default_factory=asyncio.Event)
+    command_news: asyncio.Event = field(default_factory=asyncio.Event)
     leases: Leases = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,19 +75,46 @@ class Executor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The executor's own tasks, for the length of the block; runs still open then get `grace_s`."""
-        async with self.log.writer(), self.leases.beating():
-            own = [
-                asyncio.create_task(self._obey_forever(), name="run-commands"),
-                asyncio.create_task(self._sweep_forever(), name="run-sweeper"),
-                asyncio.create_task(keep_partitions(self.database), name="run-partitions"),
-            ]
-            if self.warm_up:
-                own.append(asyncio.create_task(self.factory.warm_up(), name="engine-warm-up"))
+        """The executor's own tasks, for the length of the block.
+
+        Runs still open then get `grace_s`; after it they go back into the queue.
+        """
+        async with self.log.writer(), self.leases.beating(), _tasks(self._obey_forever(), *self._services()):
             try:
-                yield
+                async with _tasks(*([self._claim_forever()] if self.claims else [])):
+                    yield
             finally:
-                await self._stop(own)
+                await self._stop()
+
+    def _services(self) -> list[Coroutine[Any, Any, None]]:
+        services = [keep_partitions(self.database)]
+        if self.warm_up:
+            services.append(self.factory.warm_up())
+        if self.listen_url is not None:
+            services.append(self._listener(self.listen_url).listen_forever())
+        return services
+
+    def _listener(self, url: str) -> Listener:
+        handlers = {
+            RUN_EVENTS: self._hear_events,
+            RUN_QUEUE: lambda _: self.queue_news.set(),
+            RUN_COMMANDS: self._hear_command,
+        }
+        return Listener(url, handlers, self._hears)
+
+    def _hear_command(self, _: str) -> None:
+        self.command_news.set()
+        self.queue_news.set()  # it may be for a run that waits
+
+    def _hears(self, heard: bool) -> None:
+        self.log.watch.heard = heard
+
+    def _hear_events(self, payload: str) -> None:
+        if payload in ("", "*"):
+            self.log.watch.notify_all()
+            return
+        for run_id in payload.split(","):
+            self.log.watch.notify(UUID(run_id))
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
@@ -119,20 +129,31 @@ class Executor:
         finally:
             self.reservations -= 1
 
-    def start(self, execution: Execution) -> asyncio.Task[None]:
+    def start(self, execution: Execution) -> asyncio.Task[Left | None]:
         """Starts the run in a task of its own; nobody's disconnect touches it."""
-        task = asyncio.create_task(self._execute(execution), name=f"run-{execution.run_id}")
-        self.tasks[execution.run_id] = task
-        task.add_done_callback(lambda _: self.tasks.pop(execution.run_id, None))
+        return self._supervised(execution.run_id, self._execute(execution))
+
+    def _supervised(self, run_id: UUID, work: Coroutine[Any, Any, Left | None]) -> asyncio.Task[Left | None]:
+        task = asyncio.create_task(work, name=f"run-{run_id}")
+        self.tasks[run_id] = task
+        task.add_done_callback(lambda _: self._gone(run_id))
         return task
 
-    async def finished(self, run_id: UUID, *, timeout_s: float) -> bool:
-        """Waits for a run that executes here; False where it does not, or not within `timeout_s`."""
+    def _gone(self, run_id: UUID) -> None:
+        self.tasks.pop(run_id, None)
+        self.log.close(run_id)
+        self.cancelled.discard(run_id)
+        if run_id in self.claimed:
+            self.claimed.discard(run_id)
+            self.queue_news.set()  # there is room for the next one
+
+    async def finished(self, run_id: UUID, *, timeout_s: float) -> Left | None:
+        """Waits for a run that executes here; None where it does not, or did not end within `timeout_s`."""
         task = self.tasks.get(run_id)
         if task is None:
-            return False
+            return None
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
-        return bool(done)
+        return task.result() if done and not task.cancelled() else None
 
     def cancel(self, run_id: UUID) -> bool:
         """Cancels a run of this process; False where it is not here."""
@@ -143,145 +164,178 @@ class Executor:
         task.cancel()
         return True
 
-    async def _execute(self, execution: Execution) -> None:
-        lease = Lease(execution.tenant.org_id, execution.run_id, execution.fence)
-        run = RunLog(self.log, lease)
+    async def _execute(self, execution: Execution) -> Left | None:
+        run = self.log.open(execution.lease, seq=execution.seq)
         failpoint("run.started")
-        async with self.leases.holding(lease, lambda: self._lost(execution.run_id)):
+        async with self.leases.holding(execution.lease, lambda: self._lost(run)):
             try:
                 ending = await self._outcome(execution, run)
             except asyncio.CancelledError:
-                ending = self._cancelled_ending(execution.run_id)
-            await _uninterrupted(self._finish(run, ending))
-        self.cancelled.discard(execution.run_id)
-
-    async def _finish(self, run: RunLog, ending: Ending) -> None:
-        """Stores the end; a database that is away for less than a lease does not change it."""
-        bound = logger.bind(run_id=str(run.lease.id), status=ending.status)
-        clock = asyncio.get_running_loop().time
-        give_up = clock() + self.lease_s
-        while not run.fenced_off:
-            try:
-                failpoint("run.finishing")
-                if await self.log.finish(run, ending):
-                    failpoint("run.finished")
-                    bound.info("run_ended")
-                    return
-                run.fenced_off = True
-            except Exception as error:
-                bound.warning("run_end_not_stored", error=repr(error))
-                if clock() >= give_up:
-                    return
-                await asyncio.sleep(_RETRY_S)
-        bound.warning("run_fenced_off")
+                ending = cancelled() if execution.run_id in self.cancelled else handed_over()
+            return await _uninterrupted(self._leave(run, ending))
 
     async def _outcome(self, execution: Execution, run: RunLog) -> Ending:
+        recovered = execution.recovered
+        plan = execution.agent.plan
+        journal = RunJournal(run, recovered.known if recovered else {}, awaited=plan.durability == "step")
+        ports = Ports(
+            models=self.models(execution.tenant),
+            retriever=self.retriever(execution.tenant),
+            sink=run,
+            journal=journal,
+        )
+        run_id = str(execution.run_id)
+        past = recovered.past if recovered else Past()
         try:
-            agent = self.factory.build(execution.graph, execution.key)
-            ports = Ports(
-                models=self.models(execution.tenant),
-                retriever=self.retriever(execution.tenant),
-                sink=run,
-                journal=RunJournal(self.database, run, self.lease_s),
-            )
             async with asyncio.timeout(self.timeout_s):
-                run_id = str(execution.run_id)
-                result = await agent.run(execution.input, ports=ports, run_id=run_id, thread_id=run_id)
+                result = await execution.agent.run(
+                    execution.input, ports=ports, run_id=run_id, thread_id=run_id, past=past
+                )
         except TimeoutError:
-            return _failed(
+            return failed_by(
                 "timeout", f"The run took longer than {self.timeout_s:g} s (ORRERY_RUN_TIMEOUT_S)."
             )
+        except Undeliverable as error:
+            return _undelivered(error, run)
         except AppError as error:
-            return _failed(error.code, error.detail, run.terminal, _usage(error))
+            return failed(error, run)
         except Exception as error:
-            logger.error("run_crashed", run_id=str(execution.run_id), exc_info=error)
-            return _failed("internal_error", "The run failed on our side; the log has it under its id.")
-        if run.terminal is None:
-            raise RuntimeError("an executable agent ends with a terminal event")
-        return Ending(RunStatus.SUCCEEDED, run.terminal, output=dict(result.output), usage=_usage(result))
+            logger.error("run_crashed", run_id=run_id, exc_info=error)
+            return failed_by("internal_error", "The run failed on our side; the log has it under its id.")
+        return succeeded(result, run)
 
-    def _cancelled_ending(self, run_id: UUID) -> Ending:
-        if run_id in self.cancelled:
-            error = {"code": "cancelled", "message": "The run was cancelled."}
-            return Ending(RunStatus.CANCELLED, _run_error(error), error=error)
-        return _failed("shutdown", "The process was stopped while the run was executing.")
+    async def _leave(self, run: RunLog, ending: Ending) -> Left | None:
+        """Stores how the run ends; None where it is not ours any more, or the database is away too long."""
+        bound = logger.bind(run_id=str(run.lease.id), status=str(ending.status))
+        try:
+            failpoint("run.finishing")
+            await run.leave(ending)
+        except FencedOff:
+            bound.warning("run_fenced_off")
+        except Exception as error:
+            bound.warning("run_end_not_stored", error=repr(error))
+            if run.broken is not None:
+                return await self._leave(run, failed_by("unstorable", "The run's result cannot be stored."))
+        else:
+            failpoint("run.finished")
+            bound.info("run_ended")
+            return Left(ending, run.finished_at) if run.finished_at else None
+        return None
 
-    def _lost(self, run_id: UUID) -> None:
-        task = self.tasks.get(run_id)
+    def _lost(self, run: RunLog) -> None:
+        run.fenced_off = True
+        task = self.tasks.get(run.lease.id)
         if task is not None:
             task.cancel()
 
     async def _obey_forever(self) -> None:
-        t = RUNS
-        statement = select(t.c.id).where(
-            t.c.lease_owner == self.owner, t.c.cancel_requested_at.is_not(None), t.c.finished_at.is_(None)
-        )
         while True:
-            await asyncio.sleep(_COMMANDS_EVERY_S)
+            await news_or_timeout(self.command_news, _LOOK_EVERY_S)
+            self.command_news.clear()
             if not self.tasks:
                 continue
             try:
-                async with self.database.system_work() as session:
-                    wanted = list((await session.execute(statement)).scalars())
+                wanted = await cancels_of(self.database, owner=self.owner, executing=list(self.tasks))
             except Exception as error:
                 logger.warning("commands_unread", error=repr(error))
                 continue
             for run_id in wanted:
                 self.cancel(run_id)
 
-    async def _sweep_forever(self) -> None:
+    async def _claim_forever(self) -> None:
         while True:
-            with suppress(Exception):
-                await self.sweep()
-            await asyncio.sleep(self.sweep_interval_s)
+            self.queue_news.clear()
+            try:
+                await self.claim()
+            except Exception as error:
+                logger.warning("runs_not_claimed", error=repr(error))
+            await news_or_timeout(self.queue_news, min(_LOOK_EVERY_S, self.sweep_interval_s))
 
-    async def sweep(self) -> int:
-        """Ends runs of others whose lease ran out as `failed`; answers how many."""
-        error = {"code": "process_died", "message": _DIED}
-        values = {
-            "owner": self.owner,
-            "error": json.dumps(error),
-            "event": json.dumps(_run_error(error)),
-        }
-        async with self.database.system_work() as session:
-            swept = list((await session.execute(_SWEEP, values)).scalars())
-            if swept:
-                failpoint("run.sweeping")
-        for run_id in swept:
-            logger.warning("run_swept", run_id=str(run_id))
-            self.log.watch.notify(run_id)
-        return len(swept)
+    async def claim(self) -> int:
+        """Takes up runs that nobody executes, as many as there is room for; answers how many."""
+        free = self.concurrency - len(self.tasks) - self.reservations
+        limit = min(free, self.claim_concurrency - len(self.claimed))
+        if limit <= 0:
+            return 0
+        runs = await claim_runs(
+            self.database, owner=self.owner, limit=limit, lease_s=self.lease_s, executing=list(self.tasks)
+        )
+        for run in runs:
+            failpoint("run.claimed")
+            self.claimed.add(run.id)
+            self._supervised(run.id, self._take_up(run))
+        return len(runs)
 
-    async def _stop(self, own: list[asyncio.Task[None]]) -> None:
+    async def _take_up(self, claimed: ClaimedRun) -> Left | None:
+        """Goes on with a run where it was left, or ends it where that is all there is to do."""
+        logger.info("run_taken_up", run_id=str(claimed.id), recoveries=claimed.recoveries)
+        run = self.log.open(claimed.lease, seq=claimed.last_seq)
+        async with self.leases.holding(claimed.lease, lambda: self._lost(run)):
+            if claimed.cancelled:
+                return await _uninterrupted(self._leave(run, cancelled()))
+            if claimed.recoveries > self.recoveries:
+                died = failed_by("process_died", _DIED.format(claimed.recoveries))
+                return await _uninterrupted(self._leave(run, died))
+            try:
+                execution = await self._execution(claimed)
+            except (Exception, asyncio.CancelledError) as error:
+                logger.warning("run_not_taken_up", run_id=str(claimed.id), error=repr(error))
+                return await _uninterrupted(self._leave(run, _unfit(error)))
+        return await self._execute(execution)
+
+    async def _execution(self, claimed: ClaimedRun) -> Execution:
+        agent = await load_agent(self.database, self.factory, claimed.tenant, claimed.version_id)
+        recovered = None
+        if claimed.fence > 1:
+            continued = claimed.fence - 1
+            recovered = await recover(self.database, claimed.tenant, claimed.id, continued=continued)
+        return Execution(
+            tenant=claimed.tenant,
+            run_id=claimed.id,
+            fence=claimed.fence,
+            agent=agent,
+            input=claimed.input,
+            seq=claimed.last_seq,
+            recovered=recovered,
+        )
+
+    async def _stop(self) -> None:
         if self.tasks:
             await asyncio.wait(list(self.tasks.values()), timeout=self.grace_s)
-        for task in [*self.tasks.values(), *own]:
+        for task in self.tasks.values():
             task.cancel()
-        await asyncio.gather(*self.tasks.values(), *own, return_exceptions=True)
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
 
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+def _undelivered(error: Undeliverable, run: RunLog) -> Ending:
+    """A database that is away ends no run: another process, or this one later, goes on with it."""
+    if run.broken is None:
+        return handed_over()
+    return failed_by(error.code, "What the run told or did cannot be stored.")
+
+
+def _unfit(error: BaseException) -> Ending:
+    """A graph that does not compile any more never will; everything else may be better next time."""
+    if isinstance(error, AppError) and not isinstance(error, Unavailable):
+        return failed_by(error.code, error.detail)
+    return handed_over()
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, Left | None]) -> Left | None:
     """Brings `work` to its end whoever cancels us meanwhile: a run must not be cut off in its last write."""
     task = asyncio.create_task(work)
     while not task.done():
         with suppress(asyncio.CancelledError):
             await asyncio.shield(task)
-    task.result()
+    return task.result()
 
 
-def _failed(code: str, message: str, event: Json | None = None, usage: Json | None = None) -> Ending:
-    error = {"code": code, "message": message}
-    return Ending(RunStatus.FAILED, event or _run_error(error), error=error, usage=usage)
-
-
-def _usage(ended: RunResult | AppError) -> Json | None:
-    if not isinstance(ended, RunResult | RunFailed):
-        return None
-    by_model = {model: asdict(used) for model, used in ended.usage_by_model.items()}
-    return asdict(ended.usage) | {"by_model": by_model}
-
-
-def _run_error(error: Json) -> Json:
-    event: Any = RunErrorEvent(message=error["message"], code=error["code"])
-    body: Json = event.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return body
+@asynccontextmanager
+async def _tasks(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Tasks for the length of the block."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            await end(task)

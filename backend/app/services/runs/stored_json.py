@@ -7,19 +7,37 @@ import math
 import re
 from typing import Any
 
+import orjson
+
 _SUSPECT = re.compile(r"\\u0000|\\ud[89a-f]|NaN|Infinity")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_NUL = "\\u0000"
 
 
 def stored_json(value: Any) -> str | None:
-    """`value` as text for `jsonb`: NUL and half surrogate pairs become U+FFFD, NaN and infinities null.
+    """`value` as JSON text: NUL and half surrogate pairs become U+FFFD, NaN and infinities null.
 
     None stays None, the null of SQL.
     """
     if value is None:
         return None
-    text = json.dumps(value)
-    return json.dumps(_storable(value)) if _SUSPECT.search(text) else text
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:  # half a surrogate pair, a huge integer, keys that are no strings
+        text = json.dumps(value)
+        return json.dumps(_storable(value)) if _SUSPECT.search(text) else text
+    return json.dumps(_storable(value)) if _NUL in text else text
+
+
+def event_json(event: Any) -> str:
+    """An AG-UI event as such text, absent fields left out."""
+    try:
+        text: str = event.model_dump_json(by_alias=True, exclude_none=True)
+    except ValueError:  # half a surrogate pair
+        text = _NUL
+    if _SUSPECT.search(text):
+        return stored_json(event.model_dump(mode="json", by_alias=True, exclude_none=True)) or ""
+    return text
 
 
 def _storable(value: Any) -> Any:

@@ -6,34 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
-
-from app.db.base import Json
-from app.db.postgres.models.agents import AgentRun, AgentRunEvent
 from app.db.session import Database, Tenant
-from app.services.runs.watch import Watch, news_or_timeout
+from app.services.runs.logged_event import LoggedEvent
+from app.services.runs.watch import Watch, Watcher, news_or_timeout
 
 POLL_S = 1.0
+_POLL_HEARING_S = 5.0
 PAGE = 500
 
-
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
-    """One row of the log; `seq` counts from 1 without gaps."""
-
-    run_id: UUID
-    seq: int
-    ts: datetime
-    node_path: str
-    type: str
-    event: Json
-
-    @property
-    def terminal(self) -> bool:
-        return self.type in ("RUN_FINISHED", "RUN_ERROR")
+_PAGE = """
+    SELECT run_id, seq, ts, node_path, type, event::text FROM agent_run_events
+    WHERE org_id = $1 AND run_id = $2 AND seq > $3 ORDER BY seq LIMIT $4
+"""
+_ENDED = "SELECT finished_at IS NOT NULL FROM agent_runs WHERE org_id = $1 AND id = $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,50 +31,53 @@ class RunStreams:
     watch: Watch
 
     async def page(self, tenant: Tenant, run_id: UUID, *, after: int, limit: int = PAGE) -> list[LoggedEvent]:
-        e = AgentRunEvent
-        statement = (
-            select(e.run_id, e.seq, e.ts, e.node_path, e.type, e.event)
-            .where(e.org_id == tenant.org_id, e.run_id == run_id, e.seq > after)
-            .order_by(e.seq)
-            .limit(limit)
-        )
-        async with self.database.unit_of_work(tenant) as session:
-            return [LoggedEvent(*row) for row in (await session.execute(statement))]
+        async with self.database.reading(tenant) as connection:
+            rows = await connection.fetch(_PAGE, tenant.org_id, run_id, after, limit)
+        return [LoggedEvent(*row) for row in rows]
 
     async def follow(self, tenant: Tenant, run_id: UUID, *, after: int = 0) -> AsyncIterator[LoggedEvent]:
-        """Every event after `after`, as it is stored; ends with the terminal one."""
-        with self.watch.watching(run_id) as news:
+        """Every event after `after`, as it is stored; ends with the terminal one.
+
+        What this process stores is handed on from memory; the table is read for what was before, for what
+        other processes store, and where a reader was too slow.
+        """
+        with self.watch.watching(run_id) as watcher:
+            events = await self.page(tenant, run_id, after=after)
             ended = False
             while True:
-                news.clear()
-                events = await self.page(tenant, run_id, after=after)
                 for event in events:
                     yield event
                     after = event.seq
                     if event.terminal:
                         return
-                if events:
-                    continue
-                if ended:
-                    return  # `after` lies behind the last event
-                ended = await self._ended(tenant, run_id)
-                if not ended:
-                    await news_or_timeout(news, POLL_S)
+                if not events:
+                    if ended:
+                        return  # `after` lies behind the last event
+                    ended = await self._ended(tenant, run_id)
+                    if not ended:
+                        quiet_s = _POLL_HEARING_S if self.watch.heard else POLL_S
+                        await news_or_timeout(watcher.news, quiet_s)
+                events = await self._next(watcher, tenant, run_id, after=after)
+
+    async def _next(self, watcher: Watcher, tenant: Tenant, run_id: UUID, *, after: int) -> list[LoggedEvent]:
+        """The events after `after`: those from memory if they follow without a gap."""
+        rows: list[LoggedEvent] = [row for row in watcher.taken() if row.seq > after]
+        if rows and rows[0].seq == after + 1:
+            return rows
+        return await self.page(tenant, run_id, after=after)
 
     async def ended(self, tenant: Tenant, run_id: UUID, *, timeout_s: float) -> bool:
         """Waits until the run has ended, at most `timeout_s`; answers whether it has."""
-        with suppress(TimeoutError), self.watch.watching(run_id) as news:
+        with suppress(TimeoutError), self.watch.watching(run_id) as watcher:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    news.clear()  # before looking, so that an end meanwhile is not overheard
+                    watcher.taken()  # before looking, so that an end meanwhile is not overheard
                     if await self._ended(tenant, run_id):
                         return True
-                    await news_or_timeout(news, POLL_S)
+                    await news_or_timeout(watcher.news, POLL_S)
         return False
 
     async def _ended(self, tenant: Tenant, run_id: UUID) -> bool:
-        statement = select(AgentRun.finished_at).where(
-            AgentRun.org_id == tenant.org_id, AgentRun.id == run_id
-        )
-        async with self.database.unit_of_work(tenant) as session:
-            return (await session.execute(statement)).scalar_one_or_none() is not None
+        async with self.database.reading(tenant) as connection:
+            rows = await connection.fetch(_ENDED, tenant.org_id, run_id)
+        return bool(rows and rows[0][0])

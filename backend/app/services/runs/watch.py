@@ -3,35 +3,72 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
+
+_KEPT = 1_000
+
+
+@dataclass(eq=False, slots=True)
+class Watcher:
+    """One reader of one run. `rows` are events that were stored while it watched, in order.
+
+    A reader that is too slow finds them gone (`rows` begin later than what it saw last) and reads the table.
+    """
+
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    rows: deque[Any] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+    def taken(self) -> list[Any]:
+        """The rows so far, and no news any more."""
+        self.news.clear()
+        rows = list(self.rows)
+        self.rows.clear()
+        return rows
 
 
 @dataclass(slots=True)
 class Watch:
-    waiting: defaultdict[UUID, set[asyncio.Event]] = field(default_factory=lambda: defaultdict(set))
+    """`heard`: whether other processes' writes are told to us; else readers must look for themselves."""
+
+    waiting: defaultdict[UUID, set[Watcher]] = field(default_factory=lambda: defaultdict(set))
+    heard: bool = False
 
     def notify(self, run_id: UUID) -> None:
-        for event in self.waiting.get(run_id, ()):
-            event.set()
+        """Something of the run was stored, by whomever."""
+        for watcher in self.waiting.get(run_id, ()):
+            watcher.news.set()
+
+    def notify_all(self) -> None:
+        for run_id in list(self.waiting):
+            self.notify(run_id)
+
+    def deliver(self, run_id: UUID, rows: Sequence[Any]) -> None:
+        """These events of the run were stored by this process."""
+        for watcher in self.waiting.get(run_id, ()):
+            watcher.rows.extend(rows)
+            watcher.news.set()
 
     @contextmanager
-    def watching(self, run_id: UUID) -> Iterator[asyncio.Event]:
-        """An event that is set whenever something of the run was stored; clear it before looking."""
-        news = asyncio.Event()
-        self.waiting[run_id].add(news)
+    def watching(self, run_id: UUID) -> Iterator[Watcher]:
+        """Hears of whatever of the run is stored inside the block."""
+        watcher = Watcher()
+        self.waiting[run_id].add(watcher)
         try:
-            yield news
+            yield watcher
         finally:
-            self.waiting[run_id].discard(news)
+            self.waiting[run_id].discard(watcher)
             if not self.waiting[run_id]:
                 del self.waiting[run_id]
 
 
-async def news_or_timeout(news: asyncio.Event, timeout_s: float) -> None:
-    """Returns when there may be something new: told so, or because another process wrote it."""
+async def news_or_timeout(news: asyncio.Event, timeout_s: float) -> bool:
+    """Whether there is something new, or so it was said, within the time."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(news.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await news.wait()
+    return news.is_set()

@@ -5,15 +5,19 @@ Modules here run on the loop of the session: `pytestmark = pytest.mark.asyncio(l
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import func, select, text
+from ag_ui.core import RunFinishedEvent
+from sqlalchemy import Text, cast, func, select, text
+from sqlalchemy.exc import DBAPIError
 
 from app.agent.factory import AgentFactory
 from app.core.ids import new_id
@@ -23,14 +27,48 @@ from app.embedded import Services
 from app.resources import Resources, open_resources
 from app.services.agent_service import AgentService, RunRequest
 from app.services.model_resolver import ModelResolver
-from app.services.runs.event_log import EventLog, RunLog
+from app.services.runs import event_log
+from app.services.runs.event_log import EventLog
 from app.services.runs.executor import Executor
 from app.services.runs.leases import Lease
-from app.services.runs.streams import LoggedEvent, RunStreams
+from app.services.runs.logged_event import LoggedEvent
+from app.services.runs.run_log import Ending, FencedOff, RunLog
+from app.services.runs.stored_json import event_json
+from app.services.runs.streams import RunStreams
 from app.services.runs.watch import Watch
 from tests.factories import Factory, Member
 from tests.fixtures import settings_for
 from tests.graphs import HELLO_GRAPH
+
+
+async def finish(run: RunLog, ending: Ending | None = None) -> bool:
+    """Ends a run as its executor would, with or without a writer at work; False when fenced off."""
+    leaving = asyncio.ensure_future(run.leave(ending or succeeded(run.lease)))
+    await asyncio.sleep(0)
+    await run.log.flush()
+    try:
+        await leaving
+    except FencedOff:
+        return False
+    return True
+
+
+def failing(times: int) -> Any:
+    """`store`, whose connection breaks the first `times`."""
+    real, left = event_log.store, [times]
+
+    async def store(*arguments: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise DBAPIError(None, None, ConnectionResetError("the database restarts"))
+        return await real(*arguments)
+
+    return store
+
+
+def succeeded(lease: Lease) -> Ending:
+    event = RunFinishedEvent(thread_id=str(lease.id), run_id=str(lease.id))
+    return Ending(RunStatus.SUCCEEDED, event_json(event), "RUN_FINISHED", output={"a": 1})
 
 
 async def nobody_wakes(queue: str) -> None:
@@ -71,6 +109,12 @@ def tenant(member: Member) -> Tenant:
     return member.tenant
 
 
+def checkpoints(database: Database, log: EventLog) -> Any:
+    """The saver; its module imports LangGraph."""
+    module = import_module("app.services.runs.checkpoints")
+    return module.RunCheckpoints(database, log.logs.__getitem__)
+
+
 @dataclass(slots=True)
 class Bench:
     """Makes processes (executors) and runs by hand, and looks at what is stored."""
@@ -88,7 +132,11 @@ class Bench:
         """An executor as another process would have: nothing but the database is shared."""
         database = self.resources.database
         log = EventLog(database, Watch())
-        fresh: dict[str, Any] = {"tasks": {}, "cancelled": set(), "factory": AgentFactory()}
+        fresh: dict[str, Any] = {
+            **{"tasks": {}, "claimed": set(), "cancelled": set(), "listen_url": None},
+            **{"queue_news": asyncio.Event(), "command_news": asyncio.Event()},
+            "factory": AgentFactory(checkpointer=lambda: checkpoints(database, log)),
+        }
         return replace(self.resources.executor, owner=owner, log=log, **fresh | changes)
 
     def agents(self, executor: Executor) -> AgentService:
@@ -105,12 +153,17 @@ class Bench:
         )
 
     async def start(
-        self, executor: Executor, graph: dict[str, Any] = HELLO_GRAPH, *, name: str = "Ada"
+        self,
+        executor: Executor,
+        graph: dict[str, Any] = HELLO_GRAPH,
+        *,
+        name: str = "Ada",
+        mode: RunMode = RunMode.STREAM,
     ) -> AgentRun:
         service = self.agents(executor)
         agent = await service.create("Test", slug=f"a{new_id().hex}", graph=graph)
         return await service.start_run(
-            agent.slug, RunRequest(input={"name": name}, mode=RunMode.STREAM, version="draft")
+            agent.slug, RunRequest(input={"name": name}, mode=mode, version="draft")
         )
 
     async def planted(self, *, owner: str = "local:gone", lease_s: float = 30) -> Lease:
@@ -151,7 +204,9 @@ class Bench:
     async def events(self, run_id: UUID) -> list[LoggedEvent]:
         """What is stored of the run, straight from the table."""
         e = AgentRunEvent
-        statement = select(e.run_id, e.seq, e.ts, e.node_path, e.type, e.event).where(e.run_id == run_id)
+        text_of_event = cast(e.event, Text)
+        statement = select(e.run_id, e.seq, e.ts, e.node_path, e.type, text_of_event)
+        statement = statement.where(e.run_id == run_id)
         async with self.resources.database.unit_of_work(self.tenant) as session:
             rows = await session.execute(statement.order_by(e.seq))
             return [LoggedEvent(*row) for row in rows]

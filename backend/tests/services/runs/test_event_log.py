@@ -5,17 +5,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from ag_ui.core import CustomEvent, RunFinishedEvent, TextMessageContentEvent, TextMessageStartEvent
+from ag_ui.core import CustomEvent, TextMessageContentEvent, TextMessageStartEvent
 from sqlalchemy import make_url
 
 from app.db.connection import open_engine
 from app.db.postgres.models.agents import RunStatus
 from app.db.session import make_database
 from app.embedded import Services
-from app.services.runs.event_log import Ending, EventLog, RunLog
+from app.services.runs.event_log import EventLog
 from app.services.runs.leases import Lease
+from app.services.runs.run_log import RunLog
 from app.services.runs.watch import Watch
-from tests.services.runs.conftest import Bench, nobody_wakes
+from tests.services.runs.conftest import Bench, finish, nobody_wakes
 from tests.trust.proxy import Proxy, open_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -28,13 +29,6 @@ def delta(text: str, message: str = "m") -> TextMessageContentEvent:
 
 def note(value: object) -> CustomEvent:
     return CustomEvent(name="note", value=value)
-
-
-def finished(lease: Lease) -> Ending:
-    event = RunFinishedEvent(thread_id=str(lease.id), run_id=str(lease.id))
-    return Ending(
-        RunStatus.SUCCEEDED, event.model_dump(mode="json", by_alias=True, exclude_none=True), output={"a": 1}
-    )
 
 
 async def texts(bench: Bench, lease: Lease) -> list[str]:
@@ -138,7 +132,7 @@ class TestFence:
         await run.emit(note(1))
         await log.flush()
         await run.emit(note(2))
-        assert run.pending == []
+        assert not run.pending
         assert log.dirty == {}
 
 
@@ -149,26 +143,19 @@ class TestFinish:
         lease = await bench.planted()
         run = run_log(lease)
         await run.emit(note(1))
-        assert await log.finish(run, finished(lease))
+        assert await finish(run)
         row = await bench.run(lease.id)
         assert [event.type for event in await bench.events(lease.id)] == ["CUSTOM", "RUN_FINISHED"]
         assert (row.status, row.output, row.last_seq) == (RunStatus.SUCCEEDED, {"a": 1}, 2)
         assert row.finished_at
         assert (row.lease_owner, row.lease_until) == (None, None)
 
-    async def test_takes_place_once(self, bench: Bench, log: EventLog, run_log: OpenLog) -> None:
-        lease = await bench.planted()
-        run = run_log(lease)
-        done = await asyncio.gather(*(log.finish(run, finished(lease)) for _ in range(4)))
-        assert sorted(done) == [False, False, False, True]
-        assert len(await bench.events(lease.id)) == 1
-
     async def test_of_a_fenced_off_run_writes_nothing(
         self, bench: Bench, log: EventLog, run_log: OpenLog
     ) -> None:
         lease = await bench.planted()
         await bench.fence_off(lease)
-        assert not await log.finish(run_log(lease), finished(lease))
+        assert not await finish(run_log(lease))
         assert await bench.events(lease.id) == []
         assert (await bench.run(lease.id)).finished_at is None
 
@@ -176,7 +163,7 @@ class TestFinish:
         self, bench: Bench, log: EventLog, run_log: OpenLog
     ) -> None:
         lease = await bench.planted()
-        await log.finish(run_log(lease), finished(lease))
+        await finish(run_log(lease))
         late = run_log(lease)
         late.seq = 1
         await late.emit(note("late"))
@@ -217,7 +204,7 @@ class TestDatabaseAway:
                 if number == 100:
                     proxy.restore()
                 await asyncio.sleep(0.01)
-            assert await log.finish(run, finished(lease))
+            assert await finish(run)
         events = await bench.events(lease.id)
         assert [event.seq for event in events] == list(range(1, 152))
         assert [event.event["value"] for event in events[:-1]] == list(range(150))

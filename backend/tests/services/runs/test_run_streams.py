@@ -5,15 +5,16 @@ from time import monotonic
 from uuid import UUID
 
 import pytest
-from ag_ui.core import CustomEvent, RunFinishedEvent
+from ag_ui.core import CustomEvent
 
-from app.db.postgres.models.agents import RunStatus
 from app.db.session import Database, Tenant
-from app.services.runs.event_log import Ending, EventLog, RunLog
+from app.services.runs.event_log import EventLog
 from app.services.runs.leases import Lease
-from app.services.runs.streams import POLL_S, LoggedEvent, RunStreams
+from app.services.runs.logged_event import LoggedEvent
+from app.services.runs.run_log import RunLog
+from app.services.runs.streams import POLL_S, RunStreams
 from app.services.runs.watch import Watch
-from tests.services.runs.conftest import Bench
+from tests.services.runs.conftest import Bench, finish
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -34,12 +35,6 @@ async def say(run: RunLog, *values: int) -> None:
     for value in values:
         await run.emit(CustomEvent(name="n", value=value))
     await run.log.flush()
-
-
-async def finish(run: RunLog) -> None:
-    event = RunFinishedEvent(thread_id="t", run_id=str(run.lease.id))
-    body = event.model_dump(mode="json", by_alias=True, exclude_none=True)
-    assert await run.log.finish(run, Ending(RunStatus.SUCCEEDED, body))
 
 
 async def read(streams: RunStreams, tenant: Tenant, lease: Lease, *, after: int = 0) -> list[LoggedEvent]:

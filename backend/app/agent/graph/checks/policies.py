@@ -19,6 +19,8 @@ def check_policies(flow: Flow, findings: Findings) -> None:
         if node is None or kind is None:
             continue
         _check_effect(draft_node, node, kind, findings=findings)
+        if flow.draft.durability == "exit":
+            _check_lasting(draft_node, node, kind, findings=findings)
         if not kind.fails:
             _check_cannot_fail(draft_node, node, findings)
         elif node.on_error is not None and node.id in catching:
@@ -39,6 +41,14 @@ def _check_effect(draft_node: DraftNode, node: Node, kind: NodeType, *, findings
     )
     fix = f"remove it, or set {kind.effect.value!r} or more"
     findings.add(IssueCode.EFFECT_LOWERED, (*draft_node.path, "effect"), message, fix=fix, node_id=node.id)
+
+
+def _check_lasting(draft_node: DraftNode, node: Node, kind: NodeType, *, findings: Findings) -> None:
+    if (node.effect or kind.effect) is Effect.WRITE:
+        message = f"node {node.id!r} has an effect, which a run that begins anew would repeat"
+        fix = "set the graph's durability to 'step', or remove the node"
+        path = (*draft_node.path, "effect") if node.effect else draft_node.path
+        findings.add(IssueCode.LASTING_EFFECT, path, message, fix=fix, node_id=node.id)
 
 
 def _check_cannot_fail(draft_node: DraftNode, node: Node, findings: Findings) -> None:

@@ -36,6 +36,7 @@ def check_shape(document: Any, findings: Findings, *, types: NodeTypes) -> Draft
     draft = Draft(document)
     _check_top(document, findings)
     part = _Parts(document, findings)
+    draft.durability = _read_durability(document, findings)
     draft.inputs = part.of("inputs", {"type": "object", "properties": {}})
     if document.get("interface") is not None:
         draft.interface = _read(Interface, document["interface"], ("interface",), findings)
@@ -51,6 +52,16 @@ def check_shape(document: Any, findings: Findings, *, types: NodeTypes) -> Draft
     else:
         draft.whole = False
     return draft
+
+
+def _read_durability(document: dict[str, Any], findings: Findings) -> Any:
+    value = document.get("durability", "step")
+    if value in ("step", "exit"):
+        return value
+    message = f"durability {quoted(value)} is none of 'step' and 'exit'"
+    fix = findings.instead(value, ["step", "exit"])
+    findings.add(IssueCode.INVALID_VALUE, ("durability",), message, fix=fix)
+    return "step"
 
 
 class _Parts:

@@ -1,6 +1,15 @@
 """Every model, so that one import knows the whole schema."""
 
-from app.db.postgres.models.agents import Agent, AgentRun, AgentRunEvent, AgentRunStep, AgentVersion
+from app.db.postgres.models.agents import (
+    Agent,
+    AgentRun,
+    AgentRunCheckpoint,
+    AgentRunCheckpointWrite,
+    AgentRunCommand,
+    AgentRunEvent,
+    AgentRunStep,
+    AgentVersion,
+)
 from app.db.postgres.models.files import File
 from app.db.postgres.models.idempotency import IdempotencyKey
 from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, User
@@ -21,6 +30,9 @@ from app.db.postgres.models.sessions import LoginAttempts, UserSession
 __all__ = [
     "Agent",
     "AgentRun",
+    "AgentRunCheckpoint",
+    "AgentRunCheckpointWrite",
+    "AgentRunCommand",
     "AgentRunEvent",
     "AgentRunStep",
     "AgentVersion",

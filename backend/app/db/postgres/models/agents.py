@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Index, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, CreatedAt, Json, ProjectRow, TenantRow, UpdatedAt, tenant_key
@@ -22,8 +23,15 @@ class RunStatus(StrEnum):
 
 
 class RunMode(StrEnum):
+    """How its creator hears of a run; `background` runs wait for a process that has room."""
+
     WAIT = "wait"
     STREAM = "stream"
+    BACKGROUND = "background"
+
+
+class CommandKind(StrEnum):
+    CANCEL = "cancel"
 
 
 class Agent(ProjectRow):
@@ -85,7 +93,10 @@ class AgentVersion(TenantRow):
 
 
 class AgentRun(ProjectRow):
-    """One execution. Whoever holds the lease with the current `fence` is its only writer."""
+    """One execution. Whoever holds the lease with the current `fence` is its only writer.
+
+    An open run without a lease waits to be claimed. `recoveries` counts the processes that died over it.
+    """
 
     __tablename__ = "agent_runs"
     __table_args__ = (
@@ -111,13 +122,17 @@ class AgentRun(ProjectRow):
     lease_until: Mapped[datetime | None]
     fence: Mapped[int] = mapped_column(BigInteger, default=0)
     last_seq: Mapped[int] = mapped_column(BigInteger, default=0)
-    cancel_requested_at: Mapped[datetime | None]
+    recoveries: Mapped[int] = mapped_column(default=0, server_default="0")
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
 
 class AgentRunStep(Base):
-    """The step journal: one row per (node path, visit, call). Range-partitioned on the run's UUIDv7."""
+    """The step journal: one row per (node path, visit, call). Range-partitioned on the run's UUIDv7.
+
+    `status` is `started` (before an effect), then `succeeded`, `failed` or `skipped`. `handle` is the way out
+    that was taken, `writes` are `[field, value]` of the state.
+    """
 
     __tablename__ = "agent_run_steps"
     __table_args__ = ({"postgresql_partition_by": "RANGE (run_id)"},)
@@ -133,12 +148,68 @@ class AgentRunStep(Base):
     output: Mapped[Json | None]
     error: Mapped[Json | None]
     usage: Mapped[Json | None]
+    handle: Mapped[str | None]
+    writes: Mapped[list[Any] | None]
     started_at: Mapped[datetime]
     duration_ms: Mapped[float]
 
 
+class AgentRunCommand(TenantRow):
+    """What somebody wants of a run whose lease they do not hold; its holder obeys."""
+
+    __tablename__ = "agent_run_commands"
+    __table_args__ = (
+        tenant_key("run_id", "agent_runs"),
+        Index("ix_agent_run_commands_run", "org_id", "run_id"),
+    )
+
+    run_id: Mapped[UUID]
+    kind: Mapped[CommandKind]
+    consumed_at: Mapped[datetime | None]
+
+
+class AgentRunCheckpoint(Base):
+    """A state of the graph between two supersteps: what changed since `parent_id` (msgpack).
+
+    `body` is LangGraph's checkpoint without values, `channels` the values. Range-partitioned on the run.
+    """
+
+    __tablename__ = "agent_run_checkpoints"
+    __table_args__ = ({"postgresql_partition_by": "RANGE (run_id)"},)
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    ns: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    parent_id: Mapped[str | None]
+    body: Mapped[bytes]
+    channels: Mapped[bytes]
+    checkpoint_metadata: Mapped[Json] = mapped_column("metadata")
+    created_at: Mapped[CreatedAt]
+
+
+class AgentRunCheckpointWrite(Base):
+    """What a task wrote after a checkpoint and before the next one (msgpack)."""
+
+    __tablename__ = "agent_run_checkpoint_writes"
+    __table_args__ = ({"postgresql_partition_by": "RANGE (run_id)"},)
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    ns: Mapped[str] = mapped_column(primary_key=True)
+    checkpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    task_id: Mapped[str] = mapped_column(primary_key=True)
+    idx: Mapped[int] = mapped_column(primary_key=True)
+    task_path: Mapped[str]
+    channel: Mapped[str]
+    value: Mapped[bytes]
+
+
 class AgentRunEvent(Base):
-    """The event log: `seq` is gapless from 1 per run. Range-partitioned on the run's UUIDv7."""
+    """The event log: `seq` is gapless from 1 per run. Range-partitioned on the run's UUIDv7.
+
+    `event` keeps the text that was written (`json`, not `jsonb`), so that replay is the same, byte by byte.
+    """
 
     __tablename__ = "agent_run_events"
     __table_args__ = ({"postgresql_partition_by": "RANGE (run_id)"},)
@@ -149,4 +220,4 @@ class AgentRunEvent(Base):
     ts: Mapped[CreatedAt]
     node_path: Mapped[str] = mapped_column(default="")
     type: Mapped[str]
-    event: Mapped[Json] = mapped_column(JSONB)
+    event: Mapped[Json] = mapped_column(JSON)

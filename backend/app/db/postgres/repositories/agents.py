@@ -7,18 +7,23 @@ from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.ids import new_id
 from app.core.slugs import as_uuid
 from app.db.base import Json
+from app.db.postgres.channels import RUN_COMMANDS
 from app.db.postgres.models.agents import (
     Agent,
     AgentRun,
+    AgentRunCheckpoint,
+    AgentRunCheckpointWrite,
+    AgentRunCommand,
     AgentRunEvent,
     AgentRunStep,
     AgentVersion,
+    CommandKind,
     RunStatus,
 )
 from app.db.postgres.repositories.base import Repository
@@ -165,23 +170,21 @@ class Runs(Repository[AgentRun]):
         oldest = select(AgentRun.id).where(AgentRun.org_id == org, AgentRun.agent_id == agent_id)
         oldest = oldest.order_by(AgentRun.created_at, AgentRun.id).limit(limit)
         runs = list((await self.session.execute(oldest)).scalars())
-        for log in (AgentRunEvent, AgentRunStep):
+        for log in (AgentRunEvent, AgentRunStep, AgentRunCheckpoint, AgentRunCheckpointWrite):
             await self.session.execute(delete(log).where(log.org_id == org, log.run_id.in_(runs)))
         await self.session.execute(delete(AgentRun).where(AgentRun.org_id == org, AgentRun.id.in_(runs)))
         return len(runs)
 
     async def request_cancel(self, run_id: UUID) -> None:
-        """A durable command; whoever holds the run's lease obeys it."""
-        await self.session.execute(
-            update(AgentRun)
-            .where(
-                AgentRun.org_id == self.tenant.org_id,
-                AgentRun.id == run_id,
-                AgentRun.finished_at.is_(None),
-                AgentRun.cancel_requested_at.is_(None),
-            )
-            .values(cancel_requested_at=func.now())
+        """A durable command; whoever holds the run's lease obeys it. Nothing where the run has ended."""
+        open_run = select(AgentRun.id).where(
+            AgentRun.org_id == self.tenant.org_id, AgentRun.id == run_id, AgentRun.finished_at.is_(None)
         )
+        if (await self.session.execute(open_run)).first() is not None:
+            self.session.add(
+                AgentRunCommand(org_id=self.tenant.org_id, run_id=run_id, kind=CommandKind.CANCEL)
+            )
+            await self.session.execute(select(func.pg_notify(RUN_COMMANDS, run_id.hex)))
 
 
 class RunSteps(Repository[AgentRunStep]):

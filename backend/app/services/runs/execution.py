@@ -1,0 +1,94 @@
+"""One run on its way: what it needs to start, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from uuid import UUID
+
+from ag_ui.core import RunErrorEvent
+
+from app.agent.graph.executable import ExecutableAgent
+from app.agent.graph.ports import RunFailed, RunResult
+from app.core.errors import AppError
+from app.db.base import Json
+from app.db.postgres.models.agents import RunStatus
+from app.db.session import Tenant
+from app.services.runs.leases import Lease
+from app.services.runs.recovery import Recovered
+from app.services.runs.run_log import Ending, RunLog
+from app.services.runs.stored_json import event_json
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A run that is leased to this process. `seq`: its last event that is stored.
+
+    `recovered`: what other processes did of it before.
+    """
+
+    tenant: Tenant
+    run_id: UUID
+    fence: int
+    agent: ExecutableAgent
+    input: Json
+    seq: int = 0
+    recovered: Recovered | None = None
+
+    @property
+    def lease(self) -> Lease:
+        return Lease(self.tenant.org_id, self.run_id, self.fence)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How a run left this process, as it is stored."""
+
+    ending: Ending
+    finished_at: datetime
+
+
+def succeeded(result: RunResult, run: RunLog) -> Ending:
+    if run.terminal is None:
+        raise RuntimeError("an executable agent ends with a terminal event")
+    return Ending(
+        RunStatus.SUCCEEDED,
+        run.terminal.body(),
+        run.terminal.type,
+        output=dict(result.output),
+        usage=_usage(result),
+    )
+
+
+def failed(error: AppError, run: RunLog) -> Ending:
+    """As `error` says, and as the run told it if it did."""
+    if run.terminal is None:
+        return failed_by(error.code, error.detail, usage=_usage(error))
+    told = {"code": error.code, "message": error.detail}
+    return Ending(RunStatus.FAILED, run.terminal.body(), run.terminal.type, error=told, usage=_usage(error))
+
+
+def failed_by(code: str, message: str, *, usage: Json | None = None) -> Ending:
+    return _told(RunStatus.FAILED, code, message, usage)
+
+
+def cancelled() -> Ending:
+    return _told(RunStatus.CANCELLED, "cancelled", "The run was cancelled.")
+
+
+def handed_over() -> Ending:
+    """The run goes back into the queue: whoever has room goes on with it."""
+    return Ending(RunStatus.QUEUED)
+
+
+def _told(status: RunStatus, code: str, message: str, usage: Json | None = None) -> Ending:
+    event = RunErrorEvent(message=message, code=code)
+    error = {"code": code, "message": message}
+    return Ending(status, event_json(event), "RUN_ERROR", error=error, usage=usage)
+
+
+def _usage(ended: RunResult | AppError) -> Json | None:
+    if not isinstance(ended, RunResult | RunFailed):
+        return None
+    by_model = {model: asdict(used) for model, used in ended.usage_by_model.items()}
+    return asdict(ended.usage) | {"by_model": by_model}

@@ -1,0 +1,82 @@
+"""Which runs a process takes up: those that wait, and those whose process fell silent.
+
+The organization of which least is executing comes first; among its runs, the oldest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from app.db.base import Json
+from app.db.session import Database, Tenant
+from app.services.runs.leases import Lease
+
+_CLAIM = """
+    WITH waiting AS (
+        SELECT org_id, id, created_at,
+            row_number() OVER (PARTITION BY org_id ORDER BY created_at, id) AS place
+        FROM agent_runs WHERE finished_at IS NULL AND (lease_until IS NULL OR lease_until < now())
+            AND NOT (lease_owner IS NOT DISTINCT FROM $1 AND id = ANY($4::uuid[]))
+    ), busy AS (
+        SELECT org_id, count(*) AS runs FROM agent_runs
+        WHERE finished_at IS NULL AND lease_until >= now() GROUP BY org_id
+    ), chosen AS (
+        SELECT r.org_id, r.id, r.lease_until FROM waiting w
+        JOIN agent_runs r USING (org_id, id)
+        LEFT JOIN busy b USING (org_id)
+        WHERE r.finished_at IS NULL AND (r.lease_until IS NULL OR r.lease_until < now())
+        ORDER BY COALESCE(b.runs, 0) + w.place, w.created_at LIMIT $2 FOR UPDATE OF r SKIP LOCKED
+    )
+    UPDATE agent_runs r SET status = 'running', fence = r.fence + 1, lease_owner = $1,
+        lease_until = now() + make_interval(secs => $3), started_at = COALESCE(r.started_at, now()),
+        recoveries = r.recoveries + CASE WHEN c.lease_until IS NULL THEN 0 ELSE 1 END
+    FROM chosen c WHERE r.org_id = c.org_id AND r.id = c.id
+    RETURNING r.org_id, r.project_id, r.id, r.version_id, r.fence, r.last_seq, r.recoveries, r.input::text,
+        EXISTS (SELECT FROM agent_run_commands o WHERE o.org_id = r.org_id AND o.run_id = r.id
+            AND o.kind = 'cancel')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A run that is leased to us from now. `recoveries`: how many processes died over it."""
+
+    tenant: Tenant
+    id: UUID
+    version_id: UUID
+    fence: int
+    last_seq: int
+    recoveries: int
+    input: Json
+    cancelled: bool
+
+    @property
+    def lease(self) -> Lease:
+        return Lease(self.tenant.org_id, self.id, self.fence)
+
+
+async def claim_runs(
+    database: Database, *, owner: str, limit: int, lease_s: float, executing: Collection[UUID]
+) -> list[ClaimedRun]:
+    """At most `limit` runs, none of those that `owner` is `executing`; any number may claim side by side."""
+    async with database.system_writing() as connection:
+        rows = await connection.fetch(_CLAIM, owner, limit, lease_s, list(executing))
+    return [_claimed(row) for row in rows]
+
+
+def _claimed(row: Any) -> ClaimedRun:
+    org_id, project_id, run_id, version_id, fence, last_seq, recoveries, given, cancelled = row
+    return ClaimedRun(
+        Tenant(org_id, project_id),
+        run_id,
+        version_id,
+        fence,
+        last_seq,
+        recoveries,
+        json.loads(given),
+        cancelled,
+    )

@@ -1,0 +1,177 @@
+"""Runs whose process died go on in another one: nothing that is in the journal is done again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+
+from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, TextDelta, Usage
+from app.db.postgres.models.agents import AgentRun, RunStatus
+from app.services.runs.executor import Executor
+from tests.factories import Factory, Gate, Member
+from tests.graphs import HELLO_GRAPH
+from tests.services.runs.conftest import Bench
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """A chat model that answers at once and counts its calls."""
+
+    name: str = "counting"
+    capabilities: frozenset[Capability] = frozenset({Capability.STREAMING})
+    calls: list[ChatRequest] = field(default_factory=list)
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        self.calls.append(request)
+        yield TextDelta(f"call {len(self.calls)}")
+        yield Finished(usage=Usage(2, 3))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def gate(make: Factory, member: Member) -> AsyncIterator[Gate]:
+    gate = await make.gate(member)
+    yield gate
+    gate.opened.set()
+
+
+@pytest.fixture
+def counting(bench: Bench, gate: Gate) -> Counting:
+    """The model that a prompt with `count` in it asks for, behind the gate's own name."""
+    model = Counting()
+    behind = bench.resources.providers[gate.slug]
+    bench.resources.providers[gate.slug] = lambda name: model if name == "counting" else behind(name)
+    return model
+
+
+def two_calls(gate: str, counting: str) -> dict[str, object]:
+    """First the model that counts, then text, then the one that waits."""
+    prompt = [{"role": "user", "content": "{{ inputs.name }}"}]
+    nodes = [
+        {"id": "start", "type": "start"},
+        {"id": "first", "type": "llm", "config": {"model": "quick", "prompt": prompt}},
+        {"id": "between", "type": "template", "config": {"text": "{{ first.text }}, then"}},
+        {"id": "second", "type": "llm", "config": {"model": "slow", "prompt": prompt}},
+        {
+            "id": "done",
+            "type": "end",
+            "config": {"output": {"text": "{{ second.text }}", "before": "{{ between.text }}"}},
+        },
+    ]
+    path = ["start", "first", "between", "second", "done"]
+    return HELLO_GRAPH | {
+        "bindings": {"models": {"quick": counting, "slow": gate}},
+        "nodes": nodes,
+        "edges": [{"source": a, "target": b} for a, b in pairwise(path)],
+    }
+
+
+async def expire(bench: Bench, run_id: UUID) -> None:
+    """As if the holder had been silent for longer than its lease."""
+    async with bench.resources.database.unit_of_work(bench.tenant) as session:
+        row = await session.get_one(AgentRun, (bench.tenant.org_id, run_id))
+        assert row.lease_until
+        row.lease_until = row.created_at
+
+
+async def ended(bench: Bench, run_id: UUID) -> AgentRun:
+    async with asyncio.timeout(15):
+        while not (row := await bench.run(run_id)).finished_at:
+            await asyncio.sleep(0.05)
+    return row
+
+
+@pytest.fixture
+def frozen(bench: Bench) -> Executor:
+    """A process that does not notice that its lease has run out."""
+    return bench.executor("local:frozen", lease_s=600, claims=False)
+
+
+@pytest.fixture
+def other(bench: Bench) -> Executor:
+    return bench.executor("local:other", lease_s=3, sweep_interval_s=0.2, grace_s=5)
+
+
+class TestOrphan:
+    async def test_goes_on_without_repeating_what_is_journalled(
+        self, bench: Bench, frozen: Executor, other: Executor, gate: Gate, make: Factory, counting: Counting
+    ) -> None:
+        slug = await make.model(bench.member, provider=gate.slug, model="counting")
+        async with frozen.running():
+            run = await bench.start(frozen, two_calls(gate.slug, slug))
+            await gate.entered.wait()
+            await asyncio.sleep(0.2)
+            before = await bench.events(run.id)
+            await expire(bench, run.id)
+            gate.entered.clear()
+            async with other.running():
+                await gate.entered.wait()
+                gate.opened.set()
+                row = await ended(bench, run.id)
+                await asyncio.gather(*frozen.tasks.values())
+        assert row.status is RunStatus.SUCCEEDED
+        assert row.output == {"text": "Wait is over", "before": "call 1, then"}
+        assert (len(counting.calls), row.recoveries) == (1, 1)
+        assert row.usage
+        assert row.usage["by_model"]["counting"] == {"input_tokens": 2, "output_tokens": 3}
+        events = await bench.events(run.id)
+        assert events[: len(before)] == before
+        assert [event.seq for event in events] == list(range(1, row.last_seq + 1))
+        kinds = [event.type for event in events]
+        assert (kinds.count("RUN_STARTED"), sum(kind in TERMINAL for kind in kinds)) == (1, 1)
+        names = [event.event.get("name") for event in events]
+        assert names.count("run.continued") == 1
+        assert names.count("message.discarded") == 1
+        finished = [e.node_path for e in events if e.event.get("name") == "node.finished"]
+        assert sorted(finished) == sorted(set(finished))
+
+    async def test_that_kills_every_process_fails_in_the_end(self, bench: Bench, other: Executor) -> None:
+        lease = await bench.planted(lease_s=-1)
+        async with bench.resources.database.unit_of_work(bench.tenant) as session:
+            row = await session.get_one(AgentRun, (bench.tenant.org_id, lease.id))
+            row.recoveries = other.recoveries
+        async with other.running():
+            row = await ended(bench, lease.id)
+        assert row.status is RunStatus.FAILED
+        assert row.error
+        assert row.error["code"] == "process_died"
+        assert [event.type for event in await bench.events(lease.id)] == ["RUN_ERROR"]
+
+    async def test_is_left_alone_while_its_process_lives(self, bench: Bench, other: Executor) -> None:
+        lease = await bench.planted()
+        await other.claim()
+        row = await bench.run(lease.id)
+        assert (row.fence, row.lease_owner) == (1, "local:gone")
+
+    async def test_is_taken_by_one_of_many(self, bench: Bench) -> None:
+        leases = [await bench.planted(lease_s=-1) for _ in range(5)]
+        many = [bench.executor(f"local:{n}") for n in range(4)]
+        await asyncio.gather(*(executor.claim() for executor in many))
+        await asyncio.gather(
+            *(task for executor in many for task in executor.tasks.values()), return_exceptions=True
+        )
+        assert [(await bench.run(lease.id)).fence for lease in leases] == [2] * 5
+
+
+class TestHandedOverRun:
+    async def test_is_gone_on_with_and_counts_as_no_death(
+        self, bench: Bench, other: Executor, gate: Gate, make: Factory, counting: Counting
+    ) -> None:
+        slug = await make.model(bench.member, provider=gate.slug, model="counting")
+        stopping = bench.executor("local:stopping", grace_s=0.1)
+        async with stopping.running():
+            run = await bench.start(stopping, two_calls(gate.slug, slug))
+            await gate.entered.wait()
+        gate.opened.set()
+        async with other.running():
+            row = await ended(bench, run.id)
+        assert (row.status, row.recoveries) == (RunStatus.SUCCEEDED, 0)
+        assert len(counting.calls) == 1
+        kinds = [event.type for event in await bench.events(run.id)]
+        assert (kinds.count("RUN_STARTED"), sum(kind in TERMINAL for kind in kinds)) == (1, 1)
