@@ -93,6 +93,7 @@ class Resources:
             models=ModelResolver(self.database, tenant, self.providers),
             executor=self.executor,
             streams=self.streams,
+            text_search_limit=self.settings.run_text_search_limit,
         )
 
     async def check(self) -> dict[str, str]:

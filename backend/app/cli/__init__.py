@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from app.cli.undecided import Undecided
 from app.core.errors import AppError
 
 
 def main() -> None:
-    """Entry point. An expected failure is one sentence on standard error and exit code 1."""
+    """Entry point. An expected failure is one sentence on standard error and exit code 1 (`Undecided`: 2)."""
     try:
         from app.cli.commands import cli  # noqa: PLC0415  (so that a broken import is reported, too)
 
@@ -32,7 +33,7 @@ def main() -> None:
             Console(stderr=True, highlight=False, soft_wrap=True).print(
                 f"  {found.pointer}: {found.message}", markup=False
             )
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, Undecided) else 1)
     except OSError as error:  # a file of ours, a full disk; what the database says is translated elsewhere
         if error.filename is None and error.errno != errno.ENOSPC:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,17 @@ _ARGUMENTS = {
     "files": "PATHS",
     "input": "QUESTION",
     "mode": "--mode",
+    "q": "--query",
     "query": "QUERY",
+    "run_id": "RUN",
+    "status": "--status",
     "top_k": "--top-k",
 }
 """Fields of requests that come from an argument or option."""
 _TIMEOUT = httpx2.Timeout(30, read=300)
+_QUIET_STREAM = httpx2.Timeout(30, read=60)
+"""Longer than a few heartbeats: a connection that lost its other end is noticed."""
+_AWAY = (502, 503, 504)
 
 
 class ApiError(AppError):
@@ -72,16 +78,13 @@ class Client:
 
     def stream(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
         """Events of a streamed run: the JSON envelope of each."""
-        try:
-            with self.http.stream("POST", API_PREFIX + path, json=body) as response:
-                if response.status_code >= 400:
-                    response.read()
-                    raise _refused(response)
-                for line in response.iter_lines():
-                    if line.startswith("data:"):
-                        yield json.loads(line[5:])
-        except httpx2.TransportError as error:
-            raise _unreachable(self.http, error) from error
+        return self._streamed("POST", path, json=body)
+
+    def events(self, run_id: str, *, after: int) -> Iterator[dict[str, Any]]:
+        """Envelopes of a run's events behind `after`, until its end or until the server ends the stream."""
+        headers = {"Last-Event-ID": str(after)}
+        path = f"/runs/{segment(run_id)}/events"
+        return self._streamed("GET", path, headers=headers, timeout=_QUIET_STREAM)
 
     def ready(self) -> bool:
         """Whether the server can serve now."""
@@ -89,6 +92,17 @@ class Client:
             return self.http.get("/health/ready").status_code == 200
         except httpx2.TransportError:
             return False
+
+    def _streamed(self, method: str, path: str, **options: Any) -> Iterator[dict[str, Any]]:
+        try:
+            with self.http.stream(method, API_PREFIX + path, **options) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _refused(response)
+                for data in event_data(response.iter_bytes()):
+                    yield json.loads(data)
+        except httpx2.TransportError as error:
+            raise _unreachable(self.http, error) from error
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:
@@ -98,6 +112,22 @@ class Client:
         if response.status_code >= 400:
             raise _refused(response)
         return response.json() if response.content else None
+
+
+def event_data(chunks: Iterable[bytes]) -> Iterator[str]:
+    """The data of server-sent events (WHATWG HTML, section 9.2); an event that was cut off is none.
+
+    Lines end at line feeds only, as our server writes them: texts may hold what else Unicode calls an end.
+    """
+    rest, data = b"", list[str]()
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                data.append(line[5:].decode().removeprefix(" "))
+            elif not line and data:
+                yield "\n".join(data)
+                data.clear()
 
 
 def segment(reference: str) -> str:
@@ -147,4 +177,5 @@ def _refused(response: httpx2.Response) -> ApiError:
         wrong = [f"{_argument(e['pointer'])}: {e['message']}" for e in problem.get("errors", [])]
         return ApiError("; ".join(wrong) or problem["detail"], code=problem["code"])
     except (ValueError, KeyError, TypeError):
-        return ApiError(f"The server answered {response.status_code}: {response.text[:200]}")
+        kind = Unreachable if response.status_code in _AWAY else ApiError  # a proxy, for a server
+        return kind(f"The server answered {response.status_code}: {response.text[:200]}")

@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     run_warm_up: bool = Field(default=True, description="load the engine at the start, not in the first run")
     run_timeout_s: float = Field(default=600, gt=0)
     run_wait_timeout_s: float = Field(default=60, gt=0)
+    run_text_search_limit: int = Field(default=10_000, ge=1, description="newest runs that are looked into")
     shutdown_grace_s: float = Field(default=20, ge=0)
     shutdown_notice_s: float = Field(default=0.5, ge=0, description="not ready, before the port closes")
 

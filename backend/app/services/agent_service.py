@@ -53,13 +53,17 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunFilters:
-    """All that are given must hold. `version` is an id, or a number of `agent`; times are exclusive."""
+    """All that are given must hold. `version` is an id, or a number of `agent`; times are exclusive.
+
+    `q` begins the id or is in a value of input or output; only the newest runs are looked into.
+    """
 
     statuses: Sequence[RunStatus] = ()
     agent: str | None = None
     version: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    q: str | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class AgentService:
     models: ModelResolver
     executor: Executor
     streams: RunStreams
+    text_search_limit: int = 10_000
 
     async def create(
         self, name: str, *, slug: str | None = None, description: str = "", graph: Json | None = None
@@ -140,7 +145,11 @@ class AgentService:
     async def validate(self, reference: str, graph: Any = None) -> Report:
         """Everything that is wrong with `graph`, or with the draft where it is None."""
         agent = await self.get(reference)
-        return self.compiler.check(agent.draft if graph is None else graph, await self._catalog())
+        return await self.check(agent.draft if graph is None else graph)
+
+    async def check(self, graph: Any) -> Report:
+        """Everything that is wrong with `graph` in this project."""
+        return self.compiler.check(graph, await self._catalog())
 
     async def publish(self, reference: str, *, note: str = "") -> AgentVersion:
         """The draft as the next immutable version, which is live from now; `InvalidGraph` with the report."""
@@ -242,6 +251,8 @@ class AgentService:
                 after=wanted.created_after,
                 before=wanted.created_before,
             )
+            if wanted.q is not None:
+                statement = runs.holding(wanted.q, statement, newest=self.text_search_limit)
             return await runs.page(request, statement)
 
     async def steps(self, run_id: UUID, request: PageRequest) -> Page[AgentRunStep]:

@@ -39,11 +39,19 @@ def load_document(text: str) -> Any:
     try:
         if text.lstrip().startswith("{"):
             return json.loads(text, object_pairs_hook=_object)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader, with fewer types still)
+        return yaml.load(text, Loader=Notation)  # noqa: S506  (a SafeLoader, with fewer types still)
     except RecursionError:
         raise _refused(IssueCode.TOO_DEEP, "values are nested too deeply") from None
     except (ValueError, yaml.YAMLError) as error:
-        raise _refused(IssueCode.INVALID_SYNTAX, " ".join(str(error).split())) from error
+        raise _refused(IssueCode.INVALID_SYNTAX, _said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    """The parser's words in one line, with line and column."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    words = ": ".join(filter(None, (error.context, error.problem)))
+    return f"{words} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
 
 
 def _refused(code: IssueCode, message: str) -> InvalidGraph:
@@ -60,7 +68,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-class _Loader(yaml.SafeLoader):
+class Notation(yaml.SafeLoader):
     """YAML as a notation for JSON."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (PyYAML's own form)
@@ -84,4 +92,4 @@ for _tag, _pattern, _first in (
     ("int", r"-?(0|[1-9]\d*)", "-0123456789"),
     ("float", r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", "-0123456789"),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+    Notation.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))

@@ -22,6 +22,7 @@ from app.api.schemas.agents import (
     RunCreate,
     RunRead,
     Validate,
+    ValidateGraph,
     VersionRead,
     VersionSummary,
 )
@@ -60,6 +61,18 @@ async def list_(
 ) -> PageRead[AgentSummary]:
     """Without drafts."""
     return page_of(await agents.page(page, q=q), AgentSummary.model_validate)
+
+
+@router.post(
+    "/validate",
+    operation_id="agents_validate_graph",
+    summary="Validate a graph that no agent has yet",
+    dependencies=[allow(Permission.AGENTS_READ), without_key("it only reads")],
+)
+async def validate_graph(body: ValidateGraph, agents: AgentsDep) -> ReportRead:
+    """Everything that is wrong with it in this project, at once."""
+    report = await agents.check(body.graph)
+    return ReportRead(valid=report.valid, issues=report.issues)
 
 
 @router.get(

@@ -35,14 +35,20 @@ async def list_(
     version: Annotated[str | None, Query(description="An id, or a number of `agent`")] = None,
     created_after: Moment | None = None,
     created_before: Moment | None = None,
+    q: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, description="Begins the id, or is in a value of input or output"),
+    ] = None,
 ) -> PageRead[RunSummary]:
-    """Without inputs and outputs."""
+    """Without inputs and outputs. `q` looks into the newest of the runs for which the other filters hold
+    (10,000 by default): `created_before` reaches further back."""
     filters = RunFilters(
         statuses=status or (),
         agent=agent,
         version=version,
         created_after=created_after,
         created_before=created_before,
+        q=q,
     )
     return page_of(await agents.runs(page, filters), RunSummary.model_validate)
 

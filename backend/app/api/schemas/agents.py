@@ -84,6 +84,14 @@ class Validate(Body):
     graph: Any = None
 
 
+class ValidateGraph(Body):
+    """Any JSON value: what is wrong with it is the answer."""
+
+    model_config = example(graph=_GREETING)
+
+    graph: Any
+
+
 class ReportRead(Read):
     valid: bool
     issues: list[Issue]

@@ -26,6 +26,8 @@ _MODULES = {
     "ingest": "collections",
     "search": "collections",
     "eval": "evaluation",
+    "validate": "validation",
+    "runs": "runs",
     "keys": "administration",
     "secrets": "administration",
     "users": "administration",

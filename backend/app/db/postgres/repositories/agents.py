@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    cast,
+    column,
+    delete,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, insert
 
 from app.core.ids import new_id
 from app.core.slugs import as_uuid
@@ -27,7 +39,7 @@ from app.db.postgres.models.agents import (
     RunStatus,
 )
 from app.db.postgres.repositories.base import Repository
-from app.db.postgres.repositories.listing import Sorts
+from app.db.postgres.repositories.listing import Sorts, contains
 
 
 class Agents(Repository[Agent]):
@@ -156,6 +168,19 @@ class Runs(Repository[AgentRun]):
             statement = statement.where(AgentRun.created_at < before)
         return statement
 
+    def holding(self, text: str, among: Select[AgentRun], *, newest: int) -> Select[AgentRun]:
+        """Those of `among` whose id begins with `text`, or whose input or output has it in a value, in any
+        case. Only the `newest` of them are looked into, which bounds what it costs."""
+        times = among.with_only_columns(AgentRun.created_at, maintain_column_froms=True)
+        oldest = times.order_by(AgentRun.created_at.desc()).offset(newest - 1).limit(1).scalar_subquery()
+        since = func.coalesce(oldest, literal_column("'-infinity'::timestamptz"))
+        found = or_(
+            cast(AgentRun.id, Text).startswith(text.lower(), autoescape=True),
+            _has_text(AgentRun.input, text),
+            _has_text(AgentRun.output, text),
+        )
+        return among.where(AgentRun.created_at >= since, found)
+
     async def open_of(self, agent_id: UUID) -> bool:
         statement = select(AgentRun.id).where(
             AgentRun.org_id == self.tenant.org_id,
@@ -185,6 +210,16 @@ class Runs(Repository[AgentRun]):
                 AgentRunCommand(org_id=self.tenant.org_id, run_id=run_id, kind=CommandKind.CANCEL)
             )
             await self.session.execute(select(func.pg_notify(RUN_COMMANDS, run_id.hex)))
+
+
+_VALUES = cast(literal('strict $.** ? (@.type() == "string" || @.type() == "number")'), JSONPATH)
+
+
+def _has_text(json: Any, text: str) -> ColumnElement[bool]:
+    """Whether a text or number anywhere in a JSON column has `text` in it; keys do not count."""
+    values = func.jsonb_path_query(json, _VALUES).table_valued(column("value", JSONB))
+    said = values.c.value.op("#>>", return_type=Text())(literal_column("'{}'"))
+    return select(1).select_from(values).where(contains(text, said)).correlate(AgentRun).exists()
 
 
 class RunSteps(Repository[AgentRunStep]):

@@ -1,0 +1,116 @@
+"""A run's events as lines for people: text as it comes, nodes, retries, citations, the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from app.cli.answering import show_citations
+
+_TEXT = "TEXT_MESSAGE_CONTENT"
+
+
+@dataclass(slots=True)
+class Story:
+    """Prints one envelope after the other."""
+
+    console: Console
+    _amid_text: bool = False
+
+    def tell(self, envelope: Mapping[str, Any]) -> None:
+        event = envelope["event"]
+        if event["type"] == _TEXT:
+            self.console.print(event["delta"], end="", markup=False, soft_wrap=True)
+            self._amid_text = True
+            return
+        name = event["name"] if event["type"] == "CUSTOM" else event["type"]
+        if told := _TOLD.get(name):
+            self.break_line()
+            told(self.console, event.get("value", event))
+
+    def break_line(self) -> None:
+        """Ends the line where text stands that may go on."""
+        if self._amid_text:
+            self.console.print()
+            self._amid_text = False
+
+
+def tell_end(console: Console, run: Mapping[str, Any]) -> None:
+    """How a run ended of which no event is to come any more."""
+    error = run["error"] or {}
+    if run["status"] == "succeeded":
+        _finished(console, {"result": run["output"]})
+    else:
+        _failed(console, {"code": error.get("code", run["status"]), "message": error.get("message", "")})
+
+
+def _started(console: Console, event: Mapping[str, Any]) -> None:
+    console.print(f"[dim]run {event['runId'] if 'runId' in event else event.get('run_id', '')}[/]")
+
+
+def _node_started(console: Console, node: Mapping[str, Any]) -> None:
+    console.print(f"[dim]→ {node['node_id']} ({node['node_type']})[/]")
+
+
+def _node_finished(console: Console, node: Mapping[str, Any]) -> None:
+    took = f"{node['duration_ms']:.1f} ms"
+    tries = f", {node['attempts']} attempts" if node["attempts"] > 1 else ""
+    usage = node.get("usage")
+    tokens = f", {usage['input_tokens']}+{usage['output_tokens']} tokens" if usage else ""
+    if node["status"] == "succeeded":
+        console.print(f"[green]✓[/] {node['node_id']} [dim]{took}{tries}{tokens}[/]")
+        return
+    error = node.get("error") or {}
+    console.print(f"[red]✗[/] {node['node_id']} [dim]{took}{tries}[/] {_reason(error)}", soft_wrap=True)
+
+
+def _retry(console: Console, retry: Mapping[str, Any]) -> None:
+    console.print(
+        f"[yellow]↻[/] {retry['node_id']}: attempt {retry['attempt']} in {retry['delay_ms']:.0f} ms, "
+        f"after {_reason(retry['error'])}",
+        soft_wrap=True,
+    )
+
+
+def _discarded(console: Console, message: Mapping[str, Any]) -> None:
+    console.print(
+        f"[yellow]✂[/] {message['node_id']}: the text above does not count: {_reason(message['reason'])}",
+        soft_wrap=True,
+    )
+
+
+def _citation(console: Console, citation: Mapping[str, Any]) -> None:
+    show_citations(console, [dict(citation)])
+
+
+def _finished(console: Console, event: Mapping[str, Any]) -> None:
+    output = json.dumps(event.get("result"), ensure_ascii=False)
+    console.print(f"[green]succeeded[/] {escape(output)}", soft_wrap=True)
+
+
+def _failed(console: Console, event: Mapping[str, Any]) -> None:
+    code = event.get("code") or "run_failed"
+    word = "cancelled" if code == "cancelled" else "failed"
+    console.print(f"[red]{word}[/] {_reason({'code': code, 'message': event['message']})}", soft_wrap=True)
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    return f"{escape(error.get('code', ''))}: {escape(error.get('message', ''))}"
+
+
+_TOLD: dict[str, Callable[[Console, Mapping[str, Any]], None]] = {
+    "RUN_STARTED": _started,
+    "node.started": _node_started,
+    "node.finished": _node_finished,
+    "retry": _retry,
+    "message.discarded": _discarded,
+    "citation": _citation,
+    "RUN_FINISHED": _finished,
+    "RUN_ERROR": _failed,
+}
+"""Other events are for programs."""
