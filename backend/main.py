@@ -16,6 +16,7 @@ from app.api.application import Api, install_middleware
 from app.api.docs import install_docs
 from app.api.errors import install_error_handlers
 from app.api.guard import check_keys, check_permissions
+from app.api.pages import install_pages
 from app.api.routers import (
     agents,
     auth,
@@ -92,6 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes.extend([*health.router.routes, *root.router.routes])
     if settings.docs_enabled:
         install_docs(app)
+        install_pages(app)
     install_error_handlers(app)
     install_middleware(app, settings)
     if settings.cors_origins:

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 from uuid import UUID
 
+import structlog
 from redis.asyncio import Redis
 from sqlalchemy import text
 
@@ -53,6 +54,8 @@ from app.services.runs.streams import RunStreams
 from app.services.runs.watch import Watch
 from app.services.secret_service import SecretService
 from app.services.session_service import SessionService
+
+logger = structlog.get_logger(__name__)
 
 _CHECK_S = 2
 
@@ -97,9 +100,12 @@ class Resources:
         )
 
     async def check(self) -> dict[str, str]:
-        """What this process depends on, each `ok` or why not. Without blobs only documents do not work."""
+        """What this process depends on, each `ok` or `unreachable`; the log says why.
+
+        Without blobs only documents do not work.
+        """
         asked = {"database": self._ask_database(), "broker": self._ask_broker(), "blobs": self._ask_blobs()}
-        return {name: await _outcome(answer) for name, answer in asked.items()}
+        return {name: await _outcome(name, answer) for name, answer in asked.items()}
 
     async def _ask_database(self) -> None:
         async with self.database.no_ones_work() as session:
@@ -112,12 +118,13 @@ class Resources:
         await asyncio.to_thread(self.blobs.check)
 
 
-async def _outcome(check: Awaitable[None]) -> str:
+async def _outcome(name: str, check: Awaitable[None]) -> str:
     try:
         async with asyncio.timeout(_CHECK_S):
             await check
     except Exception as error:
-        return type(error).__name__
+        logger.warning("dependency_unreachable", dependency=name, error=repr(error))
+        return "unreachable"
     return "ok"
 
 

@@ -9,12 +9,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Mount, Route
 
-from app.api import docs
+from app.api import docs, pages
 from app.api.dependencies import Demand, Public
 from app.api.idempotency import Idempotent, WithoutKey
 from app.core.errors import Misconfigured
 
-UNGUARDED = ("/openapi.json", *docs.PATHS)
+UNGUARDED = ("/openapi.json", *docs.PATHS, *pages.PATHS)
 
 
 def api_routes(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:

@@ -20,12 +20,13 @@ from app.cli.client import ApiError, Client, open_client
 from app.cli.credentials import find_server
 from app.cli.ingesting import collect_files, ensure_collection, ingest
 from app.core.config import Settings
+from app.core.constants import DEMO_NAME
 from app.core.errors import AppError
 from app.core.processes import die_with
 from app.embedded import explained, make_data_folder, read_services_file
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
-COLLECTION, AGENT = "handbook", "handbook"
+COLLECTION = AGENT = DEMO_NAME
 QUESTIONS = (
     ("How much does the company pay per kilometre when I use my private car?", True),
     ("How quickly must a suspected security incident be reported?", True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,10 @@ class Ingested:
 
 
 def collect_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Files with the names they get: relative to the folder that was named. Hidden files are left out."""
+    """Files with the names they get: relative to the folder that was named. Hidden files are left out.
+
+    `Misconfigured` where two would get the same name: the second one would replace the first.
+    """
     found: list[tuple[Path, str]] = []
     for path in paths:
         if path.is_dir():
@@ -44,7 +47,21 @@ def collect_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
             raise Misconfigured(f"There is no file or folder {str(path)!r}.")
     if not found:
         raise Misconfigured(f"There are no files in {', '.join(repr(str(p)) for p in paths)}.")
-    return [(path, _sendable(name)) for path, name in found]
+    return list(_named_apart((path, _sendable(name)) for path, name in found))
+
+
+def _named_apart(files: Iterable[tuple[Path, str]]) -> Iterator[tuple[Path, str]]:
+    """Each file once."""
+    named: dict[str, Path] = {}
+    for path, name in files:
+        other = named.setdefault(name, path)
+        if other is path:
+            yield path, name
+        elif not other.samefile(path):
+            raise Misconfigured(
+                f"{str(other)!r} and {str(path)!r} would both be {name!r} in the collection, so that the "
+                "second replaces the first: name a folder that holds both, or rename one."
+            )
 
 
 def _sendable(name: str) -> str:

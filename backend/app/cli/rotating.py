@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from app.cli.local_database import open_database
 from app.core.config import Settings
+from app.core.envelope import fingerprint
 from app.core.errors import Misconfigured
 from app.core.security import master_key_file, master_keys
+from app.embedded import read_services_file
 from app.services.rotation_service import Progress, Rotated, RotationService
 
 _RECIPE = (
     "nothing would change: set ORRERY_MASTER_KEY to a new key (`openssl rand -hex 32`) and "
     "ORRERY_MASTER_KEY_PREVIOUS to the one in use, restart every process with both, and run this again"
 )
+
+
+def left_out(settings: Settings) -> str | None:
+    """A sentence about the running `orrery serve`, where it lacks the master key that is to be in force."""
+    running = read_services_file(settings)
+    current = master_keys(settings).current.id
+    if running is None or not running.master_keys or current in running.master_keys:
+        return None
+    return (
+        f"'orrery serve' (process {running.pid}) was started without this master key (fingerprint "
+        f"{fingerprint(current)}): it refuses secrets until it is started again with it."
+    )
 
 
 async def rotate_secrets(

@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.importer import import_from_string
 
 from app.cli.credentials import load_api_key, save_credentials
+from app.cli.inventory import Inventory, take_inventory
 from app.cli.stopping import Stop
 from app.cli.worker_process import supervised_worker
 from app.core.blobs import open_blobs
@@ -21,7 +22,7 @@ from app.core.config import Settings
 from app.core.errors import AppError, Misconfigured
 from app.core.failpoints import failpoint
 from app.core.garbage import kept
-from app.core.security import jwt_key, master_key
+from app.core.security import jwt_key, master_key, master_keys
 from app.core.tasks import end
 from app.db.connection import open_engine
 from app.db.failures import explained as database_explained
@@ -43,7 +44,7 @@ logger = structlog.get_logger(__name__)
 
 _STREAMS_MAY_TAKE_S = 3
 _GIVE_BACK_S = 10
-Started = Callable[[str, Bootstrapped], None]
+Started = Callable[[str, Bootstrapped, Inventory], None]
 
 
 class _Server(uvicorn.Server):
@@ -66,7 +67,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings, *, worker: bool, started: Started) -> None:
-    """Serves until SIGTERM or SIGINT. `started(url, bootstrapped)` is called before the port answers.
+    """Serves until SIGTERM or SIGINT. `started` is called with the URL before the port answers.
 
     Raises:
         Misconfigured: it cannot start, or a service of ours was given up; says what to do.
@@ -87,20 +88,21 @@ async def _serve(settings: Settings, stop: Stop, *, worker: bool, started: Start
         url = _url(settings, listener)
         async with AsyncExitStack() as stack:
             services = await stack.enter_async_context(open_services(settings, lost=stop.for_reason))
-            bootstrapped = await prepare(settings, services)
-            write_services_file(settings, services, api_url=url)
+            bootstrapped, there = await prepare(settings, services)
+            keys = master_keys(settings).ids
+            write_services_file(settings, services, api_url=url, master_keys=keys)
             stack.callback(remove_services_file, settings)
             if worker:
                 local = "postgresql" in services.owned
                 name = f"{LOCAL}:worker" if local else f"{socket.gethostname()}:{os.getpid()}:worker"
                 stack.push_async_callback(_give_back, settings, services, name)
                 await stack.enter_async_context(supervised_worker(settings, services, worker_id=name))
-            started(url, bootstrapped)
+            started(url, bootstrapped, there)
             stop.started()
             await _run(settings, listener, stop, url=url)
 
 
-async def prepare(settings: Settings, services: Services) -> Bootstrapped:
+async def prepare(settings: Settings, services: Services) -> tuple[Bootstrapped, Inventory]:
     """Migrates, makes the first owner, project and key, and frees what dead local processes held."""
     with explained(settings.data_dir):
         jwt_key(settings)  # these two say what is wrong with them before anything has started
@@ -116,10 +118,11 @@ async def prepare(settings: Settings, services: Services) -> Bootstrapped:
                 await _take_over(database)
             pepper = await api_key_pepper(database, settings)
             made = await AuthService(database, pepper).bootstrap(settings)
+            there = await take_inventory(database, made.tenant)
     if made.api_key and load_api_key(settings) != made.api_key:
         with explained(settings.data_dir):
             save_credentials(settings, made.api_key)
-    return made
+    return made, there
 
 
 async def migrate_explained(settings: Settings, url: str) -> None:

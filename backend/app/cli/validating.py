@@ -14,7 +14,7 @@ from rich.markup import escape
 from app.agent.graph.compiler import AgentCompiler
 from app.agent.graph.issues import InvalidGraph
 from app.agent.graph.loading import load_document
-from app.agent.graph.places import Places
+from app.agent.graph.places import Places, line_of_mistake
 from app.cli.undecided import Undecided
 from app.core.report import Issue, Report, Severity
 
@@ -52,13 +52,15 @@ def validate(file: Path, check: Check | None = None, *, checked_by: str = "offli
     """
     text = _read(file)
     check = check or AgentCompiler().check
+    name = "standard input" if file == STDIN else str(file)
     try:
-        report = check(load_document(text))
+        document = load_document(text)
     except InvalidGraph as error:
-        report = error.report
+        line = line_of_mistake(error.__cause__)
+        return Validated(name, checked_by, [(issue, line) for issue in error.report.issues])
     places = Places(text)
-    found = [(issue, places.line(issue.pointer)) for issue in report.issues]
-    return Validated("standard input" if file == STDIN else str(file), checked_by, found)
+    found = [(issue, places.line(issue.pointer)) for issue in check(document).issues]
+    return Validated(name, checked_by, found)
 
 
 def _read(file: Path) -> str:

@@ -24,6 +24,8 @@ from app.embedded.process import exited, stop
 
 logger = structlog.get_logger(__name__)
 
+QUIET = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
+"""In a worker's environment: Celery warns root of pickled messages; ours are JSON only."""
 _LONGEST_PAUSE_S = 30.0
 _HEALTHY_AFTER_S = 60.0
 
@@ -47,16 +49,18 @@ def worker_arguments(name: str) -> list[str]:
 
 def worker_environment(settings: Settings, services: Services, worker_id: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "ORRERY_JWT_KEY"}
-    return inherited | {
-        "ORRERY_DATA_DIR": str(settings.data_dir.resolve()),
-        "ORRERY_DATABASE_URL": services.database_url,
-        "ORRERY_REDIS_URL": services.redis_url,
-        "ORRERY_MASTER_KEY": master_key(settings).decode(),
-        "ORRERY_WORKER_ID": worker_id,
-        "TMPDIR": str(_temporary(settings)),
-        # Celery warns root of pickled messages; ours are JSON only.
-        "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
-    }
+    return (
+        inherited
+        | QUIET
+        | {
+            "ORRERY_DATA_DIR": str(settings.data_dir.resolve()),
+            "ORRERY_DATABASE_URL": services.database_url,
+            "ORRERY_REDIS_URL": services.redis_url,
+            "ORRERY_MASTER_KEY": master_key(settings).decode(),
+            "ORRERY_WORKER_ID": worker_id,
+            "TMPDIR": str(_temporary(settings)),
+        }
+    )
 
 
 @asynccontextmanager

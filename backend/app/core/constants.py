@@ -8,6 +8,7 @@ MAX_PAGE_SIZE = 200
 DEFAULT_PAGE_SIZE = 50
 MAX_TOP_K = 200
 DEFAULT_PROJECT = "default"
+DEMO_NAME = "handbook"  # of the agent and the collection that the demo makes
 DEFAULT_CHAT_MODEL = "default-chat"
 MAX_DIGITS = 9  # of a number that is a revision or a version
 INGEST_QUEUE = "ingest"

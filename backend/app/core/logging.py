@@ -18,7 +18,7 @@ _QUIET = (
     "httpcore2",  # would show headers
     "httpx2",
     "uvicorn.access",
-    "alembic.runtime.migration",
+    "alembic",
     "celery.worker.strategy",
     "celery.app.trace",
 )

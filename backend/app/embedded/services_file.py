@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from uuid import UUID
 
 import psutil
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -21,7 +23,10 @@ _CLOCK_S = 2.0  # how precisely it is known when a process began
 
 
 class ServicesFile(BaseModel):
-    """What `serve` tells. The URLs of the services carry passwords, hence mode 0600."""
+    """What `serve` tells. The URLs of the services carry passwords, hence mode 0600.
+
+    `master_keys` are the ids of those it was started with; none where an earlier version did not tell.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,9 +36,12 @@ class ServicesFile(BaseModel):
     migration_url: str = Field(repr=False)
     redis_url: str = Field(repr=False)
     started_at: AwareDatetime
+    master_keys: tuple[UUID, ...] = ()
 
 
-def write_services_file(settings: Settings, services: Services, *, api_url: str) -> ServicesFile:
+def write_services_file(
+    settings: Settings, services: Services, *, api_url: str, master_keys: Iterable[UUID] = ()
+) -> ServicesFile:
     """Announces this process in the run folder; replaces what another one announced there.
 
     Raises:
@@ -46,6 +54,7 @@ def write_services_file(settings: Settings, services: Services, *, api_url: str)
         migration_url=services.migration_url,
         redis_url=services.redis_url,
         started_at=datetime.now(UTC),
+        master_keys=tuple(master_keys),
     )
     with explained(settings.data_dir):
         folder = settings.run_dir.resolve()

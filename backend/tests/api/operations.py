@@ -21,6 +21,7 @@ from tests.api.calls import API
 
 BODIES: dict[str, dict[str, Any]] = {
     "agents_create": {"json": {"name": "Planted"}},
+    "agents_validate_graph": {"json": {"graph": {}}},
     "agents_update": {"json": {"name": "Stolen"}},
     "api_keys_create": {"json": {"name": "Planted"}},
     "collections_create": {"json": {"name": "Planted"}},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 
 import httpx2
@@ -9,7 +12,7 @@ import pytest
 
 from app.core.config import Settings
 from main import create_app
-from tests.api.calls import API, ok
+from tests.api.calls import API, new_agent, ok
 from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -20,7 +23,7 @@ class TestRoot:
         async with http_client(server, None) as client:
             found = ok(await client.get("/"))
             assert found["api"] == API
-            for place in ("health", "docs", "openapi"):
+            for place in ("health", "docs", "tutorial", "openapi"):
                 assert (await client.get(found[place])).status_code == 200
 
     async def test_does_not_point_at_documentation_that_is_hidden(self) -> None:
@@ -29,6 +32,46 @@ class TestRoot:
         async with httpx2.AsyncClient(transport=transport, base_url="http://orrery.test") as client:
             found = ok(await client.get("/"))
         assert set(found) == {"name", "version", "api", "health"}
+
+    async def test_shows_browsers_a_page_that_loads_nothing(self, anyone: httpx2.AsyncClient) -> None:
+        page = await anyone.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        assert page.headers["Content-Type"].startswith("text/html")
+        assert page.headers["Vary"] == "Accept"
+        assert "<strong>ready</strong>" in page.text
+        assert not re.search(r"<script|<img|<link|style=", page.text)
+        policy = page.headers["Content-Security-Policy"]
+        style = re.search(r"<style>(.*?)</style>", page.text, re.DOTALL)
+        assert style
+        digest = b64encode(sha256(style[1].encode()).digest()).decode()
+        assert f"style-src 'sha256-{digest}'" in policy
+        assert "default-src 'none'" in policy
+
+    async def test_links_only_what_is_there(self, anyone: httpx2.AsyncClient) -> None:
+        page = await anyone.get("/", headers={"Accept": "text/html"})
+        links = re.findall(r'href="([^"]*)"', page.text)
+        assert {"/docs", "/docs/tutorial", "/openapi.json", "/health/ready"} == set(links)
+        for link in links:
+            assert (await anyone.get(link)).status_code == 200
+
+    async def test_shows_how_it_was_reached_and_nothing_as_html(self, anyone: httpx2.AsyncClient) -> None:
+        headers = {"Accept": "text/html", "Host": 'orrery.test"><b>'}
+        page = await anyone.get("/", headers=headers)
+        assert "<b>" not in page.text
+        named = await anyone.get("/", headers=headers | {"Host": "orrery.test:81"})
+        assert "export ORRERY_URL=http://orrery.test:81 " in named.text
+
+    async def test_shows_everybody_the_same(
+        self, anyone: httpx2.AsyncClient, client: httpx2.AsyncClient
+    ) -> None:
+        await new_agent(client)
+        pages = [await who.get("/", headers={"Accept": "text/html"}) for who in (anyone, client)]
+        assert pages[0].text == pages[1].text
+
+    async def test_has_the_tutorial_as_a_page(self, anyone: httpx2.AsyncClient) -> None:
+        page = await anyone.get("/docs/tutorial")
+        assert page.headers["Content-Type"].startswith("text/html")
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+        assert "<h1>" in page.text
 
 
 class TestReady:
@@ -41,5 +84,5 @@ class TestReady:
             found = ok(await anyone.get("/health/ready"))
         finally:
             away.rename(folder)
-        assert (found["status"], found["checks"]["blobs"]) == ("degraded", "Unavailable")
+        assert (found["status"], found["checks"]["blobs"]) == ("degraded", "unreachable")
         assert ok(await anyone.get("/health/ready"))["status"] == "ok"

@@ -225,6 +225,66 @@ class TestList:
         problem(await client.get(f"{API}/runs", params={"agent": "nobody"}), 404, "not_found")
 
 
+class TestTextFilter:
+    async def found(self, client: httpx2.AsyncClient, q: str, **more: str) -> list[str]:
+        runs = ok(await client.get(f"{API}/runs", params={"q": q} | more))["items"]
+        return [run["id"] for run in runs]
+
+    async def run(self, client: httpx2.AsyncClient, slug: str, name: str) -> str:
+        return str(ok(await client.post(f"{API}/agents/{slug}/runs", json={"input": {"name": name}}))["id"])
+
+    async def test_finds_text_of_input_and_output_in_any_case(self, client: httpx2.AsyncClient) -> None:
+        slug = await new_agent(client)
+        ada, _ = await self.run(client, slug, "Ada Ölgur"), await self.run(client, slug, "Grace")
+        for q in ("ada", "HELLO, ADA", "ölgur!", "ÖLGUR"):
+            assert await self.found(client, q) == [ada], q
+        assert len(await self.found(client, "hello")) == 2
+
+    @pytest.mark.parametrize("said", ['a "quoted" word', "back\\slash", "100%", "a_b", "two\nlines", "4.20"])
+    async def test_takes_text_literally(self, client: httpx2.AsyncClient, said: str) -> None:
+        slug = await new_agent(client)
+        run, _ = await self.run(client, slug, f"<{said}>"), await self.run(client, slug, "axb 1000 4x20")
+        assert await self.found(client, said) == [run]
+
+    async def test_finds_values_and_no_keys(self, client: httpx2.AsyncClient) -> None:
+        slug = await new_agent(client)
+        await self.run(client, slug, "Ada")
+        assert await self.found(client, "name") == []
+
+    async def test_finds_a_run_by_the_beginning_of_its_id(self, client: httpx2.AsyncClient) -> None:
+        slug = await new_agent(client)
+        run = await self.run(client, slug, "Ada")
+        assert await self.found(client, run) == await self.found(client, run[:30].upper()) == [run]
+        assert await self.found(client, run[5:]) == []
+
+    async def test_holds_beside_the_other_filters(self, client: httpx2.AsyncClient) -> None:
+        one, other = await new_agent(client), await new_agent(client)
+        run, _ = await self.run(client, one, "Ada"), await self.run(client, other, "Ada")
+        assert await self.found(client, "ada", agent=one) == [run]
+        assert await self.found(client, "ada", agent=one, status="failed") == []
+
+    async def test_looks_into_the_newest_only(self, server: Running, client: httpx2.AsyncClient) -> None:
+        slug = await new_agent(client)
+        runs = [await self.run(client, slug, "Ada") for _ in range(3)]
+        before = ok(await client.get(f"{API}/runs/{runs[2]}"))["created_at"]
+        settings = server.resources.settings
+        usual, settings.run_text_search_limit = settings.run_text_search_limit, 2
+        try:
+            assert await self.found(client, "ada") == [runs[2], runs[1]]
+            assert await self.found(client, "ada", created_before=before) == [runs[1], runs[0]]
+        finally:
+            settings.run_text_search_limit = usual
+
+    async def test_is_counted_and_paged(self, client: httpx2.AsyncClient) -> None:
+        slug = await new_agent(client)
+        runs = [await self.run(client, slug, name) for name in ("Ada", "Bob", "Ada")]
+        query = {"q": "ada", "limit": "1", "count": "true"}
+        first = ok(await client.get(f"{API}/runs", params=query))
+        rest = ok(await client.get(f"{API}/runs", params=query | {"cursor": first["next_cursor"]}))
+        assert [page["items"][0]["id"] for page in (first, rest)] == [runs[2], runs[0]]
+        assert (first["total"], rest["next_cursor"]) == (2, None)
+
+
 class TestSteps:
     async def test_show_what_each_impure_node_did(
         self, client: httpx2.AsyncClient, make: Factory, member: Member

@@ -15,6 +15,7 @@ import yaml
 
 from app.cli.commands.platform import announce
 from app.cli.credentials import save_credentials
+from app.cli.inventory import Inventory
 from app.core.config import Settings
 from app.core.ids import new_id
 from app.db.session import Tenant
@@ -284,7 +285,7 @@ class TestAnnouncement:
     """What a start tells about the API key, by what it made and what is there."""
 
     def said(self, capsys: pytest.CaptureFixture[str], made: str | None) -> str:
-        announce("http://x", Bootstrapped(Tenant(new_id()), made))
+        announce("http://x", Bootstrapped(Tenant(new_id()), made), Inventory())
         return capsys.readouterr().out
 
     def test_says_where_the_saved_key_is(
@@ -298,11 +299,32 @@ class TestAnnouncement:
         assert f"The command line's API key is kept in {path}" in said
         assert "k" * 40 not in said
         assert "shown this once" in self.said(capsys, "n" * 40)
-        announce("http://x", Bootstrapped(Tenant(new_id()), "n" * 40), show_key=False)
+        announce("http://x", Bootstrapped(Tenant(new_id()), "n" * 40), Inventory(), show_key=False)
         assert "n" * 40 not in capsys.readouterr().out
 
+    @pytest.mark.parametrize(
+        ("there", "sentence", "step"),
+        [
+            (Inventory(), "is empty: 'orrery demo' brings documents", "orrery demo"),
+            (Inventory(agents=1, collections=2), "has 1 agent and 2 collections.", "orrery demo"),
+            (
+                Inventory(agents=2, collections=1, has_demo=True),
+                "has 2 agents and 1 collection.",
+                "orrery ask",
+            ),
+        ],
+    )
+    def test_says_what_is_there_and_what_to_do_next(
+        self, capsys: pytest.CaptureFixture[str], there: Inventory, sentence: str, step: str
+    ) -> None:
+        announce("http://x", Bootstrapped(Tenant(new_id()), None), there)
+        said = capsys.readouterr().out
+        assert sentence in said
+        assert f"Next, in a second terminal: {step}" in said
+        assert "http://x/docs" in said
+
     def test_names_what_is_ignored_and_the_command(self, capsys: pytest.CaptureFixture[str]) -> None:
-        announce("http://x", Bootstrapped(Tenant(new_id()), None, ("ORRERY_BOOTSTRAP_EMAIL",)))
+        announce("http://x", Bootstrapped(Tenant(new_id()), None, ("ORRERY_BOOTSTRAP_EMAIL",)), Inventory())
         said = capsys.readouterr().out
         assert "ORRERY_BOOTSTRAP_EMAIL: ignored" in said
         assert "'orrery users set-password'" in said

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -34,7 +36,7 @@ from app.core.envelope import fingerprint
 from app.core.errors import Misconfigured
 from app.db.inspection import ServerFacts, WorkFacts
 from app.db.migrate import migrate
-from app.embedded import Services
+from app.embedded import Services, ServicesFile
 from tests.cli.doctoring import NOWHERE, subject_of, wrong
 from tests.services.vault import Vault, master, masters, open_vault
 
@@ -43,6 +45,19 @@ from tests.services.vault import Vault, master, masters, open_vault
 def empty(tmp_path: Path) -> Settings:
     """Nothing is there, and nothing is set."""
     return Settings(data_dir=tmp_path / "data", port=0, _env_file=None)
+
+
+def announced(url: str, keys: Iterable[UUID]) -> ServicesFile:
+    """A platform that was started with those master keys."""
+    return ServicesFile(
+        pid=1,
+        api_url=f"http://{NOWHERE}",
+        database_url=url,
+        migration_url=url,
+        redis_url="redis://x",
+        started_at=datetime.now(UTC),
+        master_keys=tuple(keys),
+    )
 
 
 def in_database(url: str, name: str) -> str:
@@ -151,6 +166,19 @@ class TestMasterKey:
         assert f"ORRERY_MASTER_KEY (fingerprint {self.print_of(1)}) is in force" in found
         assert "is retired → move the file away" in found
         assert "ORRERY_MASTER_KEY_PREVIOUS is still set" in found
+
+    async def test_that_the_running_platform_was_not_started_with(self, vault: Vault) -> None:
+        old = (masters(0).current.id,)
+        before = replace(self.subject(vault, 1, previous=0), running=announced(vault.database_url, old))
+        found = await wrong(master_key_is_in_force, before)
+        assert f"without the new master key (fingerprint {self.print_of(1)})" in found
+        assert "start 'orrery serve' again with both keys before" in found
+        await vault.rotate(masters(1, previous=0))
+        after = replace(self.subject(vault, 1), running=announced(vault.database_url, old))
+        found = await wrong(master_key_is_in_force, after)
+        assert f"without the master key that is in force (fingerprint {self.print_of(1)})" in found
+        both = replace(after, running=announced(vault.database_url, masters(1, previous=0).ids))
+        assert "was started without" not in await wrong(master_key_is_in_force, both)
 
     async def test_is_not_compared_among_the_settings_where_the_database_tells(self, vault: Vault) -> None:
         assert "is another key" not in await wrong(keys_are_there, self.subject(vault, 1))

@@ -19,7 +19,9 @@ print(*(name for name in sys.argv[1].split(",") if name in sys.modules))
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("ask",), ("ingest",), ("search",), ("eval",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("ask",), ("ingest",), ("search",), ("eval",), ("validate",), ("runs",)]
+)
 def test_are_few(arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-c", PROGRAM, ",".join(HEAVY), *arguments]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == []

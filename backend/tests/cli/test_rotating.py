@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 
+from app.cli.rotating import left_out
 from app.core.config import Settings
 from app.core.security import master_keys
 from app.db.connection import open_engine
@@ -146,6 +149,19 @@ class TestRotate:
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["master_changed"] is False
         assert "the master key is unchanged" in done.stderr
+
+    def test_names_the_running_platform_that_lacks_the_new_key(
+        self, served: Platform, tmp_path: Path
+    ) -> None:
+        told = served.services()
+        in_use = master_keys(Settings(data_dir=served.data_dir, _env_file=None)).current.id
+        assert told["master_keys"] == [str(in_use)]
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "services.json").write_text(json.dumps(told))
+        new = SecretStr("another-master-key-of-more-than-32-characters")
+        lacking = left_out(Settings(data_dir=tmp_path, master_key=new, _env_file=None))
+        assert f"'orrery serve' (process {told['pid']}) was started without this master key" in str(lacking)
+        assert left_out(Settings(data_dir=served.data_dir, _env_file=None)) is None
 
     def test_killed_in_the_middle_is_finished_by_the_next(
         self, command: Command, served: Platform, stored: dict[str, str]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from app.api.dependencies import PUBLIC, ResourcesDep, StoppingDep
+from app.resources import Resources
 
 router = APIRouter(prefix="/health", tags=["health"], dependencies=[])
 
@@ -29,13 +31,19 @@ async def ready(resources: ResourcesDep, stopping: StoppingDep, response: Respon
 
     `degraded` with 200 while only the folder of blobs cannot be used: all but documents goes on.
     """
-    if stopping.is_set():
+    health = await health_of(resources, stopping)
+    if health.status in ("stopping", "unavailable"):
         response.status_code = 503
+    return health
+
+
+async def health_of(resources: Resources, stopping: asyncio.Event) -> Health:
+    """What this process is fit for now."""
+    if stopping.is_set():
         return Health(status="stopping")
     checks = await resources.check()
     if all(state == "ok" for state in checks.values()):
         return Health(status="ok", checks=checks)
     if all(state == "ok" for name, state in checks.items() if name != "blobs"):
         return Health(status="degraded", checks=checks)
-    response.status_code = 503
     return Health(status="unavailable", checks=checks)

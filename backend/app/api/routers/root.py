@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field
 
 from app import __version__
 from app.api.dependencies import PUBLIC
+from app.api.pages import start_page, tutorial_page
+from app.api.routers.health import health_of
 from app.core.constants import API_PREFIX
 
 router = APIRouter(tags=["health"])
@@ -23,10 +25,42 @@ class Signpost(BaseModel):
     api: str = API_PREFIX
     health: str = "/health/ready"
     docs: Path = None
+    tutorial: Path = None
     openapi: Path = None
 
 
-@router.get("/", operation_id="root", summary="Show what is here", dependencies=[PUBLIC])
-async def root(request: Request) -> Signpost:
-    """Where the API, its health and its documentation are."""
-    return Signpost(docs=request.app.docs_url, openapi=request.app.openapi_url)
+@router.get(
+    "/",
+    operation_id="root",
+    summary="Show what is here",
+    dependencies=[PUBLIC],
+    response_model=Signpost,
+    responses={200: {"content": {"text/html": {}}}},
+)
+async def root(
+    request: Request, response: Response, accept: Annotated[str, Header(include_in_schema=False)] = "*/*"
+) -> Any:
+    """Where the API, its health and its documentation are; a page for browsers, which ask for HTML."""
+    documented = request.app.docs_url is not None
+    if "text/html" not in accept:
+        response.headers["Vary"] = "Accept"
+        return Signpost(
+            docs=request.app.docs_url,
+            tutorial=tutorial_page() if documented else None,
+            openapi=request.app.openapi_url,
+        )
+    state = await health_of(request.app.state.resources, request.app.state.stopping)
+    url = request.app.state.settings.public_url or str(request.base_url).rstrip("/")
+    root_path = request.scope.get("root_path", "")
+    page = start_page(url=url, root=root_path, status=_WORDS[state.status], documented=documented)
+    page.headers["Vary"] = "Accept"
+    return page
+
+
+_WORDS = {
+    "ok": "ready",
+    "degraded": "ready, except for documents",
+    "unavailable": "not ready: a service that it needs does not answer",
+    "stopping": "stopping",
+}
+"""What health is called among people."""

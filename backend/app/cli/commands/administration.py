@@ -14,7 +14,7 @@ from rich.console import Console
 from app.cli.commands.output import AsJson
 from app.cli.credentials import save_credentials
 from app.cli.keys import create_key
-from app.cli.rotating import rotate_secrets
+from app.cli.rotating import left_out, rotate_secrets
 from app.cli.users import set_password
 from app.core.config import Settings, get_settings
 from app.db.failures import explained
@@ -110,5 +110,7 @@ def secrets_rotate(
         )
     for line in done.unreadable:
         console.print(f"  left: {line}", markup=False)
+    if warning := left_out(settings):
+        console.print(warning, markup=False, soft_wrap=True)
     if done.keys_left or done.unreadable:
         raise typer.Exit(1)

@@ -11,12 +11,14 @@ import typer
 import uvloop
 from rich.console import Console
 
+from app.api.pages import tutorial_page
 from app.cli.crash import crashes_noted
 from app.cli.credentials import credentials_path
+from app.cli.inventory import Inventory
 from app.cli.serve import migrate_explained
 from app.cli.serve import serve as serve_platform
 from app.cli.setting_names import warn_of_unknown_settings
-from app.cli.worker_process import worker_arguments
+from app.cli.worker_process import QUIET, worker_arguments
 from app.core.config import Settings, get_settings
 from app.core.logging import configure_logging
 from app.core.security import master_key_file
@@ -44,11 +46,18 @@ def serve(
         uvloop.run(serve_platform(settings, worker=worker, started=partial(announce, show_key=show_key)))
 
 
-def announce(url: str, made: Bootstrapped, *, show_key: bool = True) -> None:
+def announce(
+    url: str,
+    made: Bootstrapped,
+    there: Inventory,
+    *,
+    show_key: bool = True,
+) -> None:
     """Tells the operator where it will answer, and what the first start made or a later one ignored."""
     out = Console(soft_wrap=True, highlight=False)
-    out.print(f"Orrery is starting at [bold]{url}[/] (API documentation: {url}/docs)")
     settings = get_settings()
+    documented = f" (API documentation: {url}/docs)" if settings.docs_enabled else ""
+    out.print(f"Orrery is starting at [bold]{url}[/]{documented}")
     if made.api_key and settings.bootstrap_api_key is None and show_key:
         out.print(f"API key, shown this once: [bold]{made.api_key}[/]")
         out.print("The command line has it already: it is kept in credentials.json of the data folder.")
@@ -59,6 +68,10 @@ def announce(url: str, made: Bootstrapped, *, show_key: bool = True) -> None:
             f"{' and '.join(made.ignored)}: ignored, because only the very first start makes the owner; "
             "'orrery users set-password' sets a password or another email."
         )
+    out.print(there.told())
+    out.print(f"Next, in a second terminal: {there.next_step()}", markup=False)
+    if settings.docs_enabled and (tutorial := tutorial_page()):
+        out.print(f"The first 15 minutes: {url}{tutorial}")
 
 
 @cli.command()
@@ -74,6 +87,7 @@ def worker() -> None:
     _find_master_key(settings)
     demanded(Settings().database_url, "ORRERY_DATABASE_URL")
     demanded(Settings().redis_url, "ORRERY_REDIS_URL")
+    os.environ.update(QUIET)
     arguments = worker_arguments(f"{process_name(settings).replace(':', '-')}@%h")
     os.execv(arguments[0], arguments)  # noqa: S606  (our own interpreter; signals shall reach Celery)
 

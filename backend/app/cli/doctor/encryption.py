@@ -13,6 +13,7 @@ from app.core.envelope import MasterKeys, fingerprint
 from app.core.security import MIN_KEY_LENGTH, master_key_file, master_keys, wrapping_key
 from app.db.failures import explained
 from app.db.session import make_database
+from app.embedded import ServicesFile
 from app.services.installation_service import check_master_key, count_lost_keys, master_in_force
 from app.services.sealing import FINISH_CHANGE
 
@@ -57,7 +58,26 @@ async def master_key_is_in_force(subject: Subject) -> list[Finding]:
                 lost=await count_lost_keys(database, masters),
                 old=await count_lost_keys(database, MasterKeys(masters.current)),
             )
-    return list(_findings(keys)) or [ok("the master key fits the database, and no data key needs another")]
+    found = [*_left_out(subject.running, keys), *_findings(keys)]
+    return found or [ok("the master key fits the database, and no data key needs another")]
+
+
+def _left_out(running: ServicesFile | None, keys: _Keys) -> Iterator[Finding]:
+    """Whether the platform that runs was started with the keys that it needs, or soon will need."""
+    if running is None or not running.master_keys:
+        return
+    if keys.in_force not in running.master_keys:
+        yield fail(
+            f"process {running.pid} was started without the master key that is in force (fingerprint "
+            f"{fingerprint(keys.in_force)}): it refuses secrets",
+            "start 'orrery serve' again with it in ORRERY_MASTER_KEY",
+        )
+    elif keys.masters.current.id not in running.master_keys:
+        yield warn(
+            f"process {running.pid} was started without the new master key (fingerprint "
+            f"{fingerprint(keys.masters.current.id)}): it will refuse secrets once that is in force",
+            "start 'orrery serve' again with both keys before you run 'orrery secrets rotate'",
+        )
 
 
 def _kept(subject: Subject) -> UUID | None:

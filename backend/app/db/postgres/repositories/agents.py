@@ -217,7 +217,7 @@ _VALUES = cast(literal('strict $.** ? (@.type() == "string" || @.type() == "numb
 
 def _has_text(json: Any, text: str) -> ColumnElement[bool]:
     """Whether a text or number anywhere in a JSON column has `text` in it; keys do not count."""
-    values = func.jsonb_path_query(json, _VALUES).table_valued(column("value", JSONB))
+    values = func.jsonb_path_query(json, _VALUES).table_valued(column("value", JSONB)).render_derived()
     said = values.c.value.op("#>>", return_type=Text())(literal_column("'{}'"))
     return select(1).select_from(values).where(contains(text, said)).correlate(AgentRun).exists()
 

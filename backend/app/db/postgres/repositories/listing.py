@@ -35,7 +35,7 @@ class Listing(Generic[Row]):
         """The page of `statement` that is asked for, keyset on sort key and identity."""
         order = chosen_order(request.sort, keys=self.sorts, usual=self.usual_sort)
         keys = [self.sorts[order.key], *(getattr(self.model, name) for name in self.identity)]
-        total = await self._count(statement) if request.count else None
+        total = await self.count(statement) if request.count else None
         if request.cursor is not None:
             kinds = [key.type.python_type for key in keys]
             place = tuple(decode_cursor(request.cursor, order, request.scope, kinds))
@@ -53,7 +53,8 @@ class Listing(Generic[Row]):
         cursor = encode_cursor(order, request.scope, shown[-1][1:]) if more else None
         return Page([row[0] for row in shown], cursor, total)
 
-    async def _count(self, statement: Select[Row]) -> int:
+    async def count(self, statement: Select[Row]) -> int:
+        """How many rows `statement` has."""
         counted = statement.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
         return int((await self.session.execute(counted)).scalar_one())
 

@@ -1,0 +1,122 @@
+"""Pages for people who come with a browser: where to begin, and the tutorial. They load nothing."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import cache
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from markdown_it import MarkdownIt
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from app import __version__
+from app.api.docs import PAGE as DOCS
+from app.core.constants import API_PREFIX, DEMO_NAME
+
+TUTORIAL: Final = f"{DOCS}/tutorial"
+PATHS: Final = (TUTORIAL,)
+_FILE: Final = Path(__file__).resolve().parents[3] / "docs" / "tutorial.md"
+
+_STYLE: Final = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2.5rem auto; padding: 0 1rem; }
+h1, h2 { line-height: 1.2; }
+code, pre { font: 14px/1.45 ui-monospace, monospace; }
+pre { padding: .8rem 1rem; overflow-x: auto; border: 1px solid #8886; border-radius: 6px; }
+a { color: #4a6fa5; }
+th, td { text-align: left; padding: .2rem .8rem .2rem 0; }
+"""
+_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "img-src 'self'",
+        f"style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+_START: Final = """<h1>Orrery</h1>
+<p>Version {version} is running here.
+<a href="{root}/health/ready">It is</a> <strong>{status}</strong>.</p>
+{links}
+<h2>First call</h2>
+<p>With an API key: the first start prints one, <code>orrery keys create</code> makes another.</p>
+<pre><code>export ORRERY_URL={url} ORRERY_API_KEY=…
+curl -H "Authorization: Bearer $ORRERY_API_KEY" "$ORRERY_URL{api}/auth/me"</code></pre>
+<h2>Next steps</h2>
+<p>On the machine that serves this, in a second terminal:</p>
+<pre><code>. backend/.venv/bin/activate
+orrery demo       # sample documents, the agent “{demo}”, three cited answers
+orrery ask "What is the per diem for a full day in Oslo?"
+orrery ingest PATH… --collection documents
+orrery doctor     # where something does not work</code></pre>
+"""
+
+
+def start_page(*, url: str, root: str, status: str, documented: bool) -> HTMLResponse:
+    """What `/` shows. `url` is how others reach this server, `root` the path that a proxy puts before it."""
+    links = []
+    if documented:
+        links.append(f'<li><a href="{escape(root)}{DOCS}">API documentation</a>: try each call here</li>')
+        if _tutorial():
+            links.append(f'<li><a href="{escape(root)}{TUTORIAL}">Tutorial</a>: the first 15 minutes</li>')
+        links.append(f'<li><a href="{escape(root)}/openapi.json">OpenAPI 3.1</a>: for generated clients</li>')
+    body = _START.format(
+        version=escape(__version__),
+        status=escape(status),
+        root=escape(root),
+        url=escape(url),
+        api=API_PREFIX,
+        demo=DEMO_NAME,
+        links="\n".join(["<ul>", *links, "</ul>"]) if links else "",
+    )
+    return _page("Orrery", body)
+
+
+def tutorial_page() -> str | None:
+    """The path of the tutorial, where this installation has it."""
+    return TUTORIAL if _tutorial() else None
+
+
+def install_pages(app: FastAPI) -> None:
+    """Adds the tutorial, for everybody, as the API's description is."""
+    if _tutorial():
+        app.add_route(TUTORIAL, _show_tutorial, methods=["GET"], include_in_schema=False)
+
+
+async def _show_tutorial(_: Request) -> HTMLResponse:
+    return _page("Orrery: the first 15 minutes", _tutorial())
+
+
+@cache
+def _tutorial() -> str:
+    """As HTML; empty where it was not installed. What is HTML in it already is shown as text."""
+    try:
+        text = _FILE.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+
+
+def _page(title: str, body: str) -> HTMLResponse:
+    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
+    return HTMLResponse(_PAGE.format(title=escape(title), style=_STYLE, body=body), headers=headers)
