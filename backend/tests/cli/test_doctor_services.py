@@ -169,16 +169,17 @@ class TestMasterKey:
 
     async def test_that_the_running_platform_was_not_started_with(self, vault: Vault) -> None:
         old = (masters(0).current.id,)
-        before = replace(self.subject(vault, 1, previous=0), running=announced(vault.database_url, old))
+        both = self.subject(vault, 1, previous=0)
+        before = replace(both, running=announced(both.database_url, old))
         found = await wrong(master_key_is_in_force, before)
         assert f"without the new master key (fingerprint {self.print_of(1)})" in found
         assert "start 'orrery serve' again with both keys before" in found
         await vault.rotate(masters(1, previous=0))
-        after = replace(self.subject(vault, 1), running=announced(vault.database_url, old))
+        after = replace(self.subject(vault, 1), running=announced(both.database_url, old))
         found = await wrong(master_key_is_in_force, after)
         assert f"without the master key that is in force (fingerprint {self.print_of(1)})" in found
-        both = replace(after, running=announced(vault.database_url, masters(1, previous=0).ids))
-        assert "was started without" not in await wrong(master_key_is_in_force, both)
+        mended = replace(after, running=announced(both.database_url, masters(1, previous=0).ids))
+        assert "was started without" not in await wrong(master_key_is_in_force, mended)
 
     async def test_is_not_compared_among_the_settings_where_the_database_tells(self, vault: Vault) -> None:
         assert "is another key" not in await wrong(keys_are_there, self.subject(vault, 1))
