@@ -100,10 +100,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("files")
     texts = {
         "harbour.txt": "The harbour master keeps the key of the lighthouse.",
-        "picture.png": "\x89PNG\r\n\x1a\n and nothing that could be read",
+        "empty.txt": "",
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="latin-1")
+        (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts]
 
 
@@ -159,13 +159,13 @@ class TestDocuments:
 
     async def test_upload(self, job: Said) -> None:
         assert job["upload"].status == 202
-        harbour, picture = job["upload"].body["items"]
+        harbour, empty = job["upload"].body["items"]
         assert job["upload"].body.keys() == {"job_id", "items"}
-        assert (harbour.keys(), picture.keys()) == (UPLOADED, UPLOADED)
+        assert (harbour.keys(), empty.keys()) == (UPLOADED, UPLOADED)
         assert (harbour["name"], harbour["title"]) == ("harbour.txt", "Harbour")
         assert (harbour["status"], harbour["error"]) == ("accepted", None)
-        assert (picture["status"], picture["document_id"]) == ("rejected", None)
-        assert picture["error"]["message"]
+        assert (empty["status"], empty["document_id"]) == ("rejected", None)
+        assert empty["error"]["message"]
 
     async def test_upload_again(self, job: Said) -> None:
         (item,) = job["again"].body["items"]
