@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -36,8 +35,8 @@ from app.core.envelope import fingerprint
 from app.core.errors import Misconfigured
 from app.db.inspection import ServerFacts, WorkFacts
 from app.db.migrate import migrate
-from app.embedded import Services, ServicesFile
-from tests.cli.doctoring import NOWHERE, subject_of, wrong
+from app.embedded import Services
+from tests.cli.doctoring import NOWHERE, announced, subject_of, wrong
 from tests.services.vault import Vault, master, masters, open_vault
 
 
@@ -45,19 +44,6 @@ from tests.services.vault import Vault, master, masters, open_vault
 def empty(tmp_path: Path) -> Settings:
     """Nothing is there, and nothing is set."""
     return Settings(data_dir=tmp_path / "data", port=0, _env_file=None)
-
-
-def announced(url: str, keys: Iterable[UUID]) -> ServicesFile:
-    """A platform that was started with those master keys."""
-    return ServicesFile(
-        pid=1,
-        api_url=f"http://{NOWHERE}",
-        database_url=url,
-        migration_url=url,
-        redis_url="redis://x",
-        started_at=datetime.now(UTC),
-        master_keys=tuple(keys),
-    )
 
 
 def in_database(url: str, name: str) -> str:
