@@ -47,6 +47,7 @@ from app.services.installation_service import api_key_pepper, warn_of_lost_keys
 from app.services.llm.extractive import Extractive
 from app.services.model_resolver import MakeModel, ModelResolver, local_models
 from app.services.rag_service import CollectionRetriever, RagService
+from app.services.run_service import RunService
 from app.services.runs.event_log import EventLog
 from app.services.runs.executor import Executor
 from app.services.runs.leases import LOCAL
@@ -94,6 +95,13 @@ class Resources:
             principal=principal,
             compiler=self.compiler,
             models=ModelResolver(self.database, tenant, self.providers),
+        )
+
+    def runs(self, tenant: Tenant, principal: UUID) -> RunService:
+        return RunService(
+            database=self.database,
+            tenant=tenant,
+            agents=self.agents(tenant, principal),
             executor=self.executor,
             streams=self.streams,
             text_search_limit=self.settings.run_text_search_limit,

@@ -19,9 +19,10 @@ from app.db.postgres.models.agents import Agent, AgentRun, AgentRunEvent, AgentV
 from app.db.postgres.models.jobs import JobKind, WorkItem, WorkState
 from app.db.postgres.repositories.agents import AgentVersions, Runs
 from app.db.postgres.repositories.rag import Collections
-from app.services.agent_service import AgentService, RunRequest
+from app.services.agent_service import AgentService
 from app.services.collection_service import CollectionService
 from app.services.job_service import JobService
+from app.services.run_service import RunRequest, RunService
 from tests.api import conftest as shared
 from tests.factories import Factory, Member
 from tests.fixtures import Running
@@ -35,6 +36,11 @@ settings, server, make, member = shared.settings, shared.server, shared.make, sh
 @pytest_asyncio.fixture(loop_scope="session")
 async def agents(server: Running, member: Member) -> AgentService:
     return server.resources.agents(member.tenant, member.user_id)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def runs(server: Running, member: Member) -> RunService:
+    return server.resources.runs(member.tenant, member.user_id)
 
 
 def greeting(*, version: str | int = "live") -> RunRequest:
@@ -103,92 +109,94 @@ class TestPublish:
 
 
 class TestDraftRun:
-    async def test_reuses_the_snapshot_of_an_equal_draft(self, agents: AgentService) -> None:
+    async def test_reuses_the_snapshot_of_an_equal_draft(
+        self, agents: AgentService, runs: RunService
+    ) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
-        first = await agents.start_run("greeter", greeting(version="draft"))
+        first = await runs.start("greeter", greeting(version="draft"))
         await agents.update("greeter", {"graph": HELLO_GRAPH | {"layout": {"greet": {"x": 4, "y": 2}}}})
-        second = await agents.start_run("greeter", greeting(version="draft"))
+        second = await runs.start("greeter", greeting(version="draft"))
         assert first.version_id == second.version_id
 
-    async def test_makes_a_snapshot_of_another_draft(self, agents: AgentService) -> None:
+    async def test_makes_a_snapshot_of_another_draft(self, agents: AgentService, runs: RunService) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
-        first = await agents.start_run("greeter", greeting(version="draft"))
+        first = await runs.start("greeter", greeting(version="draft"))
         await agents.update("greeter", {"graph": HELLO_GRAPH | {"interface": None}})
-        second = await agents.start_run("greeter", greeting(version="draft"))
+        second = await runs.start("greeter", greeting(version="draft"))
         assert first.version_id != second.version_id
 
-    async def test_at_the_same_time_shares_one_snapshot(self, agents: AgentService) -> None:
+    async def test_at_the_same_time_shares_one_snapshot(self, agents: AgentService, runs: RunService) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
-        runs = await asyncio.gather(
-            *(agents.start_run("greeter", greeting(version="draft")) for _ in range(5))
-        )
-        assert len({run.version_id for run in runs}) == 1
+        begun = await asyncio.gather(*(runs.start("greeter", greeting(version="draft")) for _ in range(5)))
+        assert len({run.version_id for run in begun}) == 1
 
-    async def test_makes_no_numbered_version(self, agents: AgentService) -> None:
+    async def test_makes_no_numbered_version(self, agents: AgentService, runs: RunService) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
-        await agents.start_run("greeter", greeting(version="draft"))
+        await runs.start("greeter", greeting(version="draft"))
         assert (await agents.versions("greeter", PageRequest())).items == []
         assert (await agents.publish("greeter")).version == 1
 
 
 class TestStartRun:
-    async def test_pins_the_version(self, agents: AgentService) -> None:
+    async def test_pins_the_version(self, agents: AgentService, runs: RunService) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
         version = await agents.publish("greeter")
-        run = await agents.start_run("greeter", greeting())
+        run = await runs.start("greeter", greeting())
         await agents.publish("greeter")
-        assert (await agents.wait(run.id, timeout_s=60)).version_id == version.id
+        assert (await runs.wait(run.id, timeout_s=60)).version_id == version.id
 
     async def test_ends_with_a_journal_of_usage(
-        self, make: Factory, member: Member, agents: AgentService
+        self, make: Factory, member: Member, agents: AgentService, runs: RunService
     ) -> None:
         gate = await make.gate(member)
         gate.opened.set()
         await agents.create("Asker", graph=asking_graph(gate.slug))
         await agents.publish("asker")
-        run = await agents.start_run("asker", greeting())
-        ended = await agents.wait(run.id, timeout_s=60)
+        run = await runs.start("asker", greeting())
+        ended = await runs.wait(run.id, timeout_s=60)
         assert (ended.status, ended.output) == (RunStatus.SUCCEEDED, {"text": "Wait is over"})
-        assert [step.node_path for step in (await agents.steps(run.id, PageRequest())).items] == ["ask"]
+        assert [step.node_path for step in (await runs.steps(run.id, PageRequest())).items] == ["ask"]
 
     async def test_with_wrong_input_stores_nothing(
-        self, server: Running, member: Member, agents: AgentService
+        self, server: Running, member: Member, agents: AgentService, runs: RunService
     ) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
         await agents.publish("greeter")
         with pytest.raises(InvalidInput) as refused:
-            await agents.start_run("greeter", RunRequest(input={"name": 7}, mode=RunMode.WAIT))
+            await runs.start("greeter", RunRequest(input={"name": 7}, mode=RunMode.WAIT))
         assert [error.pointer for error in refused.value.errors] == ["/body/input/name"]
         async with server.resources.database.unit_of_work(member.tenant) as session:
             assert (await session.execute(select(AgentRun.id))).all() == []
 
-    async def test_of_an_unpublished_agent_is_a_conflict(self, agents: AgentService) -> None:
+    async def test_of_an_unpublished_agent_is_a_conflict(
+        self, agents: AgentService, runs: RunService
+    ) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
         with pytest.raises(Conflict, match="'greeter' has no published version"):
-            await agents.start_run("greeter", greeting())
+            await runs.start("greeter", greeting())
 
-    async def test_of_an_unknown_version_is_not_found(self, agents: AgentService) -> None:
+    async def test_of_an_unknown_version_is_not_found(self, agents: AgentService, runs: RunService) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
         await agents.publish("greeter")
         with pytest.raises(NotFound, match="no version 9"):
-            await agents.start_run("greeter", greeting(version=9))
+            await runs.start("greeter", greeting(version=9))
 
     async def test_where_too_many_run_asks_to_come_back(
-        self, make: Factory, member: Member, agents: AgentService
+        self, make: Factory, member: Member, agents: AgentService, runs: RunService
     ) -> None:
         gate = await make.gate(member)
         await agents.create("Asker", graph=asking_graph(gate.slug))
         await agents.publish("asker")
-        run = await agents.start_run("asker", greeting())
-        usual, agents.executor.concurrency = agents.executor.concurrency, 1
+        run = await runs.start("asker", greeting())
+        usual, runs.executor.concurrency = runs.executor.concurrency, 1
         try:
             with pytest.raises(Unavailable) as refused:
-                await agents.start_run("asker", greeting())
+                await runs.start("asker", greeting())
         finally:
-            agents.executor.concurrency = usual
+            runs.executor.concurrency = usual
             gate.opened.set()
         assert refused.value.retry_after_s == 1
-        assert (await agents.wait(run.id, timeout_s=60)).status == RunStatus.SUCCEEDED
+        assert (await runs.wait(run.id, timeout_s=60)).status == RunStatus.SUCCEEDED
 
 
 class TestUpdate:
@@ -213,45 +221,52 @@ async def left(server: Running, member: Member) -> Counter[str]:
 
 
 class TestDelete:
-    async def greeted(self, agents: AgentService, *, times: int) -> None:
+    async def greeted(self, agents: AgentService, runs: RunService, *, times: int) -> None:
         """An agent `greeter` that has run."""
         await agents.create("Greeter", graph=HELLO_GRAPH)
         await agents.publish("greeter")
         for _ in range(times):
-            run = await agents.start_run("greeter", greeting())
-            await agents.wait(run.id, timeout_s=60)
+            run = await runs.start("greeter", greeting())
+            await runs.wait(run.id, timeout_s=60)
 
-    async def test_hides_everything_at_once(self, agents: AgentService) -> None:
-        await self.greeted(agents, times=1)
-        (run,) = (await agents.runs(PageRequest())).items
+    async def test_hides_everything_at_once(self, agents: AgentService, runs: RunService) -> None:
+        await self.greeted(agents, runs, times=1)
+        (run,) = (await runs.page(PageRequest())).items
         await agents.delete("greeter")
         assert (await agents.page(PageRequest())).items == []
-        assert (await agents.runs(PageRequest())).items == []
-        for lost in (agents.get("greeter"), agents.run(run.id), agents.steps(run.id, PageRequest())):
+        assert (await runs.page(PageRequest())).items == []
+        for lost in (agents.get("greeter"), runs.get(run.id), runs.steps(run.id, PageRequest())):
             with pytest.raises(NotFound):
                 await lost
         with pytest.raises(NotFound):
-            await agents.start_run("greeter", greeting())
+            await runs.start("greeter", greeting())
 
     async def test_takes_versions_and_runs_with_it(
-        self, server: Running, member: Member, agents: AgentService
+        self, server: Running, member: Member, agents: AgentService, runs: RunService
     ) -> None:
-        await self.greeted(agents, times=2)
+        await self.greeted(agents, runs, times=2)
         await agents.delete("greeter")
         await server.drain().run(INGEST_QUEUE)
         assert await left(server, member) == Counter()
 
-    async def test_is_watched_as_a_job(self, server: Running, member: Member, agents: AgentService) -> None:
-        await self.greeted(agents, times=1)
+    async def test_is_watched_as_a_job(
+        self, server: Running, member: Member, agents: AgentService, runs: RunService
+    ) -> None:
+        await self.greeted(agents, runs, times=1)
         await agents.delete("greeter")
         await server.drain().run(INGEST_QUEUE)
         (job,) = (await JobService(server.resources.database, member.tenant).page(PageRequest())).items
         assert (job.job.kind, job.status) == (JobKind.ERASE_AGENT, WorkState.SUCCEEDED)
 
     async def test_goes_on_where_a_worker_died(
-        self, server: Running, member: Member, agents: AgentService, monkeypatch: pytest.MonkeyPatch
+        self,
+        server: Running,
+        member: Member,
+        agents: AgentService,
+        monkeypatch: pytest.MonkeyPatch,
+        runs: RunService,
     ) -> None:
-        await self.greeted(agents, times=3)
+        await self.greeted(agents, runs, times=3)
         await agents.delete("greeter")
         monkeypatch.setattr("app.services.erasure_service._AT_ONCE", 1)
         erase_of, calls = Runs.erase_of, 0
@@ -272,59 +287,61 @@ class TestDelete:
         assert await left(server, member) == Counter()
 
     async def test_leaves_other_agents_alone(
-        self, server: Running, member: Member, agents: AgentService
+        self, server: Running, member: Member, agents: AgentService, runs: RunService
     ) -> None:
-        await self.greeted(agents, times=1)
+        await self.greeted(agents, runs, times=1)
         await agents.create("Kept", graph=HELLO_GRAPH)
         await agents.publish("kept")
-        await agents.wait((await agents.start_run("kept", greeting())).id, timeout_s=60)
+        await runs.wait((await runs.start("kept", greeting())).id, timeout_s=60)
         before = await left(server, member)
         await agents.delete("greeter")
         await server.drain().run(INGEST_QUEUE)
         assert await left(server, member) == Counter({table: count // 2 for table, count in before.items()})
 
-    async def test_while_runs_start_ends_one_way_or_the_other(self, agents: AgentService) -> None:
+    async def test_while_runs_start_ends_one_way_or_the_other(
+        self, agents: AgentService, runs: RunService
+    ) -> None:
         """Either the agent is gone and nothing runs, or its run keeps it."""
         for _ in range(5):
             await agents.create("Greeter", graph=HELLO_GRAPH)
             await agents.publish("greeter")
             *started, deleted = await asyncio.gather(
-                *(agents.start_run("greeter", greeting()) for _ in range(4)),
+                *(runs.start("greeter", greeting()) for _ in range(4)),
                 agents.delete("greeter"),
                 return_exceptions=True,
             )
-            runs = [run for run in started if isinstance(run, AgentRun)]
+            begun = [run for run in started if isinstance(run, AgentRun)]
             refused = [error for error in started if isinstance(error, NotFound)]
-            assert len(runs) + len(refused) == 4
+            assert len(begun) + len(refused) == 4
             assert deleted is None or isinstance(deleted, Conflict)
             if deleted is not None:
-                for run in runs:
-                    await agents.wait(run.id, timeout_s=60)
+                for run in begun:
+                    await runs.wait(run.id, timeout_s=60)
                 await agents.delete("greeter")
 
 
 class TestRoom:
     async def test_is_kept_while_runs_are_being_created(
-        self, agents: AgentService, make: Factory, member: Member
+        self, agents: AgentService, make: Factory, member: Member, runs: RunService
     ) -> None:
         gate = await make.gate(member)
         await agents.create("Asker", graph=asking_graph(gate.slug))
         await agents.publish("asker")
-        busy = len(agents.executor.tasks)
-        usual, agents.executor.concurrency = agents.executor.concurrency, busy + 2
+        busy = len(runs.executor.tasks)
+        usual, runs.executor.concurrency = runs.executor.concurrency, busy + 2
         try:
             started = await asyncio.gather(
-                *(agents.start_run("asker", greeting()) for _ in range(6)), return_exceptions=True
+                *(runs.start("asker", greeting()) for _ in range(6)), return_exceptions=True
             )
         finally:
-            agents.executor.concurrency = usual
+            runs.executor.concurrency = usual
             gate.opened.set()
-        runs = [run for run in started if isinstance(run, AgentRun)]
-        assert len(runs) == 2
+        begun = [run for run in started if isinstance(run, AgentRun)]
+        assert len(begun) == 2
         assert sum(isinstance(error, Unavailable) for error in started) == 4
-        for run in runs:
-            await agents.wait(run.id, timeout_s=60)
-        assert agents.executor.reservations == 0
+        for run in begun:
+            await runs.wait(run.id, timeout_s=60)
+        assert runs.executor.reservations == 0
 
 
 class TestTenancy:

@@ -40,6 +40,7 @@ from app.services.intake_service import IntakeService
 from app.services.job_service import JobService
 from app.services.project_service import ProjectService
 from app.services.rag_service import RagService
+from app.services.run_service import RunService
 from app.services.secret_service import SecretService
 from app.services.session_service import Client, SessionService
 
@@ -355,5 +356,12 @@ IntakeDep = Annotated[IntakeService, Depends(get_intake)]
 JobsDep = Annotated[JobService, Depends(get_jobs)]
 ProjectsDep = Annotated[ProjectService, Depends(get_projects)]
 RagDep = Annotated[RagService, Depends(get_rag)]
+
+
+async def get_runs(caller: CallerDep, resources: ResourcesDep) -> RunService:
+    return resources.runs(caller.tenant, caller.principal)
+
+
 AgentsDep = Annotated[AgentService, Depends(get_agents)]
+RunsDep = Annotated[RunService, Depends(get_runs)]
 SecretsDep = Annotated[SecretService, Depends(get_secrets)]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -15,55 +14,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.agent.core.interfaces import Catalog
 from app.agent.graph.compiler import AgentCompiler
-from app.agent.graph.executable import ExecutableAgent
 from app.agent.graph.issues import InvalidGraph
-from app.agent.graph.ports import InvalidInput
 from app.agent.graph.schema import AgentGraph
 from app.core.constants import MAX_DIGITS
-from app.core.errors import Conflict, FieldError, Invalid, NotFound
-from app.core.failpoints import failpoint
+from app.core.errors import AppError, Conflict, NotFound
 from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.report import Report
 from app.core.slugs import as_uuid, check_slug, slugify
 from app.db.base import Json
-from app.db.postgres.models.agents import Agent, AgentRun, AgentRunStep, AgentVersion, RunMode, RunStatus
+from app.db.postgres.models.agents import Agent, AgentVersion
 from app.db.postgres.models.jobs import JobKind, WorkKind
-from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs, RunSteps
+from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs
 from app.db.postgres.repositories.listing import contains
 from app.db.postgres.repositories.rag import Collections
 from app.db.postgres.repositories.work import Jobs, WorkItems
-from app.db.session import Database, Tenant, commit_with
+from app.db.session import Database, Tenant
 from app.services.model_resolver import ModelResolver
-from app.services.runs.execution import Execution
-from app.services.runs.executor import Executor
-from app.services.runs.logged_event import LoggedEvent
-from app.services.runs.streams import RunStreams
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """`version` is `live`, `draft` or a number."""
-
-    input: Json
-    mode: RunMode
-    version: str | int = "live"
-    metadata: Json | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilters:
-    """All that are given must hold. `version` is an id, or a number of `agent`; times are exclusive.
-
-    `q` begins the id or is in a value of input or output; only the newest runs are looked into.
-    """
-
-    statuses: Sequence[RunStatus] = ()
-    agent: str | None = None
-    version: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    q: str | None = None
 
 
 @dataclass(slots=True)
@@ -75,9 +42,6 @@ class AgentService:
     principal: UUID
     compiler: AgentCompiler
     models: ModelResolver
-    executor: Executor
-    streams: RunStreams
-    text_search_limit: int = 10_000
 
     async def create(
         self, name: str, *, slug: str | None = None, description: str = "", graph: Json | None = None
@@ -184,116 +148,7 @@ class AgentService:
         """The version that `version`, a number or an id, names."""
         async with self.database.unit_of_work(self.tenant) as session:
             agent = await Agents(session, self.tenant).find(reference)
-            return await self._version(session, agent, version)
-
-    async def start_run(self, reference: str, request: RunRequest) -> AgentRun:
-        """Creates the run; starts it detached from the caller, or leaves it to whoever has room for it."""
-        if request.mode is RunMode.BACKGROUND:
-            run, _ = await self._created(reference, request)
-            self.executor.queue_news.set()
-            return run
-        with self.executor.reserved():
-            run, agent = await self._created(reference, request)
-            self.executor.start(Execution(self.tenant, run.id, 1, agent, request.input))
-            return run
-
-    async def _created(self, reference: str, request: RunRequest) -> tuple[AgentRun, ExecutableAgent]:
-        catalog = await self._catalog() if request.version == "draft" else None
-        model_ids = await self.models.ids() if request.version == "draft" else {}
-        async with self.database.unit_of_work(self.tenant) as session:
-            agent = await Agents(session, self.tenant).for_run(reference)
-            if catalog is not None:
-                version = await self._snapshot(session, agent, catalog, model_ids)
-            else:
-                version = await self._published(session, agent, request.version)
-            runnable = self._runnable(version, request.input)
-            here: Json = {"status": RunStatus.QUEUED}
-            if request.mode is not RunMode.BACKGROUND:
-                here = {
-                    "status": RunStatus.RUNNING,
-                    "lease_owner": self.executor.owner,
-                    "lease_until": func.now() + timedelta(seconds=self.executor.lease_s),
-                    "fence": 1,
-                    "started_at": func.now(),
-                }
-            run = AgentRun(
-                org_id=self.tenant.org_id,
-                id=new_id(),
-                project_id=self.tenant.project,
-                agent_id=agent.id,
-                version_id=version.id,
-                mode=request.mode,
-                input=request.input,
-                run_metadata=request.metadata or {},
-                **here,
-            )
-            await Runs(session, self.tenant).add(run)
-            commit_with(session, run.id)
-            failpoint("run.creating")
-        failpoint("run.created")
-        return run, runnable
-
-    async def run(self, run_id: UUID) -> AgentRun:
-        async with self.database.unit_of_work(self.tenant) as session:
-            return await Runs(session, self.tenant).get(run_id)
-
-    async def runs(self, request: PageRequest, filters: RunFilters | None = None) -> Page[AgentRun]:
-        """Without inputs and outputs; `NotFound` where a filter names what is not there."""
-        wanted = filters or RunFilters()
-        async with self.database.unit_of_work(self.tenant) as session:
-            agent = await Agents(session, self.tenant).find(wanted.agent) if wanted.agent else None
-            version = await self._wanted(session, agent, wanted.version) if wanted.version else None
-            runs = Runs(session, self.tenant)
-            statement = runs.matching(
-                statuses=wanted.statuses,
-                agent_id=agent.id if agent else None,
-                version_id=version.id if version else None,
-                after=wanted.created_after,
-                before=wanted.created_before,
-            )
-            if wanted.q is not None:
-                statement = runs.holding(wanted.q, statement, newest=self.text_search_limit)
-            return await runs.page(request, statement)
-
-    async def steps(self, run_id: UUID, request: PageRequest) -> Page[AgentRunStep]:
-        async with self.database.unit_of_work(self.tenant) as session:
-            await Runs(session, self.tenant).get(run_id)
-            steps = RunSteps(session, self.tenant)
-            return await steps.page(request, steps.of(run_id))
-
-    async def wait(self, run_id: UUID, *, timeout_s: float) -> AgentRun:
-        """The run when it has ended, or as it is after `timeout_s`."""
-        if run_id in self.executor.tasks:
-            await self.executor.finished(run_id, timeout_s=timeout_s)
-        else:
-            await self.streams.ended(self.tenant, run_id, timeout_s=timeout_s)
-        return await self.run(run_id)
-
-    async def events(self, run_id: UUID, *, after: int) -> AsyncIterator[LoggedEvent]:
-        """Checks that the run is ours, then follows its log."""
-        await self.run(run_id)
-        return self.streams.follow(self.tenant, run_id, after=after)
-
-    async def cancel(self, run_id: UUID) -> AgentRun:
-        """Asks for the end of a run; `wait` for it. A run that has ended stays as it is."""
-        async with self.database.unit_of_work(self.tenant) as session:
-            runs = Runs(session, self.tenant)
-            await runs.get(run_id)
-            await runs.request_cancel(run_id)
-        if not self.executor.cancel(run_id):
-            self.executor.queue_news.set()  # it may wait to be claimed, which is when it ends
-        return await self.run(run_id)
-
-    def _runnable(self, version: AgentVersion, value: Json) -> ExecutableAgent:
-        """Refuses, before there is a run, an input that does not fit."""
-        graph = version.graph | {"bindings": version.bindings}
-        agent = self.executor.factory.build(graph, str(version.id))
-        try:
-            agent.validate_input(value)
-        except InvalidInput as error:
-            errors = [FieldError(f"/body/input{e.pointer}", e.code, e.message) for e in error.errors]
-            raise InvalidInput(error.detail, errors=errors) from error
-        return agent
+            return await self.version_of(session, agent, version)
 
     def _checked(self, draft: Json, catalog: Catalog) -> AgentGraph:
         report = self.compiler.check(draft, catalog)
@@ -301,38 +156,32 @@ class AgentService:
             raise InvalidGraph(report)
         return AgentGraph.model_validate(draft)
 
-    async def _snapshot(
-        self, session: AsyncSession, agent: Agent, catalog: Catalog, model_ids: dict[str, str]
-    ) -> AgentVersion:
-        graph = self._checked(agent.draft, catalog)
-        bindings = await self._bindings(session, graph, model_ids)
-        # What the names stand for may change under an unchanged draft.
-        bound = sha256(f"{graph.content_hash} {json.dumps(bindings, sort_keys=True)}".encode()).hexdigest()
-        return await AgentVersions(session, self.tenant).snapshot(
-            agent.id, graph=agent.draft, bindings=bindings, content_hash=bound
-        )
+    async def snapshot(self, reference: str) -> AgentVersion:
+        """The draft as it is now, to be run: an unpublished version; `InvalidGraph` with the report."""
+        catalog = await self._catalog()
+        model_ids = await self.models.ids()
+        async with self.database.unit_of_work(self.tenant) as session:
+            agent = await Agents(session, self.tenant).find(reference)
+            graph = self._checked(agent.draft, catalog)
+            bindings = await self._bindings(session, graph, model_ids)
+            # What the names stand for may change under an unchanged draft.
+            bound = sha256(f"{graph.content_hash} {json.dumps(bindings, sort_keys=True)}".encode())
+            return await AgentVersions(session, self.tenant).snapshot(
+                agent.id, graph=agent.draft, bindings=bindings, content_hash=bound.hexdigest()
+            )
 
-    async def _published(self, session: AsyncSession, agent: Agent, version: str | int) -> AgentVersion:
-        number = agent.live_version if version == "live" else int(version)
-        if number is None:
-            raise Conflict(
+    async def unrunnable(self, reference: str, version: str | int) -> AppError:
+        """Why there is no such version to run."""
+        agent = await self.get(reference)
+        if version == "live":
+            return Conflict(
                 f"The agent {agent.slug!r} has no published version: publish it, or run version 'draft'.",
                 code="not_published",
             )
-        found = await AgentVersions(session, self.tenant).number(agent.id, number)
-        if found is None:
-            raise NotFound(f"The agent {agent.slug!r} has no version {number}.")
-        return found
+        return NotFound(f"The agent {agent.slug!r} has no version {version}.")
 
-    async def _wanted(self, session: AsyncSession, agent: Agent | None, reference: str) -> AgentVersion:
-        if agent is not None:
-            return await self._version(session, agent, reference)
-        version_id = as_uuid(reference)
-        if version_id is None:
-            raise _needs_agent(reference)
-        return await AgentVersions(session, self.tenant).of_project(version_id)
-
-    async def _version(self, session: AsyncSession, agent: Agent, reference: str) -> AgentVersion:
+    async def version_of(self, session: AsyncSession, agent: Agent, reference: str) -> AgentVersion:
+        """The version of `agent` that a number or an id names."""
         version_id = as_uuid(reference)
         versions = AgentVersions(session, self.tenant)
         if version_id is not None:
@@ -361,8 +210,3 @@ class AgentService:
             name: model_ids.get(target, target) for name, target in graph.bindings.models.items()
         }
         return bound
-
-
-def _needs_agent(version: str) -> Invalid:
-    message = f"{version!r} is no id; a version's number needs the filter `agent` beside it"
-    return Invalid(message, errors=[FieldError("/query/version", "agent_missing", message)])

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Header, Query, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
-from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, allow, paged
+from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, RunsDep, allow, paged
 from app.api.idempotency import EarlierDep, idempotent, without_key
 from app.api.native import native_router
 from app.api.schemas.agents import (
@@ -32,7 +32,7 @@ from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.models.agents import RunMode
 from app.db.postgres.repositories.agents import Agents, AgentVersions
-from app.services.agent_service import RunRequest
+from app.services.run_service import RunRequest
 
 router = native_router("/agents", tag="agents")
 MAX_SEQ = 2**63 - 1
@@ -177,7 +177,7 @@ async def version(agent: str, version: str, agents: AgentsDep) -> VersionRead:
 async def run(
     agent: str,
     body: RunCreate,
-    agents: AgentsDep,
+    runs: RunsDep,
     resources: ResourcesDep,
     reader: ReaderDep,
     response: Response,
@@ -193,17 +193,16 @@ async def run(
     asks_for_stream = "mode" not in body.model_fields_set and "text/event-stream" in accept
     mode = RunMode.STREAM if asks_for_stream else RunMode(body.mode)
     request = RunRequest(input=body.input, mode=mode, version=body.version, metadata=body.metadata)
-    run_id = earlier or (await agents.start_run(agent, request)).id
+    started = await (runs.get(earlier) if earlier else runs.start(agent, request))
+    run_id = started.id
     if mode is RunMode.STREAM:
-        events = await agents.events(run_id, after=last_event_id or 0)
-        stream = event_stream(events, reader)
+        stream = event_stream(runs.follow(run_id, after=last_event_id or 0), reader)
         stream.headers["Location"] = _location(run_id)
         return stream
-    timeout_s = body.wait_timeout_s or resources.settings.run_wait_timeout_s
-    if mode is RunMode.BACKGROUND:
-        ended = await agents.run(run_id)
-    else:
-        ended = await agents.wait(run_id, timeout_s=timeout_s)
+    ended = started
+    if mode is RunMode.WAIT:
+        timeout_s = body.wait_timeout_s or resources.settings.run_wait_timeout_s
+        ended = await runs.outcome(started, timeout_s=timeout_s)
     if ended.finished_at is None:
         response.status_code = 202
         response.headers["Location"] = _location(run_id)

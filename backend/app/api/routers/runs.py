@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Header, Query
 from fastapi.responses import StreamingResponse
 
-from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, allow, paged
+from app.api.dependencies import ReaderDep, ResourcesDep, RunsDep, allow, paged
 from app.api.idempotency import without_key
 from app.api.native import native_router
 from app.api.schemas.agents import EventRead, RunRead, RunSummary, StepRead
@@ -18,7 +18,7 @@ from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.models.agents import RunStatus
 from app.db.postgres.repositories.agents import Runs, RunSteps
-from app.services.agent_service import RunFilters
+from app.services.run_service import RunFilters
 
 router = native_router("/runs", tag="runs")
 
@@ -29,7 +29,7 @@ MAX_SEQ = 2**63 - 1
 @router.get("", operation_id="runs_list", summary="List runs", dependencies=[allow(Permission.AGENTS_READ)])
 async def list_(
     page: Annotated[PageRequest, paged(Runs)],
-    agents: AgentsDep,
+    runs: RunsDep,
     status: Annotated[list[RunStatus] | None, Query(description="Repeat it for any of several")] = None,
     agent: Annotated[str | None, Query(description="Id or slug")] = None,
     version: Annotated[str | None, Query(description="An id, or a number of `agent`")] = None,
@@ -50,15 +50,15 @@ async def list_(
         created_before=created_before,
         q=q,
     )
-    return page_of(await agents.runs(page, filters), RunSummary.model_validate)
+    return page_of(await runs.page(page, filters), RunSummary.model_validate)
 
 
 @router.get(
     "/{run_id}", operation_id="runs_get", summary="Get a run", dependencies=[allow(Permission.AGENTS_READ)]
 )
-async def get(run_id: UUID, agents: AgentsDep) -> RunRead:
+async def get(run_id: UUID, runs: RunsDep) -> RunRead:
     """With input, output and usage."""
-    return RunRead.model_validate(await agents.run(run_id))
+    return RunRead.model_validate(await runs.get(run_id))
 
 
 @router.get(
@@ -68,10 +68,10 @@ async def get(run_id: UUID, agents: AgentsDep) -> RunRead:
     dependencies=[allow(Permission.AGENTS_READ)],
 )
 async def steps(
-    run_id: UUID, page: Annotated[PageRequest, paged(RunSteps)], agents: AgentsDep
+    run_id: UUID, page: Annotated[PageRequest, paged(RunSteps)], runs: RunsDep
 ) -> PageRead[StepRead]:
     """What each node that is not pure did, in the order in which they began."""
-    return page_of(await agents.steps(run_id, page), StepRead.model_validate)
+    return page_of(await runs.steps(run_id, page), StepRead.model_validate)
 
 
 @router.get(
@@ -84,14 +84,14 @@ async def steps(
 )
 async def events(
     run_id: UUID,
-    agents: AgentsDep,
+    runs: RunsDep,
     resources: ResourcesDep,
     reader: ReaderDep,
     after: Annotated[int, Query(ge=0, le=MAX_SEQ, description="The last `seq` that was seen")] = 0,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ)] = None,
 ) -> StreamingResponse:
     """The run's log from event `after` + 1 until it ends, as it is stored."""
-    followed = await agents.events(run_id, after=max(after, last_event_id or 0))
+    followed = await runs.events(run_id, after=max(after, last_event_id or 0))
     return event_stream(followed, reader)
 
 
@@ -103,11 +103,11 @@ async def events(
 )
 async def cancel(
     run_id: UUID,
-    agents: AgentsDep,
+    runs: RunsDep,
     wait: Annotated[bool, Query(description="Answer only when the run has ended (within 5 s)")] = False,
 ) -> RunRead:
     """Ends a run; one that has ended stays as it is."""
-    run = await agents.cancel(run_id)
+    run = await runs.cancel(run_id)
     if wait and run.finished_at is None:
-        run = await agents.wait(run_id, timeout_s=CANCEL_WITHIN_S)
+        run = await runs.wait(run_id, timeout_s=CANCEL_WITHIN_S)
     return RunRead.model_validate(run)

@@ -15,6 +15,7 @@ from app.api.pages import tutorial_page
 from app.cli.crash import crashes_noted
 from app.cli.credentials import credentials_path
 from app.cli.inventory import Inventory
+from app.cli.run_worker import work_on_runs
 from app.cli.serve import migrate_explained
 from app.cli.serve import serve as serve_platform
 from app.cli.setting_names import warn_of_unknown_settings
@@ -75,7 +76,9 @@ def announce(
 
 
 @cli.command()
-def worker() -> None:
+def worker(
+    runs: Annotated[bool, typer.Option("--runs", help="Execute background runs instead.")] = False,
+) -> None:
     """Run a Celery worker for ingestion against the configured or running services."""
     settings = get_settings()
     configure_logging(settings)
@@ -85,8 +88,11 @@ def worker() -> None:
         os.environ["ORRERY_DATABASE_URL"] = found.database_url
         os.environ["ORRERY_REDIS_URL"] = found.redis_url
     _find_master_key(settings)
-    demanded(Settings().database_url, "ORRERY_DATABASE_URL")
-    demanded(Settings().redis_url, "ORRERY_REDIS_URL")
+    database_url = demanded(Settings().database_url, "ORRERY_DATABASE_URL")
+    redis_url = demanded(Settings().redis_url, "ORRERY_REDIS_URL")
+    if runs:
+        uvloop.run(work_on_runs(Settings(), database_url=database_url, redis_url=redis_url))
+        return
     os.environ.update(QUIET)
     arguments = worker_arguments(f"{process_name(settings).replace(':', '-')}@%h")
     os.execv(arguments[0], arguments)  # noqa: S606  (our own interpreter; signals shall reach Celery)

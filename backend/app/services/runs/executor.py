@@ -284,7 +284,8 @@ class Executor:
         return await self._execute(execution)
 
     async def _execution(self, claimed: ClaimedRun) -> Execution:
-        agent = await load_agent(self.database, self.factory, claimed.tenant, claimed.version_id)
+        async with self.database.reading(claimed.tenant) as connection:
+            agent = await load_agent(connection, self.factory, claimed.tenant, claimed.version_id)
         recovered = None
         if claimed.fence > 1:
             continued = claimed.fence - 1

@@ -8,20 +8,20 @@ from uuid import UUID
 from app.agent.factory import AgentFactory
 from app.agent.graph.executable import ExecutableAgent
 from app.core.errors import NotFound
-from app.db.session import Database, Tenant
+from app.db.connection import DriverConnection
+from app.db.session import Tenant
 
 _VERSION = "SELECT graph::text, bindings::text FROM agent_versions WHERE org_id = $1 AND id = $2"
 
 
 async def load_agent(
-    database: Database, factory: AgentFactory, tenant: Tenant, version_id: UUID
+    connection: DriverConnection, factory: AgentFactory, tenant: Tenant, version_id: UUID
 ) -> ExecutableAgent:
-    """Raises `NotFound`, and `InvalidGraph` where this release does not take the graph any more."""
+    """`connection` sees the tenant. Raises `NotFound`, and `InvalidGraph` for graphs of other releases."""
     key = str(version_id)
     if agent := factory.built(key):
         return agent
-    async with database.reading(tenant) as connection:
-        rows = await connection.fetch(_VERSION, tenant.org_id, version_id)
+    rows = await connection.fetch(_VERSION, tenant.org_id, version_id)
     if not rows:
         raise NotFound(f"The agent version {key} does not exist any more.")
     graph, bindings = (json.loads(column) for column in rows[0])

@@ -25,8 +25,9 @@ from app.db.postgres.models.agents import Agent, AgentRun, AgentRunEvent, AgentV
 from app.db.session import Database, Tenant
 from app.embedded import Services
 from app.resources import Resources, open_resources
-from app.services.agent_service import AgentService, RunRequest
+from app.services.agent_service import AgentService
 from app.services.model_resolver import ModelResolver
+from app.services.run_service import RunRequest, RunService
 from app.services.runs import event_log
 from app.services.runs.event_log import EventLog
 from app.services.runs.executor import Executor
@@ -139,8 +140,7 @@ class Bench:
         }
         return replace(self.resources.executor, owner=owner, log=log, **fresh | changes)
 
-    def agents(self, executor: Executor) -> AgentService:
-        """The service of the process that has `executor`."""
+    def agents(self) -> AgentService:
         resources = self.resources
         return AgentService(
             database=resources.database,
@@ -148,9 +148,13 @@ class Bench:
             principal=self.member.user_id,
             compiler=resources.compiler,
             models=ModelResolver(resources.database, self.tenant, resources.providers),
-            executor=executor,
-            streams=RunStreams(resources.database, executor.log.watch),
         )
+
+    def runs(self, executor: Executor) -> RunService:
+        """The service of the process that has `executor`."""
+        database = self.resources.database
+        streams = RunStreams(database, executor.log.watch)
+        return RunService(database, self.tenant, self.agents(), executor, streams)
 
     async def start(
         self,
@@ -160,9 +164,8 @@ class Bench:
         name: str = "Ada",
         mode: RunMode = RunMode.STREAM,
     ) -> AgentRun:
-        service = self.agents(executor)
-        agent = await service.create("Test", slug=f"a{new_id().hex}", graph=graph)
-        return await service.start_run(
+        agent = await self.agents().create("Test", slug=f"a{new_id().hex}", graph=graph)
+        return await self.runs(executor).start(
             agent.slug, RunRequest(input={"name": name}, mode=mode, version="draft")
         )
 

@@ -61,9 +61,7 @@ class TestRun:
     async def test_goes_on_when_nobody_reads(self, bench: Bench, executor: Executor, gate: Gate) -> None:
         async with executor.running():
             run = await bench.start(executor, asking_graph(gate.slug))
-            reading = asyncio.ensure_future(
-                anext(bench.agents(executor).streams.follow(bench.tenant, run.id))
-            )
+            reading = asyncio.ensure_future(anext(bench.runs(executor).streams.follow(bench.tenant, run.id)))
             await gate.entered.wait()
             reading.cancel()
             gate.opened.set()
@@ -119,7 +117,7 @@ class TestCancel:
         async with executor.running():
             run = await bench.start(executor, asking_graph(gate.slug))
             await gate.entered.wait()
-            await bench.agents(executor).cancel(run.id)
+            await bench.runs(executor).cancel(run.id)
             row = await ended(bench, run.id, within_s=5)
         assert row.status is RunStatus.CANCELLED
         assert [event["code"] for event in await terminal_events(bench, run.id)] == ["cancelled"]
@@ -131,14 +129,14 @@ class TestCancel:
         async with executor.running():
             run = await bench.start(executor, asking_graph(gate.slug))
             await gate.entered.wait()
-            await bench.agents(other).cancel(run.id)
+            await bench.runs(other).cancel(run.id)
             assert (await ended(bench, run.id, within_s=5)).status is RunStatus.CANCELLED
 
     async def test_of_an_ended_run_changes_nothing(self, bench: Bench, executor: Executor) -> None:
         async with executor.running():
             run = await bench.start(executor)
             before = await ended(bench, run.id)
-            after = await bench.agents(executor).cancel(run.id)
+            after = await bench.runs(executor).cancel(run.id)
         assert (after.status, after.finished_at, after.last_seq) == (
             RunStatus.SUCCEEDED,
             before.finished_at,
@@ -165,7 +163,7 @@ class TestCancel:
         self, bench: Bench, executor: Executor
     ) -> None:
         run = await bench.start(executor, mode=RunMode.BACKGROUND)
-        await bench.agents(executor).cancel(run.id)
+        await bench.runs(executor).cancel(run.id)
         async with executor.running():
             row = await ended(bench, run.id, within_s=5)
         assert row.status is RunStatus.CANCELLED

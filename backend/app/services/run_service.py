@@ -1,0 +1,242 @@
+"""Runs of one project's agents: created, waited for, looked at, cancelled.
+
+Creating and waiting is what every caller pays for, so it goes to the driver with fixed statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.agent.graph.executable import ExecutableAgent
+from app.agent.graph.ports import InvalidInput
+from app.core.errors import FieldError, Invalid
+from app.core.failpoints import failpoint
+from app.core.ids import new_id
+from app.core.paging import Page, PageRequest
+from app.core.slugs import as_uuid
+from app.db.base import Json
+from app.db.connection import DriverConnection
+from app.db.postgres.channels import RUN_QUEUE
+from app.db.postgres.models.agents import Agent, AgentRun, AgentRunStep, AgentVersion, RunMode, RunStatus
+from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs, RunSteps
+from app.db.session import Database, Tenant
+from app.services.agent_service import AgentService
+from app.services.runs.execution import Execution
+from app.services.runs.executor import Executor
+from app.services.runs.logged_event import LoggedEvent
+from app.services.runs.stored_json import stored_json
+from app.services.runs.streams import RunStreams
+from app.services.runs.versions import load_agent
+
+_PUBLISHED = """
+    SELECT a.id, v.id FROM agents a
+    JOIN agent_versions v ON v.org_id = a.org_id AND v.agent_id = a.id
+        AND v.version = COALESCE($4::int, a.live_version)
+    WHERE a.org_id = $1 AND a.project_id = $2 AND a.deleted_at IS NULL
+        AND ($5::uuid IS NULL AND a.slug = $3 OR a.id = $5::uuid)
+    FOR SHARE OF a
+"""
+_DRAFT = "SELECT id FROM agents WHERE org_id = $1 AND id = $2 AND deleted_at IS NULL FOR SHARE"
+_INSERT = """
+    INSERT INTO agent_runs (org_id, id, project_id, agent_id, version_id, mode, status, input, metadata,
+        fence, lease_owner, lease_until, started_at, last_seq)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, CAST($8 AS jsonb), CAST($9 AS jsonb), $10, $11,
+        CASE WHEN $12::float8 IS NOT NULL THEN now() + make_interval(secs => $12::float8) END,
+        CASE WHEN $12::float8 IS NOT NULL THEN now() END, 0)
+    RETURNING created_at, started_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """`version` is `live`, `draft` or a number."""
+
+    input: Json
+    mode: RunMode
+    version: str | int = "live"
+    metadata: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilters:
+    """All that are given must hold. `version` is an id, or a number of `agent`; times are exclusive.
+
+    `q` begins the id or is in a value of input or output; only the newest runs are looked into.
+    """
+
+    statuses: Sequence[RunStatus] = ()
+    agent: str | None = None
+    version: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    q: str | None = None
+
+
+@dataclass(slots=True)
+class RunService:
+    """A run outlives its request: it is executed by `executor`, here or elsewhere."""
+
+    database: Database
+    tenant: Tenant
+    agents: AgentService
+    executor: Executor
+    streams: RunStreams
+    text_search_limit: int = 10_000
+
+    async def start(self, reference: str, request: RunRequest) -> AgentRun:
+        """Creates the run; starts it detached from the caller, or leaves it to whoever has room for it."""
+        if request.mode is RunMode.BACKGROUND:
+            run, _ = await self._created(reference, request)
+            self.executor.queue_news.set()
+            return run
+        with self.executor.reserved():
+            run, agent = await self._created(reference, request)
+            self.executor.start(Execution(self.tenant, run.id, 1, agent, request.input))
+            return run
+
+    async def _created(self, reference: str, request: RunRequest) -> tuple[AgentRun, ExecutableAgent]:
+        run = AgentRun(
+            org_id=self.tenant.org_id,
+            id=new_id(),
+            project_id=self.tenant.project,
+            mode=request.mode,
+            status=RunStatus.QUEUED if request.mode is RunMode.BACKGROUND else RunStatus.RUNNING,
+            input=request.input,
+            run_metadata=request.metadata or {},
+            recoveries=0,
+        )
+        if request.version == "draft":
+            snapshot = await self.agents.snapshot(reference)
+            run.agent_id, run.version_id = snapshot.agent_id, snapshot.id
+        async with self.database.writing(self.tenant, subject_id=run.id) as connection:
+            if await self._locked(connection, reference, request.version, run):
+                agent = await load_agent(connection, self.executor.factory, self.tenant, run.version_id)
+                _check_input(agent, request.input)
+                await self._insert(connection, run)
+                failpoint("run.creating")
+            else:
+                agent = None
+        if agent is None:
+            raise await self.agents.unrunnable(reference, request.version)
+        failpoint("run.created")
+        return run, agent
+
+    async def _locked(
+        self, connection: DriverConnection, reference: str, version: str | int, run: AgentRun
+    ) -> bool:
+        """Whether there is such a version, of an agent that cannot be deleted before its run is there."""
+        org = self.tenant.org_id
+        if version == "draft":
+            return bool(await connection.fetch(_DRAFT, org, run.agent_id))
+        number = None if version == "live" else int(version)
+        project = self.tenant.project
+        rows = await connection.fetch(_PUBLISHED, org, project, reference, number, as_uuid(reference))
+        if rows:
+            run.agent_id, run.version_id = rows[0]
+        return bool(rows)
+
+    async def _insert(self, connection: DriverConnection, run: AgentRun) -> None:
+        ours = run.status is RunStatus.RUNNING
+        rows = await connection.fetch(
+            _INSERT,
+            *(run.org_id, run.id, run.project_id, run.agent_id, run.version_id, run.mode, run.status),
+            *(stored_json(run.input), stored_json(run.run_metadata), int(ours)),
+            *(self.executor.owner if ours else None, self.executor.lease_s if ours else None),
+        )
+        run.created_at, run.started_at = rows[0]
+        if not ours:
+            await connection.fetch("SELECT pg_notify($1, '')", RUN_QUEUE)
+
+    async def get(self, run_id: UUID) -> AgentRun:
+        async with self.database.unit_of_work(self.tenant) as session:
+            return await Runs(session, self.tenant).get(run_id)
+
+    async def page(self, request: PageRequest, filters: RunFilters | None = None) -> Page[AgentRun]:
+        """Without inputs and outputs; `NotFound` where a filter names what is not there."""
+        wanted = filters or RunFilters()
+        async with self.database.unit_of_work(self.tenant) as session:
+            agent = await Agents(session, self.tenant).find(wanted.agent) if wanted.agent else None
+            version = await self._wanted(session, agent, wanted.version) if wanted.version else None
+            runs = Runs(session, self.tenant)
+            statement = runs.matching(
+                statuses=wanted.statuses,
+                agent_id=agent.id if agent else None,
+                version_id=version.id if version else None,
+                after=wanted.created_after,
+                before=wanted.created_before,
+            )
+            if wanted.q is not None:
+                statement = runs.holding(wanted.q, statement, newest=self.text_search_limit)
+            return await runs.page(request, statement)
+
+    async def _wanted(self, session: AsyncSession, agent: Agent | None, reference: str) -> AgentVersion:
+        if agent is not None:
+            return await self.agents.version_of(session, agent, reference)
+        version_id = as_uuid(reference)
+        if version_id is None:
+            raise _needs_agent(reference)
+        return await AgentVersions(session, self.tenant).of_project(version_id)
+
+    async def steps(self, run_id: UUID, request: PageRequest) -> Page[AgentRunStep]:
+        async with self.database.unit_of_work(self.tenant) as session:
+            await Runs(session, self.tenant).get(run_id)
+            steps = RunSteps(session, self.tenant)
+            return await steps.page(request, steps.of(run_id))
+
+    async def wait(self, run_id: UUID, *, timeout_s: float) -> AgentRun:
+        """The run when it has ended, or as it is after `timeout_s`."""
+        if run_id in self.executor.tasks:
+            await self.executor.finished(run_id, timeout_s=timeout_s)
+        else:
+            await self.streams.ended(self.tenant, run_id, timeout_s=timeout_s)
+        return await self.get(run_id)
+
+    async def outcome(self, run: AgentRun, *, timeout_s: float) -> AgentRun:
+        """`wait` for a run whose row is at hand: if it ends here, the database is not asked again."""
+        if run.id not in self.executor.tasks:
+            return run if run.finished_at else await self.wait(run.id, timeout_s=timeout_s)
+        left = await self.executor.finished(run.id, timeout_s=timeout_s)
+        if left is None:
+            return await self.get(run.id)
+        ending = left.ending
+        run.status, run.finished_at = RunStatus(ending.status), left.finished_at
+        run.output, run.error, run.usage = ending.output, ending.error, ending.usage
+        return run
+
+    async def events(self, run_id: UUID, *, after: int) -> AsyncIterator[LoggedEvent]:
+        """Checks that the run is ours, then follows its log."""
+        await self.get(run_id)
+        return self.follow(run_id, after=after)
+
+    def follow(self, run_id: UUID, *, after: int) -> AsyncIterator[LoggedEvent]:
+        """The log of a run that is known to be ours."""
+        return self.streams.follow(self.tenant, run_id, after=after)
+
+    async def cancel(self, run_id: UUID) -> AgentRun:
+        """Asks for the end of a run; `wait` for it. A run that has ended stays as it is."""
+        async with self.database.unit_of_work(self.tenant) as session:
+            runs = Runs(session, self.tenant)
+            await runs.get(run_id)
+            await runs.request_cancel(run_id)
+        if not self.executor.cancel(run_id):
+            self.executor.queue_news.set()  # it may wait to be claimed, which is when it ends
+        return await self.get(run_id)
+
+
+def _check_input(agent: ExecutableAgent, value: Json) -> None:
+    """Refuses, before there is a run, an input that does not fit."""
+    try:
+        agent.validate_input(value)
+    except InvalidInput as error:
+        errors = [FieldError(f"/body/input{e.pointer}", e.code, e.message) for e in error.errors]
+        raise InvalidInput(error.detail, errors=errors) from error
+
+
+def _needs_agent(version: str) -> Invalid:
+    message = f"{version!r} is no id; a version's number needs the filter `agent` beside it"
+    return Invalid(message, errors=[FieldError("/query/version", "agent_missing", message)])
