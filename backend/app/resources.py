@@ -26,6 +26,7 @@ from app.core.config import Settings
 from app.core.egress import Gate, Limits, Rules, open_egress, system_trust
 from app.core.envelope import MasterKeys
 from app.core.errors import Misconfigured
+from app.core.expressions import ExpressionLimits, open_expressions
 from app.core.ids import new_id
 from app.core.passwords import Passwords
 from app.core.rate_limits import RateLimiter, make_rate_limiter
@@ -41,6 +42,7 @@ from app.rag.providers.model.minilm import MiniLM
 from app.rag.providers.model.query_cache import CachedQueries
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
+from app.services.http_service import ProjectHttp
 from app.services.idempotency_service import IdempotencyService
 from app.services.ingestion_service import Parse
 from app.services.installation_service import api_key_pepper, warn_of_lost_keys
@@ -163,6 +165,8 @@ async def open_resources(
             factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
             retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
             models=lambda tenant: ModelResolver(database, tenant, providers),
+            http=partial(_project_http, settings, database, egress),
+            expressions=await stack.enter_async_context(open_expressions(expression_limits(settings))),
             owner=owner,
             lease_s=settings.lease_s,
             timeout_s=settings.run_timeout_s,
@@ -256,6 +260,22 @@ def _make_idempotency(settings: Settings, database: Database, pepper: bytes) -> 
         pepper=derive_key(pepper, "idempotency-keys"),
         retention_s=settings.idempotency_retention_s,
         wait_s=settings.idempotency_wait_s,
+    )
+
+
+def _project_http(settings: Settings, database: Database, egress: Gate, tenant: Tenant) -> ProjectHttp:
+    secrets = SecretService(database, tenant, master_keys(settings), settings.max_secret_bytes)
+    return ProjectHttp(egress.of(tenant.org_id), secrets, settings.http_node_max_bytes)
+
+
+def expression_limits(settings: Settings) -> ExpressionLimits:
+    return ExpressionLimits(
+        timeout_s=settings.expression_timeout_s,
+        grace_s=settings.expression_grace_s,
+        memory_bytes=settings.expression_memory_bytes,
+        recursion=settings.expression_recursion,
+        processes=settings.expression_processes,
+        wait_s=settings.expression_wait_s,
     )
 
 

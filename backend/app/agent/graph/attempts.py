@@ -185,7 +185,7 @@ async def _failed(effort: _Effort, failure: Failure) -> Outcome:
     error = {ERROR: failure.model_dump()}
     outcome = None
     if node.default is not None:
-        outcome = Outcome(node.config.handles()[0], {**node.default.default, **error})
+        outcome = Outcome(node.config.fallback(), {**node.default.default, **error})
     elif node.catches:
         outcome = Outcome(ERROR, error)
     await _finish(effort, outcome, "failed", failure)

@@ -56,6 +56,7 @@ class IssueCode(StrEnum):
     CYCLE = "cycle", "Edges lead in a circle."
     MULTIPLE_ENDS = "multiple_ends", "Two `end` nodes can both be reached in one run."
     INVALID_REFERENCE = "invalid_reference", "A `{{ … }}` that does not parse."
+    INVALID_EXPRESSION = "invalid_expression", "An expression that does not parse, or does what none may."
     UNKNOWN_REFERENCE = (
         "unknown_reference",
         "A reference to an input, state field or node that does not exist.",

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from app.agent.core.interfaces import Models, Retriever
+from app.agent.core.interfaces import Expressions, Http, Models, Retriever
 from app.agent.factory import AgentFactory
 from app.agent.graph.ports import Past, Ports, Undeliverable
 from app.core.errors import AppError, Unavailable
@@ -51,6 +51,8 @@ class Executor:
     factory: AgentFactory
     retriever: Callable[[Tenant], Retriever]
     models: Callable[[Tenant], Models]
+    http: Callable[[Tenant], Http]
+    expressions: Expressions
     owner: str
     lease_s: float = 30
     timeout_s: float = 600
@@ -183,6 +185,8 @@ class Executor:
             retriever=self.retriever(execution.tenant),
             sink=run,
             journal=journal,
+            http=self.http(execution.tenant),
+            expressions=self.expressions,
         )
         run_id = str(execution.run_id)
         past = recovered.past if recovered else Past()

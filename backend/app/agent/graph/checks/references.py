@@ -18,9 +18,12 @@ from app.agent.core.value_types import (
     union,
 )
 from app.agent.graph.branches import Cube
+from app.agent.graph.checks.expressions import hopeless
+from app.agent.graph.checks.expressions import type_of as type_of_expression
 from app.agent.graph.checks.state import type_of
 from app.agent.graph.config_fields import Use, uses_in, uses_in_raw
 from app.agent.graph.draft import DraftNode
+from app.agent.graph.expressions import Expression
 from app.agent.graph.flow import Flow
 from app.agent.graph.issues import Findings, IssueCode, Path
 from app.agent.graph.policies import DefaultOutputs
@@ -73,14 +76,34 @@ class _UseCheck:
         self._path: Path = (*reader.path, "config", *use.path)
 
     def run(self) -> None:
-        for chain in self._use.template.chains:
-            reads = [self._read(reference) for reference in chain.references]
-            sound = [read for read in reads if read is not None]
-            if len(sound) == len(reads):
-                self._check_set(chain, sound)
-                self._check_type(chain, sound)
-        if self._use.template.chain is None and self._use.expected:
+        types = [self._check_chain(chain) for chain in self._use.template.chains]
+        if self._use.expression:
+            self._check_expression(self._use.expression, types)
+        elif self._use.template.chain is None and self._use.expected:
             self._fit(_TEXT, repr(self._use.template.source))
+
+    def _check_chain(self, chain: Chain) -> ValueType:
+        """The type of the chain's value."""
+        reads = [self._read(reference) for reference in chain.references]
+        sound = [read for read in reads if read is not None]
+        if len(sound) < len(reads):
+            return ANY
+        self._check_set(chain, sound)
+        types = [read.type for read in sound]
+        if chain.literal:
+            types.append(of_value(chain.literal.value))
+        found = union(types)
+        if self._use.template.chain is not None and self._use.expression is None:
+            self._fit(found, f"'{chain}'")
+        return found
+
+    def _check_expression(self, expression: Expression, types: list[ValueType]) -> None:
+        names = dict(zip(expression.names, types, strict=True))
+        for left, right in hopeless(expression.tree, names):
+            message = f"'{expression}' compares {left} with {right} by size, which always fails"
+            fix = "compare values of one kind, for example by int(…) or str(…)"
+            self._add(IssueCode.TYPE_MISMATCH, message, fix=fix)
+        self._fit(type_of_expression(expression.tree, names), f"'{expression}'")
 
     def _add(self, code: IssueCode, message: str, *, fix: str) -> None:
         self._findings.add(code, self._path, message, fix=fix, node_id=self._reader.id)
@@ -204,14 +227,6 @@ class _UseCheck:
             )
             fix = f"write '{{{{ {chain} ?? \"…\" }}}}', or name what the other branches produce"
         self._add(IssueCode.MAYBE_UNSET, message, fix=fix)
-
-    def _check_type(self, chain: Chain, reads: list[_Read]) -> None:
-        if self._use.expected is None or self._use.template.chain is None:
-            return
-        types = [read.type for read in reads]
-        if chain.literal:
-            types.append(of_value(chain.literal.value))
-        self._fit(union(types), f"'{chain}'")
 
     def _fit(self, actual: ValueType, what: str) -> None:
         expected = self._use.expected

@@ -21,9 +21,13 @@ _CODES = {
     "extra_forbidden": IssueCode.UNKNOWN_KEY,
     "missing": IssueCode.MISSING_KEY,
     "invalid_reference": IssueCode.INVALID_REFERENCE,
+    "invalid_expression": IssueCode.INVALID_EXPRESSION,
     "reserved_id": IssueCode.RESERVED_ID,
 }
-_REFERENCE_FIX = "write '{{ source.path }}', or '{{ source.path ?? \"constant\" }}'"
+_FIXES = {
+    IssueCode.INVALID_REFERENCE: "write '{{ source.path }}', or '{{ source.path ?? \"constant\" }}'",
+    IssueCode.INVALID_EXPRESSION: "write Python over references, for example '{{ inputs.n }} > 10'",
+}
 _RANGES = ("greater_than", "less_than", "too_long", "too_short")
 
 
@@ -219,7 +223,7 @@ def _add(
     else:
         code = _code(kind)
         message = f"{key!r}: {_lower(detail['msg'])}, got {quoted(value)}"
-        fix = _REFERENCE_FIX if code is IssueCode.INVALID_REFERENCE else _lower(detail["msg"])
+        fix = _FIXES.get(code) or _lower(detail["msg"])
     findings.add(code, (*path, *place), message, fix=fix, node_id=node_id)
 
 
