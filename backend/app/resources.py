@@ -52,6 +52,7 @@ from app.services.rag_service import CollectionRetriever, RagService
 from app.services.runs.event_log import EventLog
 from app.services.runs.executor import Executor
 from app.services.runs.leases import LOCAL
+from app.services.runs.node_cache import NodeCaches
 from app.services.runs.streams import RunStreams
 from app.services.runs.watch import Watch
 from app.services.secret_service import SecretService
@@ -167,6 +168,7 @@ async def open_resources(
             models=lambda tenant: ModelResolver(database, tenant, providers),
             http=partial(_project_http, settings, database, egress),
             expressions=await stack.enter_async_context(open_expressions(expression_limits(settings))),
+            caches=NodeCaches(database, settings.node_cache_max_entry, settings.node_cache_max_project),
             owner=owner,
             lease_s=settings.lease_s,
             timeout_s=settings.run_timeout_s,

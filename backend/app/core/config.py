@@ -139,6 +139,10 @@ class Settings(BaseSettings):
 
     # nodes of agents
     http_node_max_bytes: int = Field(default=4 * 2**20, ge=1, description="of an answer to an http node")
+    node_cache_max_entry: int = Field(default=256 * 2**10, ge=1, description="characters of one result")
+    node_cache_max_project: int = Field(
+        default=64 * 2**20, ge=1, description="characters of a project's results; then the oldest go"
+    )
     expression_timeout_s: float = Field(default=0.25, gt=0)
     expression_grace_s: float = Field(default=0.25, gt=0, description="then its worker is killed")
     expression_memory_bytes: int = Field(default=32 * 2**20, ge=2**20)

@@ -207,11 +207,15 @@ class Http(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CachedStep:
-    """What a node handed on, kept for nodes that are asked the same again."""
+    """What a node handed on, kept for when it is asked the same again.
+
+    `documents` are those whose text is in it, or was in what the node was asked.
+    """
 
     handle: str
     outputs: Mapping[str, Any]
     citations: Sequence[Citation] = ()
+    documents: frozenset[UUID] = frozenset()
 
 
 class NodeCache(Protocol):

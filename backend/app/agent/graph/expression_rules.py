@@ -29,6 +29,9 @@ FUNCTIONS = (
 )
 """All that an expression may name besides its references and its own variables."""
 
+_LAZY_FUNCTIONS = ("enumerate", "filter", "map", "range", "reversed", "zip")
+_LAZY = (ast.Lambda, ast.GeneratorExp)
+
 _SYNTAX: dict[type[ast.AST], str] = {
     ast.NamedExpr: "':=' is not part of expressions",
     ast.Await: "'await' is not part of expressions",
@@ -70,7 +73,13 @@ def checked(text: str, bound: tuple[str, ...]) -> ast.expr:
         if problem := _problem(node):
             raise SyntaxProblem(problem, _position(flat, node))
     _check_names(nodes, bound, flat)
+    if isinstance(tree, _LAZY) or (isinstance(tree, ast.Call) and _is_lazy(tree.func)):
+        raise SyntaxProblem("this gives no value yet: put list(…) around it", _position(flat, tree))
     return tree
+
+
+def _is_lazy(function: ast.expr) -> bool:
+    return isinstance(function, ast.Name) and function.id in _LAZY_FUNCTIONS
 
 
 def _parsed(text: str) -> ast.expr:

@@ -65,6 +65,8 @@ class NodeScope:
     handle: str = SUCCESS
     writes: list[Write] = field(default_factory=list)
     requests: int = 0
+    cited: list[Citation] = field(default_factory=list)
+    cached: bool = False
 
     @property
     def expressions(self) -> Expressions:
@@ -112,6 +114,7 @@ class NodeScope:
             await self.message.say(delta)
 
     async def cite(self, citation: Citation) -> None:
+        self.cited.append(citation)
         message_id = self.message.id if self.node.live else None
         event = CitationFound(node_id=self.node.id, message_id=message_id, **asdict(citation)).event()
         await self.run.emit(event, self.node.id)

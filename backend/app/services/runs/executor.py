@@ -25,6 +25,7 @@ from app.services.runs.event_log import EventLog
 from app.services.runs.execution import Execution, Left, cancelled, failed, failed_by, handed_over, succeeded
 from app.services.runs.journal import RunJournal
 from app.services.runs.leases import RUNS, Leases
+from app.services.runs.node_cache import NodeCaches
 from app.services.runs.partitions import keep_partitions
 from app.services.runs.recovery import recover
 from app.services.runs.run_claims import ClaimedRun, claim_runs
@@ -53,6 +54,7 @@ class Executor:
     models: Callable[[Tenant], Models]
     http: Callable[[Tenant], Http]
     expressions: Expressions
+    caches: NodeCaches
     owner: str
     lease_s: float = 30
     timeout_s: float = 600
@@ -187,6 +189,7 @@ class Executor:
             journal=journal,
             http=self.http(execution.tenant),
             expressions=self.expressions,
+            cache=self.caches.of(execution.tenant, execution.run_id),
         )
         run_id = str(execution.run_id)
         past = recovered.past if recovered else Past()

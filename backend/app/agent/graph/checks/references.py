@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.agent.core.base import ERROR
 from app.agent.core.interfaces import Session
@@ -59,7 +59,11 @@ def check_references(flow: Flow, inputs: ValueType, findings: Findings) -> None:
 
 
 def _uses(reader: DraftNode) -> Iterator[Use]:
-    yield from uses_in(reader.node.config) if reader.node else uses_in_raw(reader.raw.get("config"))
+    """Every template of a node, its place counted from the node."""
+    found = uses_in(reader.node.config) if reader.node else uses_in_raw(reader.raw.get("config"))
+    yield from (replace(use, path=("config", *use.path)) for use in found)
+    if reader.node and reader.node.cache and reader.node.cache.key:
+        yield Use(("cache", "key"), reader.node.cache.key)
 
 
 class _UseCheck:
@@ -73,7 +77,7 @@ class _UseCheck:
         self._findings = findings
         self._reader = reader
         self._use = use
-        self._path: Path = (*reader.path, "config", *use.path)
+        self._path: Path = (*reader.path, *use.path)
 
     def run(self) -> None:
         types = [self._check_chain(chain) for chain in self._use.template.chains]

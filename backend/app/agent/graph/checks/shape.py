@@ -15,7 +15,6 @@ from app.agent.graph.limits import MAX_EDGES, MAX_NODES
 from app.agent.graph.schema import AgentGraph, Bindings, Edge, Interface, Node, StateField, node_model
 
 _Part = TypeVar("_Part", bound=BaseModel)
-_UNSUPPORTED = {"cache": "caching of node results is not offered by this version"}
 _SECTIONS = {"inputs": dict, "state": dict, "bindings": dict, "layout": dict, "nodes": list, "edges": list}
 _CODES = {
     "extra_forbidden": IssueCode.UNKNOWN_KEY,
@@ -214,9 +213,7 @@ def _add(
     place = (*_place(raw, detail["loc"]), *detail.get("ctx", {}).get("path", ()))
     key = _last_name(detail["loc"])
     known = _keys_at(model, detail["loc"][:-1])
-    if kind == "extra_forbidden" and key in _UNSUPPORTED and len(detail["loc"]) == 1 and node_id is not None:
-        code, message, fix = IssueCode.UNSUPPORTED_KEY, f"{key!r}: {_UNSUPPORTED[key]}", "remove it"
-    elif kind == "extra_forbidden":
+    if kind == "extra_forbidden":
         code, message, fix = IssueCode.UNKNOWN_KEY, f"unknown key {key!r}", findings.instead(key, known)
     elif kind == "missing":
         code, message, fix = IssueCode.MISSING_KEY, f"the key {key!r} is missing", f"add {key!r}"
