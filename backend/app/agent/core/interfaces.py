@@ -214,7 +214,7 @@ class CachedStep:
 
     handle: str
     outputs: Mapping[str, Any]
-    citations: Sequence[Citation] = ()
+    citations: tuple[Citation, ...] = ()
     documents: frozenset[UUID] = frozenset()
 
 
