@@ -157,6 +157,7 @@ async def open_resources(
         embedder = CachedQueries(_local_embedder(settings))
         parsers = await stack.enter_async_context(ParserPool(size=settings.parse_processes))
         egress = await stack.enter_async_context(way_out(settings))
+        expressions = await stack.enter_async_context(open_expressions(expression_limits(settings)))
         watch = Watch()
         log = EventLog(database, watch, patience_s=settings.lease_s)
         providers = {"local": local_models(Extractive(embedder))}
@@ -167,7 +168,7 @@ async def open_resources(
             retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
             models=lambda tenant: ModelResolver(database, tenant, providers),
             http=partial(_project_http, settings, database, egress),
-            expressions=await stack.enter_async_context(open_expressions(expression_limits(settings))),
+            expressions=lambda tenant: expressions.of(tenant.org_id),
             caches=NodeCaches(database, settings.node_cache_max_entry, settings.node_cache_max_project),
             owner=owner,
             lease_s=settings.lease_s,

@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     expression_grace_s: float = Field(default=0.25, gt=0, description="then its worker is killed")
     expression_memory_bytes: int = Field(default=32 * 2**20, ge=2**20)
     expression_recursion: int = Field(default=100, ge=1, le=1000)
-    expression_processes: int = Field(default=2, ge=1, le=64, description="that evaluate, per process")
+    expression_processes: int = Field(default=2, ge=1, le=64, description="an organization uses all but one")
     expression_wait_s: float = Field(default=5, gt=0, description="for one of them to be free")
 
     # embeddings

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 from app.core.errors import AppError, Invalid, Unavailable
 
@@ -27,7 +29,10 @@ _LONGEST_MESSAGE = 300
 
 @dataclass(frozen=True, slots=True)
 class ExpressionLimits:
-    """What one evaluation may cost. Beyond `processes` at once they wait, for `wait_s` at most."""
+    """What one evaluation may cost. Beyond `processes` at once they wait, for `wait_s` at most.
+
+    One organization gets all processes but one, so that its costly expressions leave some to the others.
+    """
 
     timeout_s: float = 0.25
     grace_s: float = 0.25
@@ -57,6 +62,13 @@ class ExpressionPool:
     stack: AsyncExitStack
     _pool: AsyncMonty | None = None
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _places: WeakValueDictionary[UUID, asyncio.Semaphore] = field(default_factory=WeakValueDictionary)
+
+    def of(self, org_id: UUID) -> OrganizationExpressions:
+        """For expressions of this organization."""
+        place = self._places.get(org_id) or asyncio.Semaphore(max(1, self.limits.processes - 1))
+        self._places[org_id] = place
+        return OrganizationExpressions(self, place)
 
     async def evaluate(self, code: str, names: Mapping[str, Any]) -> Any:
         """The value of `code`, one Python expression, with `names` bound to JSON values; as a JSON value.
@@ -65,17 +77,16 @@ class ExpressionPool:
         """
         from pydantic_monty import CollectString, MontyError  # noqa: PLC0415  (10 MB, for those who need it)
 
-        pool = await self._started()
         try:
+            pool = await self._started()
             async with pool.checkout(limits=_session_limits(self.limits)) as session:
                 value = await session.feed_run(code, inputs=dict(names), print_callback=CollectString(1))
         except MontyError as error:
             raise self._failure(error) from None
         except TimeoutError:
-            raise Unavailable(
-                f"All {self.limits.processes} workers for expressions are busy "
-                "(ORRERY_EXPRESSION_PROCESSES); try again."
-            ) from None
+            raise busy(self.limits) from None
+        except OSError as error:
+            raise Unavailable(f"No worker for expressions can be started: {error}.") from error
         return _JsonValue().of(value, 0)
 
     async def _started(self) -> AsyncMonty:
@@ -108,6 +119,33 @@ class ExpressionPool:
         return ExpressionFailed(
             message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationExpressions:
+    """The evaluator of one organization, which has its share of the workers."""
+
+    pool: ExpressionPool
+    place: asyncio.Semaphore
+
+    async def evaluate(self, code: str, names: Mapping[str, Any]) -> Any:
+        """See `ExpressionPool.evaluate`."""
+        try:
+            async with asyncio.timeout(self.pool.limits.wait_s):
+                await self.place.acquire()
+        except TimeoutError:
+            raise busy(self.pool.limits) from None
+        try:
+            return await self.pool.evaluate(code, names)
+        finally:
+            self.place.release()
+
+
+def busy(limits: ExpressionLimits) -> Unavailable:
+    return Unavailable(
+        f"All of the {limits.processes} workers for expressions that may be used are busy "
+        "(ORRERY_EXPRESSION_PROCESSES); try again."
+    )
 
 
 @asynccontextmanager

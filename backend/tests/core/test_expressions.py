@@ -19,6 +19,7 @@ from app.core.expressions import (
     ExpressionTooCostly,
     open_expressions,
 )
+from app.core.ids import new_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -164,6 +165,26 @@ class TestLimits:
                         break
                     except Unavailable:
                         await asyncio.sleep(0.01)
+
+
+class TestShares:
+    async def test_leave_a_worker_to_the_other_organizations(self) -> None:
+        limits = ExpressionLimits(timeout_s=5, grace_s=1, processes=2, wait_s=0.05)
+        async with open_expressions(limits) as pool:
+            mine, theirs = new_id(), new_id()
+            flood = [asyncio.create_task(pool.of(mine).evaluate(COSTLY[7], {})) for _ in range(5)]
+            refused, going_on = await asyncio.wait(flood, timeout=2)
+            assert await pool.of(theirs).evaluate("1 + 1", {}) == 2
+            assert (len(refused), len(going_on)) == (4, 1)
+            assert {type(task.exception()) for task in refused} == {Unavailable}
+            for task in going_on:
+                task.cancel()
+            await asyncio.wait(flood)
+
+    async def test_are_forgotten_when_nobody_uses_them(self, pool: ExpressionPool) -> None:
+        for _ in range(100):
+            await pool.of(new_id()).evaluate("1", {})
+        assert len(pool._places) < 5
 
 
 class TestReach:

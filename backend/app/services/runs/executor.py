@@ -53,7 +53,7 @@ class Executor:
     retriever: Callable[[Tenant], Retriever]
     models: Callable[[Tenant], Models]
     http: Callable[[Tenant], Http]
-    expressions: Expressions
+    expressions: Callable[[Tenant], Expressions]
     caches: NodeCaches
     owner: str
     lease_s: float = 30
@@ -188,7 +188,7 @@ class Executor:
             sink=run,
             journal=journal,
             http=self.http(execution.tenant),
-            expressions=self.expressions,
+            expressions=self.expressions(execution.tenant),
             cache=self.caches.of(execution.tenant, execution.run_id),
         )
         run_id = str(execution.run_id)
