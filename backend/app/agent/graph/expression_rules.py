@@ -10,26 +10,12 @@ from collections.abc import Iterator
 MAX_EXPRESSION = 4000
 _MAX_DEPTH = 60
 
-FUNCTIONS = (
-    *(
-        "abs",
-        "all",
-        "any",
-        "bool",
-        "dict",
-        "enumerate",
-        "filter",
-        "float",
-        "int",
-        "isinstance",
-        "len",
-        "list",
-    ),
-    *("map", "max", "min", "range", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"),
-)
+_VALUES = ("bool", "dict", "float", "int", "list", "set", "str", "tuple")
+_MEASURES = ("abs", "all", "any", "isinstance", "len", "max", "min", "round", "sorted", "sum")
+_LAZY_FUNCTIONS = ("enumerate", "filter", "map", "range", "reversed", "zip")
+FUNCTIONS = tuple(sorted((*_VALUES, *_MEASURES, *_LAZY_FUNCTIONS)))
 """All that an expression may name besides its references and its own variables."""
 
-_LAZY_FUNCTIONS = ("enumerate", "filter", "map", "range", "reversed", "zip")
 _LAZY = (ast.Lambda, ast.GeneratorExp)
 
 _SYNTAX: dict[type[ast.AST], str] = {
