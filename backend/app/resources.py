@@ -26,7 +26,7 @@ from app.core.config import Settings
 from app.core.egress import Gate, Limits, Rules, open_egress, system_trust
 from app.core.envelope import MasterKeys
 from app.core.errors import Misconfigured
-from app.core.expressions import ExpressionLimits, open_expressions
+from app.core.expressions import ExpressionLimits, ExpressionPool, open_expressions
 from app.core.ids import new_id
 from app.core.passwords import Passwords
 from app.core.rate_limits import RateLimiter, make_rate_limiter
@@ -161,26 +161,15 @@ async def open_resources(
         watch = Watch()
         log = EventLog(database, watch, patience_s=settings.lease_s)
         providers = {"local": local_models(Extractive(embedder))}
-        executor = Executor(
-            database=database,
+        executor = _make_executor(
+            settings,
+            owner,
             log=log,
-            factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
-            retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
-            models=lambda tenant: ModelResolver(database, tenant, providers),
-            http=partial(_project_http, settings, database, egress),
-            expressions=lambda tenant: expressions.of(tenant.org_id),
-            caches=NodeCaches(database, settings.node_cache_max_entry, settings.node_cache_max_project),
-            owner=owner,
-            lease_s=settings.lease_s,
-            timeout_s=settings.run_timeout_s,
-            concurrency=settings.run_concurrency,
-            claims=settings.run_claims,
-            claim_concurrency=settings.run_claim_concurrency,
-            recoveries=settings.run_recoveries,
             listen_url=listen_url(settings, database_url),
-            sweep_interval_s=settings.sweep_interval_s,
-            grace_s=settings.shutdown_grace_s,
-            warm_up=settings.run_warm_up,
+            embedder=embedder,
+            providers=providers,
+            egress=egress,
+            expressions=expressions,
         )
         auth = make_auth(settings, database, await _pepper(settings, database), session_secret)
         yield Resources(
@@ -201,6 +190,41 @@ async def open_resources(
             providers=providers,
             masters=master_keys(settings),
         )
+
+
+def _make_executor(
+    settings: Settings,
+    owner: str,
+    *,
+    log: EventLog,
+    listen_url: str | None,
+    embedder: CachedQueries,
+    providers: dict[str, MakeModel],
+    egress: Gate,
+    expressions: ExpressionPool,
+) -> Executor:
+    database = log.database
+    return Executor(
+        database=database,
+        log=log,
+        factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
+        retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
+        models=lambda tenant: ModelResolver(database, tenant, providers),
+        http=partial(_project_http, settings, database, egress),
+        expressions=lambda tenant: expressions.of(tenant.org_id),
+        caches=NodeCaches(database, settings.node_cache_max_entry, settings.node_cache_max_project),
+        owner=owner,
+        lease_s=settings.lease_s,
+        timeout_s=settings.run_timeout_s,
+        concurrency=settings.run_concurrency,
+        claims=settings.run_claims,
+        claim_concurrency=settings.run_claim_concurrency,
+        recoveries=settings.run_recoveries,
+        listen_url=listen_url,
+        sweep_interval_s=settings.sweep_interval_s,
+        grace_s=settings.shutdown_grace_s,
+        warm_up=settings.run_warm_up,
+    )
 
 
 def _make_checkpoints(database: Database, log: EventLog) -> Any:

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from app.db.walls import tenant_wall
 
 revision = "0015"
-down_revision = "0012"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
