@@ -41,7 +41,14 @@ class Shelf:
     caches: NodeCaches
 
     async def of_a_run(self) -> RunNodeCache:
-        return self.caches.of(self.bench.tenant, (await self.bench.planted()).id)
+        """The run is over by then: nobody else shall take it up."""
+        run_id = (await self.bench.planted()).id
+        async with self.caches.database.unit_of_work(self.bench.tenant) as session:
+            over = (
+                update(AgentRun).where(AgentRun.id == run_id).values(status="failed", finished_at=func.now())
+            )
+            await session.execute(over)
+        return self.caches.of(self.bench.tenant, run_id)
 
     async def rows(self) -> list[CachedNode]:
         async with self.caches.database.unit_of_work(self.bench.tenant) as session:
