@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
 from app.agent.core.interfaces import CachedStep, Citation
-from app.core.egress import Egress
 from app.core.ids import new_id
-from app.db.postgres.models.agents import AgentRun, AgentVersion, RunMode
+from app.db.postgres.models.agents import AgentRun, AgentVersion
 from app.db.postgres.models.node_cache import CachedNode
 from app.db.postgres.repositories.agents import Agents
 from app.db.postgres.repositories.node_cache import sweep_cache
 from app.db.session import Tenant
-from app.services.agent_service import RunRequest
-from app.services.http_service import ProjectHttp
-from app.services.runs.executor import Executor
 from app.services.runs.node_cache import NodeCaches, RunNodeCache
-from tests.core.peers import ok, peer, says, way_out
 from tests.factories import Factory
-from tests.graphs import HELLO_GRAPH
 from tests.services.runs.conftest import Bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -162,75 +153,3 @@ class TestErasure:
         late = replace(STEP, documents=frozenset({new_id()}))
         await (await shelf.of_a_run()).keep("k", late, ttl_s=60)
         assert await shelf.rows() == []
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def crm(bench: Bench) -> str:
-    """A secret of the member's project."""
-    await bench.resources.secrets(bench.tenant).create("crm-token", SecretStr(TOKEN))
-    return "crm-token"
-
-
-class TestHttpNode:
-    def graph(self, url: str, **config: Any) -> dict[str, Any]:
-        call = {"id": "call", "type": "http", "config": {"url": url, **config}}
-        if config.get("method", "GET") == "GET":
-            call["cache"] = {"ttl_s": 60}
-        return HELLO_GRAPH | {
-            "nodes": [
-                {"id": "start", "type": "start"},
-                call,
-                {"id": "done", "type": "end", "config": {"output": {"text": "{{ call.body }}"}}},
-            ],
-            "edges": [{"source": "start", "target": "call"}, {"source": "call", "target": "done"}],
-        }
-
-    async def ended(self, bench: Bench, executor: Executor, graph: dict[str, Any]) -> AgentRun:
-        run = await bench.start(executor, graph)
-        assert await executor.finished(run.id, timeout_s=20)
-        return await bench.run(run.id)
-
-    async def test_never_stores_the_secret_that_it_sends(self, bench: Bench, crm: str) -> None:
-        headers = {"Authorization": {"secret": crm, "prefix": "Bearer "}}
-        script = says(ok(f"you sent {TOKEN}".encode()))
-        async with peer(script) as there, way_out(there.authority) as egress:
-            executor = bench.executor("local:http", http=door(bench, egress))
-            async with executor.running():
-                run = await self.ended(bench, executor, self.graph(there.url, headers=headers))
-        assert there.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
-        assert run.output == {"text": "you sent ***"}
-        async with bench.resources.database.unit_of_work(bench.tenant) as session:
-            stored = [
-                str((await session.execute(text(f"SELECT to_jsonb(t) FROM {table} t"))).scalars().all())
-                for table in ("agent_runs", "agent_run_events", "agent_run_steps", "agent_node_cache")
-            ]
-        assert [TOKEN in rows for rows in stored] == [False] * 4
-        assert ["you sent ***" in rows for rows in stored] == [True] * 4 or "you sent ***" in stored[3]
-
-    async def test_is_asked_once_by_two_runs_of_one_version(self, bench: Bench) -> None:
-        async with peer(says(ok(b"fine"))) as there, way_out(there.authority) as egress:
-            executor = bench.executor("local:http", http=door(bench, egress))
-            async with executor.running():
-                agents = bench.agents(executor)
-                agent = await agents.create("Test", slug=f"a{new_id().hex}", graph=self.graph(there.url))
-                for _ in range(2):
-                    request = RunRequest(input={"name": "Ada"}, mode=RunMode.STREAM, version="draft")
-                    run = await agents.start_run(agent.slug, request)
-                    assert await executor.finished(run.id, timeout_s=20)
-        assert len(there.requests) == 1
-        finished = [
-            e.event["value"] for e in await bench.events(run.id) if e.event.get("name") == "node.finished"
-        ]
-        assert [value.get("cached") for value in finished if value["node_id"] == "call"] == [True]
-
-    async def test_reaches_no_private_address_unless_the_operator_opens_it(self, bench: Bench) -> None:
-        async with peer() as there:
-            executor = bench.executor("local:http")
-            async with executor.running():
-                run = await self.ended(bench, executor, self.graph(there.url))
-        assert run.error
-        assert (run.error["code"], there.connections) == ("egress_denied", 0)
-
-
-def door(bench: Bench, egress: Egress) -> Callable[[Tenant], ProjectHttp]:
-    return lambda tenant: ProjectHttp(egress, bench.resources.secrets(tenant), 2**20)
