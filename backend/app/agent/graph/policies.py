@@ -50,7 +50,10 @@ class RetryPolicy(Closed):
 
 
 class DefaultOutputs(Closed):
-    """`on_error` of a node that goes on with these outputs when it fails."""
+    """`on_error` of a node that goes on with these outputs when it fails.
+
+    It leaves by its first way out; a `condition` by `else`.
+    """
 
     default: dict[str, JsonValue]
 
