@@ -37,6 +37,7 @@ from app.core.logging import configure_logging
 from app.core.security import jwt_key
 from app.core.tasks import end
 from app.db.postgres.repositories.idempotency import sweep_expired
+from app.db.postgres.repositories.node_cache import sweep_cache
 from app.db.session import Database
 from app.embedded import read_services_file
 from app.resources import Resources, demanded, open_resources, process_name
@@ -161,7 +162,7 @@ async def _mend_forever(database: Database, lease_s: float) -> None:
 
 
 async def _wake_forever(database: Database, interval_s: float) -> None:
-    """Wakes queues whose message was lost, whose retry is due, or whose worker died; sweeps old keys."""
+    """Wakes queues whose message was lost, whose retry is due, or whose worker died; sweeps what is old."""
     while True:
         await asyncio.sleep(interval_s)
         try:
@@ -169,6 +170,7 @@ async def _wake_forever(database: Database, interval_s: float) -> None:
             async with database.system_work() as session:
                 due = await queues_due(session)
                 await sweep_expired(session)
+                await sweep_cache(session)
             for queue in due:
                 await database.wake(queue)
         except Exception as error:

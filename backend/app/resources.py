@@ -26,6 +26,7 @@ from app.core.config import Settings
 from app.core.egress import Gate, Limits, Rules, open_egress, system_trust
 from app.core.envelope import MasterKeys
 from app.core.errors import Misconfigured
+from app.core.expressions import ExpressionLimits, ExpressionPool, open_expressions
 from app.core.ids import new_id
 from app.core.passwords import Passwords
 from app.core.rate_limits import RateLimiter, make_rate_limiter
@@ -41,6 +42,7 @@ from app.rag.providers.model.minilm import MiniLM
 from app.rag.providers.model.query_cache import CachedQueries
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
+from app.services.http_service import ProjectHttp
 from app.services.idempotency_service import IdempotencyService
 from app.services.ingestion_service import Parse
 from app.services.installation_service import api_key_pepper, warn_of_lost_keys
@@ -51,6 +53,7 @@ from app.services.run_service import RunService
 from app.services.runs.event_log import EventLog
 from app.services.runs.executor import Executor
 from app.services.runs.leases import LOCAL
+from app.services.runs.node_cache import NodeCaches
 from app.services.runs.streams import RunStreams
 from app.services.runs.watch import Watch
 from app.services.secret_service import SecretService
@@ -162,26 +165,19 @@ async def open_resources(
         embedder = CachedQueries(_local_embedder(settings))
         parsers = await stack.enter_async_context(ParserPool(size=settings.parse_processes))
         egress = await stack.enter_async_context(way_out(settings))
+        expressions = await stack.enter_async_context(open_expressions(expression_limits(settings)))
         watch = Watch()
         log = EventLog(database, watch, patience_s=settings.lease_s)
         providers = {"local": local_models(Extractive(embedder))}
-        executor = Executor(
-            database=database,
+        executor = _make_executor(
+            settings,
+            owner,
             log=log,
-            factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
-            retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
-            models=lambda tenant: ModelResolver(database, tenant, providers),
-            owner=owner,
-            lease_s=settings.lease_s,
-            timeout_s=settings.run_timeout_s,
-            concurrency=settings.run_concurrency,
-            claims=settings.run_claims,
-            claim_concurrency=settings.run_claim_concurrency,
-            recoveries=settings.run_recoveries,
             listen_url=listen_url(settings, database_url),
-            sweep_interval_s=settings.sweep_interval_s,
-            grace_s=settings.shutdown_grace_s,
-            warm_up=settings.run_warm_up,
+            embedder=embedder,
+            providers=providers,
+            egress=egress,
+            expressions=expressions,
         )
         auth = make_auth(settings, database, await _pepper(settings, database), session_secret)
         yield Resources(
@@ -202,6 +198,41 @@ async def open_resources(
             providers=providers,
             masters=master_keys(settings),
         )
+
+
+def _make_executor(
+    settings: Settings,
+    owner: str,
+    *,
+    log: EventLog,
+    listen_url: str | None,
+    embedder: CachedQueries,
+    providers: dict[str, MakeModel],
+    egress: Gate,
+    expressions: ExpressionPool,
+) -> Executor:
+    database = log.database
+    return Executor(
+        database=database,
+        log=log,
+        factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
+        retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
+        models=lambda tenant: ModelResolver(database, tenant, providers),
+        http=partial(_project_http, settings, database, egress),
+        expressions=lambda tenant: expressions.of(tenant.org_id),
+        caches=NodeCaches(database, settings.node_cache_max_entry, settings.node_cache_max_project),
+        owner=owner,
+        lease_s=settings.lease_s,
+        timeout_s=settings.run_timeout_s,
+        concurrency=settings.run_concurrency,
+        claims=settings.run_claims,
+        claim_concurrency=settings.run_claim_concurrency,
+        recoveries=settings.run_recoveries,
+        listen_url=listen_url,
+        sweep_interval_s=settings.sweep_interval_s,
+        grace_s=settings.shutdown_grace_s,
+        warm_up=settings.run_warm_up,
+    )
 
 
 def _make_checkpoints(database: Database, log: EventLog) -> Any:
@@ -264,6 +295,22 @@ def _make_idempotency(settings: Settings, database: Database, pepper: bytes) -> 
         pepper=derive_key(pepper, "idempotency-keys"),
         retention_s=settings.idempotency_retention_s,
         wait_s=settings.idempotency_wait_s,
+    )
+
+
+def _project_http(settings: Settings, database: Database, egress: Gate, tenant: Tenant) -> ProjectHttp:
+    secrets = SecretService(database, tenant, master_keys(settings), settings.max_secret_bytes)
+    return ProjectHttp(egress.of(tenant.org_id), secrets, settings.http_node_max_bytes)
+
+
+def expression_limits(settings: Settings) -> ExpressionLimits:
+    return ExpressionLimits(
+        timeout_s=settings.expression_timeout_s,
+        grace_s=settings.expression_grace_s,
+        memory_bytes=settings.expression_memory_bytes,
+        recursion=settings.expression_recursion,
+        processes=settings.expression_processes,
+        wait_s=settings.expression_wait_s,
     )
 
 

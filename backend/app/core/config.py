@@ -137,6 +137,19 @@ class Settings(BaseSettings):
     egress_max_event_bytes: int = Field(default=2**20, ge=1024, description="of one server-sent event")
     egress_max_redirects: int = Field(default=5, ge=0, le=50)
 
+    # nodes of agents
+    http_node_max_bytes: int = Field(default=4 * 2**20, ge=1, description="of an answer to an http node")
+    node_cache_max_entry: int = Field(default=256 * 2**10, ge=1, description="characters of one result")
+    node_cache_max_project: int = Field(
+        default=64 * 2**20, ge=1, description="characters of a project's results; then the oldest go"
+    )
+    expression_timeout_s: float = Field(default=0.25, gt=0)
+    expression_grace_s: float = Field(default=0.25, gt=0, description="then its worker is killed")
+    expression_memory_bytes: int = Field(default=32 * 2**20, ge=2**20)
+    expression_recursion: int = Field(default=100, ge=1, le=1000)
+    expression_processes: int = Field(default=2, ge=1, le=64, description="an organization uses all but one")
+    expression_wait_s: float = Field(default=5, gt=0, description="for one of them to be free")
+
     # embeddings
     embedding_batch_size: int = Field(default=32, ge=1, le=512)
     embedding_threads: int = Field(default=0, ge=0, description="0: one per core")

@@ -13,6 +13,7 @@ from app.db.postgres.models.jobs import WorkKind, WorkState
 from app.db.postgres.models.rag import Document
 from app.db.postgres.repositories.agents import Agents, Runs
 from app.db.postgres.repositories.idempotency import IdempotencyKeys
+from app.db.postgres.repositories.node_cache import CachedNodes
 from app.db.postgres.repositories.rag import Collections, Documents, Files, Indexes, Versions
 from app.db.postgres.repositories.work import Claim, WorkItems
 from app.db.session import Database, wake_after
@@ -34,6 +35,7 @@ class ErasureService:
         async with self.database.unit_of_work(claim.tenant) as session:
             document = await Documents(session, claim.tenant).tombstoned(claim.subject_id)
             await WorkItems(session, claim.tenant).guard(claim, stage="vectors")
+            await CachedNodes(session, claim.tenant).forget(claim.subject_id)
             if document is not None:
                 for index in await Indexes(session, claim.tenant).of(document.collection_id, lock=True):
                     store = store_in(session, claim.tenant, index.id)

@@ -26,6 +26,7 @@ from app.agent.core.base import (
     node_type,
 )
 from app.agent.core.interfaces import (
+    CachedStep,
     Capability,
     ChatEvent,
     ChatRequest,
@@ -167,6 +168,21 @@ class Log:
         return "".join(event.delta for event in self.events if isinstance(event, TextMessageContentEvent))
 
 
+class Kept:
+    """A cache of node results, in memory; without times."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, CachedStep] = {}
+        self.ttls: list[float] = []
+
+    async def find(self, key: str) -> CachedStep | None:
+        return self.steps.get(key)
+
+    async def keep(self, key: str, step: CachedStep, *, ttl_s: float) -> None:
+        self.steps[key] = step
+        self.ttls.append(ttl_s)
+
+
 class SteppedClock:
     """Time that passes only by sleeping; remembers each sleep."""
 
@@ -267,8 +283,11 @@ class Bench:
         *scripts: Script,
         shelf: Shelf | None = None,
         clock: Any = None,
+        compiler: AgentCompiler = COMPILER,
+        **ports: Any,
     ) -> None:
-        self.agent = ExecutableAgent(COMPILER.compile(document))
+        self.agent = ExecutableAgent(compiler.compile(document))
+        self.more = ports
         self.model = ScriptedModel(*(scripts or [says("Hello.")]))
         self.shelf = shelf or Shelf(passage(1), passage(2))
         self.log = Log()
@@ -276,7 +295,8 @@ class Bench:
 
     @property
     def ports(self) -> Ports:
-        return Ports(Bound(default_chat=self.model), self.shelf, self.log, self.log, self.clock)
+        bound = Bound(default_chat=self.model)
+        return Ports(bound, self.shelf, self.log, self.log, self.clock, **self.more)
 
     async def run(self, **inputs: Any) -> RunResult:
         return await self.agent.run(

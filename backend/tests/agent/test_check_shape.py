@@ -53,8 +53,9 @@ class TestShape:
         document["nodes"][1]["config"]["prompt"][0]["rol"] = "user"
         assert "did you mean 'role'?" in only(document).fix
 
-    def test_cache_is_not_offered(self) -> None:
-        assert only(line(llm("write") | {"cache": {"ttl_s": 3}})).code == "unsupported_key"
+    def test_a_cache_needs_its_time(self) -> None:
+        issue = only(line(llm("write") | {"cache": {}}))
+        assert (issue.code, issue.pointer) == ("missing_key", "/nodes/1/cache")
 
     def test_a_missing_key_points_at_the_object_that_lacks_it(self) -> None:
         issue = only(line(node("say", "template")))

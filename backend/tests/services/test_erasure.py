@@ -10,8 +10,12 @@ from sqlalchemy import text
 from app.core.blobs import Blobs
 from app.core.constants import INGEST_QUEUE
 from app.core.errors import NotFound, Unavailable
+from app.core.ids import new_id
+from app.db.postgres.models.agents import Agent
 from app.db.postgres.models.jobs import WorkState
 from app.db.postgres.models.rag import DocumentStatus
+from app.db.postgres.repositories.agents import Agents
+from app.db.postgres.repositories.node_cache import CachedNodes
 from app.services.collection_service import CollectionService
 from app.services.document_service import DocumentService
 from tests.prose import prose
@@ -62,6 +66,27 @@ class TestDeletedDocument:
         await world.work_off()
         assert await world.traces(document) == Counter()
         assert await world.count("vector_terms") == 0
+
+    async def test_takes_along_results_of_nodes_that_hold_its_text(self, world: World) -> None:
+        first, second = await ready(world, "one"), await ready(world, "two", seed=2)
+        agent = Agent(org_id=world.tenant.org_id, id=new_id(), project_id=world.tenant.project)
+        agent.slug, agent.name, agent.draft = "a", "A", {}
+        async with world.work() as session:
+            await Agents(session, world.tenant).add(agent)
+            cached = CachedNodes(session, world.tenant)
+            for document in (first, second):
+                await cached.keep(
+                    document, agent.id, '{"text": "..."}', documents=frozenset({document}), ttl_s=600
+                )
+        await world.delete(first)
+        async with world.work() as session:
+            late = CachedNodes(session, world.tenant)
+            await late.keep(new_id(), agent.id, "{}", documents=frozenset({first, second}), ttl_s=600)
+        await world.work_off()
+        async with world.work() as session:
+            assert await CachedNodes(session, world.tenant).find(first) is None
+            assert await CachedNodes(session, world.tenant).find(second) == {"text": "..."}
+        assert await world.count("agent_node_cache") == 1
 
     async def test_leaves_its_neighbours_alone(self, world: World) -> None:
         first, second = await ready(world, "one"), await ready(world, "two", seed=2)

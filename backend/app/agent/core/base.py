@@ -9,7 +9,16 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from app.agent.core.interfaces import Capability, ChatModel, Citation, Passage, Usage
+from app.agent.core.interfaces import (
+    Capability,
+    ChatModel,
+    Citation,
+    Expressions,
+    HttpReply,
+    HttpRequest,
+    Passage,
+    Usage,
+)
 from app.agent.core.value_types import ValueType, given_by, taken_by
 from app.agent.graph.references import Lookup
 from app.core.errors import AppError
@@ -41,9 +50,17 @@ class NodeConfig(Closed):
         """The ways out when the node succeeds; it takes exactly one of them per run."""
         return (SUCCESS,)
 
+    def fallback(self) -> str:
+        """The way out of a node that failed and goes on with the default of its `on_error`."""
+        return self.handles()[0]
+
     def writes(self) -> frozenset[str]:
         """The state fields the node may write."""
         return frozenset()
+
+    def effect(self) -> Effect | None:
+        """What the node does to the world as configured; None: what every node of its type does."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +89,18 @@ class NodeError(AppError):
 
 
 class Scope(Lookup, Protocol):
-    """What a node may do while it runs: read values, call models, search, speak, write state."""
+    """What a node may do while it runs: read values, call models and others, search, speak, write state."""
+
+    @property
+    def expressions(self) -> Expressions: ...
+
+    async def request(self, request: HttpRequest) -> HttpReply:
+        """Sends a request. Raises `HttpFailed`.
+
+        Where the node's effect is `write`, it carries an `Idempotency-Key` unless it has one: the same for
+        this request of this node in every attempt, also in those of a process that continues the run.
+        """
+        ...
 
     async def chat_model(self, binding: str) -> ChatModel: ...
 
@@ -102,7 +130,10 @@ Behaviour = Callable[[Config, Scope], Awaitable[Outputs]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeType:
-    """One entry of the registry. `streams` names the output that `scope.say` spells out."""
+    """One entry of the registry. `streams` names the output that `scope.say` spells out.
+
+    `effect` is the least that its nodes do; `effect_of` is what one does, as configured.
+    """
 
     name: str
     summary: str
@@ -118,6 +149,9 @@ class NodeType:
     @property
     def config_required(self) -> bool:
         return any(field.is_required() for field in self.config.model_fields.values())
+
+    def effect_of(self, config: NodeConfig) -> Effect:
+        return config.effect() or self.effect
 
     def dump(self, outputs: Outputs) -> dict[str, Any]:
         """Outputs as plain JSON values, which is what state, journal and references hold."""

@@ -53,7 +53,7 @@ class NodeStarted(Payload):
 
 
 class NodeFinished(Payload):
-    """A node has ended; `attempts` counts from 1.
+    """A node has ended; `attempts` counts from 1. `cached`: it was asked the same before, and did not run.
 
     `handle` is the way out it took, absent if its failure fails the run. `text` is what a model
     wrote, where that is not shown as assistant text.
@@ -66,6 +66,7 @@ class NodeFinished(Payload):
     status: Literal["succeeded", "failed"]
     handle: str | None = None
     attempts: int
+    cached: bool | None = None
     duration_ms: float
     usage: Tokens | None = None
     error: Failure | None = None

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+from app.core.errors import AppError
+
 
 class Role(StrEnum):
     SYSTEM = "system"
@@ -137,6 +139,94 @@ class Retriever(Protocol):
     """Searches collections by what the version's bindings resolved to; the tenant is bound already."""
 
     async def search(self, collection: str, query: str, *, top_k: int, mode: str) -> list[Passage]: ...
+
+
+class Expressions(Protocol):
+    """Evaluates Python expressions that passed `graph/expression_rules`.
+
+    Raises an `AppError` whose message says what the expression did wrong.
+    """
+
+    async def evaluate(self, code: str, names: Mapping[str, Any]) -> Any:
+        """The value of `code`, with `names` bound to JSON values; a JSON value itself."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SecretHeader:
+    """A header whose value is a secret of the project behind `prefix`; only the port ever knows it."""
+
+    secret: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request to an absolute http(s) URL; `follow` its redirects.
+
+    `max_bytes` bounds the answer, within what the installation takes.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str | SecretHeader] = field(default_factory=dict)
+    body: bytes = b""
+    follow: bool = True
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """A complete answer, whatever its status. `url` is the last one; header names are in lower case.
+
+    `text` is the body by its charset. Secrets of the request do not occur in it any more.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    text: str
+
+
+class HttpFailed(AppError):
+    """There is no answer, or none that will do.
+
+    `code`: `timeout`, `server_error` (unreachable, or broken off), `rate_limit` can be tried again;
+    `egress_denied`, `too_large`, `http_status` and others cannot.
+    """
+
+    code, title = "server_error", "HTTP request failed"
+
+
+class Http(Protocol):
+    """The way out for `http` nodes; the tenant is bound already. Raises `HttpFailed`."""
+
+    async def send(self, request: HttpRequest) -> HttpReply: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CachedStep:
+    """What a node handed on, kept for when it is asked the same again.
+
+    `documents` are those whose text is in it, or was in what the node was asked.
+    """
+
+    handle: str
+    outputs: Mapping[str, Any]
+    citations: tuple[Citation, ...] = ()
+    documents: frozenset[UUID] = frozenset()
+
+
+class NodeCache(Protocol):
+    """Results of nodes, kept for the run's project. Never fails: what it cannot do, it leaves undone.
+
+    `key` says what the node was asked; the version of the agent is added to it.
+    """
+
+    async def find(self, key: str) -> CachedStep | None: ...
+
+    async def keep(self, key: str, step: CachedStep, *, ttl_s: float) -> None: ...
 
 
 class EventSink(Protocol):

@@ -13,6 +13,7 @@ from app.agent.core.base import ERROR, SUCCESS, Effect
 from app.agent.core.events import Failure, MessageDiscarded, NodeFinished, NodeStarted, Retry, Tokens
 from app.agent.core.interfaces import ModelError, StepRecord, Usage
 from app.agent.core.state import Write
+from app.agent.graph.caching import remembered
 from app.agent.graph.plan import PlannedNode
 from app.agent.graph.policies import RetryPolicy
 from app.agent.graph.ports import Undeliverable, total
@@ -31,6 +32,7 @@ class Outcome:
     handle: str
     outputs: dict[str, Any]
     writes: tuple[Write, ...] = ()
+    cached: bool = False
 
 
 class NodeFailed(AppError):
@@ -145,9 +147,9 @@ async def skip(node: PlannedNode, run: RunContext) -> None:
 async def _attempt(scope: NodeScope) -> Outcome:
     node = scope.node
     async with asyncio.timeout(node.timeout_s):
-        outputs = node.type.dump(await node.type.run(node.config, scope))
+        outputs = await remembered(scope)
     await scope.message.complete()
-    return Outcome(scope.handle, outputs, tuple(scope.writes))
+    return Outcome(scope.handle, outputs, tuple(scope.writes), scope.cached)
 
 
 async def _discard(scope: NodeScope, failure: Failure) -> None:
@@ -185,7 +187,7 @@ async def _failed(effort: _Effort, failure: Failure) -> Outcome:
     error = {ERROR: failure.model_dump()}
     outcome = None
     if node.default is not None:
-        outcome = Outcome(node.config.handles()[0], {**node.default.default, **error})
+        outcome = Outcome(node.config.fallback(), {**node.default.default, **error})
     elif node.catches:
         outcome = Outcome(ERROR, error)
     await _finish(effort, outcome, "failed", failure)
@@ -207,6 +209,7 @@ async def _finish(
             "status": status,
             "handle": handle,
             "attempts": effort.attempts,
+            "cached": True if outcome and outcome.cached else None,
             "duration_ms": effort.duration_ms,
             "usage": effort.tokens,
             "error": failure,

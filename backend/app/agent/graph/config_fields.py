@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from app.agent.core.base import Binds, Expects, NodeConfig
 from app.agent.core.value_types import ValueType
+from app.agent.graph.expressions import Expression
 from app.agent.graph.issues import Path
 from app.agent.graph.json_template import JsonTemplate
 from app.agent.graph.references import Template, TemplateError, parse
@@ -18,11 +19,15 @@ from app.agent.graph.references import Template, TemplateError, parse
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A template in a configuration; `expected` is None where any value will do."""
+    """A template in a configuration; `expected` is None where any value will do.
+
+    The references of an `expression` stand in `template`; `expected` is the type of its value.
+    """
 
     path: Path
     template: Template
     expected: ValueType | None = None
+    expression: Expression | None = None
 
 
 def uses_in(config: BaseModel) -> Iterator[Use]:
@@ -59,10 +64,12 @@ def _uses(value: Any, path: Path, expected: ValueType | None) -> Iterator[Use]:
     match value:
         case Template():
             yield Use(path, value, expected)
+        case Expression():
+            yield Use(path, value.template, expected, value)
         case JsonTemplate():
             yield from (Use((*path, *place), template) for place, template in value.templates())
         case BaseModel():
-            yield from (Use((*path, *use.path), use.template, use.expected) for use in uses_in(value))
+            yield from (replace(use, path=(*path, *use.path)) for use in uses_in(value))
         case list() | dict():
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
                 yield from _uses(item, (*path, key), expected)

@@ -36,7 +36,6 @@ class IssueCode(StrEnum):
         "There are too many branches to prove which values are set; it shows in the run.",
     )
     UNKNOWN_KEY = "unknown_key", "A key that its object does not have."
-    UNSUPPORTED_KEY = "unsupported_key", "A policy that this version does not offer."
     MISSING_KEY = "missing_key", "A required key is absent."
     WRONG_TYPE = "wrong_type", "A value of another JSON type than its key takes."
     OUT_OF_RANGE = "out_of_range", "A number, text or list beyond its limits."
@@ -56,6 +55,7 @@ class IssueCode(StrEnum):
     CYCLE = "cycle", "Edges lead in a circle."
     MULTIPLE_ENDS = "multiple_ends", "Two `end` nodes can both be reached in one run."
     INVALID_REFERENCE = "invalid_reference", "A `{{ … }}` that does not parse."
+    INVALID_EXPRESSION = "invalid_expression", "An expression that does not parse, or does what none may."
     UNKNOWN_REFERENCE = (
         "unknown_reference",
         "A reference to an input, state field or node that does not exist.",
@@ -86,6 +86,7 @@ class IssueCode(StrEnum):
         "An effect that must not be repeated in a graph whose runs are stored only at their exit.",
     )
     CANNOT_FAIL = "cannot_fail", "A policy for failures on a node that has none."
+    NOT_CACHEABLE = "not_cacheable", "`cache` on a node whose work must be done each time."
 
 
 class InvalidGraph(Invalid):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from app.agent.core.base import ERROR, Effect, NodeConfig, NodeType
 from app.agent.graph.branches import Arrival
-from app.agent.graph.policies import DefaultOutputs, RetryPolicy
+from app.agent.graph.policies import CachePolicy, DefaultOutputs, RetryPolicy
 from app.agent.graph.references import Reference
 from app.agent.graph.schema import Bindings, StateField
 
@@ -27,6 +27,7 @@ class PlannedNode:
     retry: RetryPolicy | None
     default: DefaultOutputs | None
     effect: Effect
+    cache: CachePolicy | None
     join: Literal["all", "any"]
     live: bool
 

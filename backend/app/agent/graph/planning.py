@@ -51,7 +51,8 @@ def _planned(flow: Flow, name: str, *, live: bool) -> PlannedNode:
         timeout_s=node.timeout_s,
         retry=node.retry,
         default=node.on_error if isinstance(node.on_error, DefaultOutputs) else None,
-        effect=node.effect or kind.effect,
+        effect=node.effect or kind.effect_of(node.config),
+        cache=node.cache,
         join=node.join,
         live=live,
     )

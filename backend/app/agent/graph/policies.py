@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
 from pydantic_core import PydanticCustomError
 
 from app.agent.core.base import Closed, Effect, NodeConfig
+from app.agent.graph.references import Template
 
 RESERVED = frozenset({"inputs", "state", "session", "item", "loop", "true", "false", "null"})
 """Names that references read otherwise, so that no node can have them."""
@@ -49,9 +50,24 @@ class RetryPolicy(Closed):
 
 
 class DefaultOutputs(Closed):
-    """`on_error` of a node that goes on with these outputs when it fails."""
+    """`on_error` of a node that goes on with these outputs when it fails.
+
+    It leaves by its first way out; a `condition` by `else`.
+    """
 
     default: dict[str, JsonValue]
+
+
+class CachePolicy(Closed):
+    """Keeps what the node hands on for `ttl_s` seconds, for all runs of this version in the project.
+
+    It is found again when the node is asked the same: when the text of `key` is the same, or, without a
+    `key`, every value that the configuration refers to. Failures are not kept, nor results beyond the
+    installation's size limit.
+    """
+
+    ttl_s: Annotated[float, Field(strict=True, gt=0, le=30 * 86_400)]
+    key: Template | None = None
 
 
 def _on_error_tag(value: object) -> str:
@@ -78,9 +94,11 @@ class Node(Closed):
     retry: RetryPolicy | None = None
     on_error: OnError | None = None
     effect: Effect | None = None
+    cache: CachePolicy | None = None
     join: Literal["all", "any"] = "all"
 
     @property
     def plain(self) -> bool:
         """Whether every policy has its default."""
-        return (self.timeout_s, self.retry, self.on_error, self.effect) == (None,) * 4 and self.join == "all"
+        own = (self.timeout_s, self.retry, self.on_error, self.effect, self.cache)
+        return own == (None,) * 5 and self.join == "all"

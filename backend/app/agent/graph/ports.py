@@ -8,7 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.agent.core.interfaces import Clock, EventSink, Journal, Models, Retriever, Usage
+from app.agent.core.interfaces import (
+    CachedStep,
+    Clock,
+    EventSink,
+    Expressions,
+    Http,
+    HttpFailed,
+    HttpReply,
+    HttpRequest,
+    Journal,
+    Models,
+    NodeCache,
+    Retriever,
+    Usage,
+)
 from app.core.errors import AppError, Invalid
 
 
@@ -25,6 +39,30 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+class NoHttp:
+    """Where no way out was opened."""
+
+    async def send(self, request: HttpRequest) -> HttpReply:
+        raise HttpFailed("this process makes no outgoing calls", code="egress_denied")
+
+
+class NoExpressions:
+    """Where no evaluator was opened: only comparisons are decided."""
+
+    async def evaluate(self, code: str, names: Mapping[str, Any]) -> Any:
+        raise Invalid("this process evaluates no expressions but comparisons", code="expression_failed")
+
+
+class NoCache:
+    """Remembers nothing."""
+
+    async def find(self, key: str) -> CachedStep | None:
+        return None
+
+    async def keep(self, key: str, step: CachedStep, *, ttl_s: float) -> None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Bound to the run's tenant and version by whoever builds them."""
@@ -34,6 +72,9 @@ class Ports:
     sink: EventSink
     journal: Journal
     clock: Clock = field(default_factory=SystemClock)
+    http: Http = field(default_factory=NoHttp)
+    expressions: Expressions = field(default_factory=NoExpressions)
+    cache: NodeCache = field(default_factory=NoCache)
 
 
 @dataclass(frozen=True, slots=True)

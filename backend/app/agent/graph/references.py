@@ -139,21 +139,31 @@ def parse(text: str) -> Template:
     """Raises `TemplateError` with the position of the first mistake."""
     parts: list[str | Chain] = []
     plain: list[str] = []
-    at = 0
-    while (opening := text.find("{{", at)) >= 0:
-        plain.append(text[at:opening])
-        if text.startswith("{{{{", opening):
-            plain.append("{{")
-            at = opening + 4
+    for _, piece in pieces(text):
+        if isinstance(piece, str):
+            plain.append(piece)
             continue
         if literal := "".join(plain):
             parts.append(literal)
         plain.clear()
-        chain, at = _chain(text, opening)
-        parts.append(chain)
-    if literal := "".join([*plain, text[at:]]):
+        parts.append(piece)
+    if literal := "".join(plain):
         parts.append(literal)
     return Template(text, tuple(parts))
+
+
+def pieces(text: str) -> Iterator[tuple[int, str | Chain]]:
+    """Text (`{{{{` read as `{{`) and chains in turn, each with the place where it begins."""
+    at = 0
+    while (opening := text.find("{{", at)) >= 0:
+        yield at, text[at:opening]
+        if text.startswith("{{{{", opening):
+            yield opening, "{{"
+            at = opening + 4
+        else:
+            chain, at = _chain(text, opening)
+            yield opening, chain
+    yield at, text[at:]
 
 
 def as_text(value: object) -> str:

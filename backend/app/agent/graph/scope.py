@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from app.agent.core.base import SUCCESS, NodeError
+from app.agent.core.base import SUCCESS, Effect, NodeError
 from app.agent.core.events import CitationFound
-from app.agent.core.interfaces import ChatModel, Citation, Passage, Usage
+from app.agent.core.interfaces import (
+    ChatModel,
+    Citation,
+    Expressions,
+    HttpReply,
+    HttpRequest,
+    Passage,
+    Usage,
+)
 from app.agent.core.state import Reducer, Write
 from app.agent.core.value_types import fits, of_value
 from app.agent.graph.checks.state import type_of
 from app.agent.graph.plan import PlannedNode
 from app.agent.graph.references import Chain, Reference
 from app.agent.graph.run_context import AssistantMessage, RunContext, plus
+from app.core.ids import stable_id
+
+_IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,26 @@ class NodeScope:
     used: dict[str, Usage] = field(default_factory=dict)
     handle: str = SUCCESS
     writes: list[Write] = field(default_factory=list)
+    requests: int = 0
+    cited: list[Citation] = field(default_factory=list)
+    cached: bool = False
+
+    @property
+    def expressions(self) -> Expressions:
+        return self.run.ports.expressions
+
+    @property
+    def idempotency_key(self) -> str:
+        """Of the next request: nothing of the attempt or the process is in it."""
+        return str(stable_id(self.run.run_id, "effect", self.node.id, 1, self.requests + 1))
+
+    async def request(self, request: HttpRequest) -> HttpReply:
+        given = {name.lower() for name in request.headers}
+        if self.node.effect is Effect.WRITE and _IDEMPOTENCY_KEY.lower() not in given:
+            headers = {**request.headers, _IDEMPOTENCY_KEY: self.idempotency_key}
+            request = replace(request, headers=headers)
+        self.requests += 1
+        return await self.run.ports.http.send(request)
 
     def value(self, chain: Chain) -> Any:
         """The first alternative that is set and not null; null if the best one is null.
@@ -83,6 +114,7 @@ class NodeScope:
             await self.message.say(delta)
 
     async def cite(self, citation: Citation) -> None:
+        self.cited.append(citation)
         message_id = self.message.id if self.node.live else None
         event = CitationFound(node_id=self.node.id, message_id=message_id, **asdict(citation)).event()
         await self.run.emit(event, self.node.id)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from app.agent.core.interfaces import Models, Retriever
+from app.agent.core.interfaces import Expressions, Http, Models, Retriever
 from app.agent.factory import AgentFactory
 from app.agent.graph.ports import Past, Ports, Undeliverable
 from app.core.errors import AppError, Unavailable
@@ -25,6 +25,7 @@ from app.services.runs.event_log import EventLog
 from app.services.runs.execution import Execution, Left, cancelled, failed, failed_by, handed_over, succeeded
 from app.services.runs.journal import RunJournal
 from app.services.runs.leases import RUNS, Leases
+from app.services.runs.node_cache import NodeCaches
 from app.services.runs.partitions import keep_partitions
 from app.services.runs.recovery import recover
 from app.services.runs.run_claims import ClaimedRun, claim_runs
@@ -51,6 +52,9 @@ class Executor:
     factory: AgentFactory
     retriever: Callable[[Tenant], Retriever]
     models: Callable[[Tenant], Models]
+    http: Callable[[Tenant], Http]
+    expressions: Callable[[Tenant], Expressions]
+    caches: NodeCaches
     owner: str
     lease_s: float = 30
     timeout_s: float = 600
@@ -183,6 +187,9 @@ class Executor:
             retriever=self.retriever(execution.tenant),
             sink=run,
             journal=journal,
+            http=self.http(execution.tenant),
+            expressions=self.expressions(execution.tenant),
+            cache=self.caches.of(execution.tenant, execution.run_id),
         )
         run_id = str(execution.run_id)
         past = recovered.past if recovered else Past()

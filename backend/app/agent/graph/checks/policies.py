@@ -21,6 +21,7 @@ def check_policies(flow: Flow, findings: Findings) -> None:
         _check_effect(draft_node, node, kind, findings=findings)
         if flow.draft.durability == "exit":
             _check_lasting(draft_node, node, kind, findings=findings)
+        _check_cache(draft_node, node, kind, findings=findings)
         if not kind.fails:
             _check_cannot_fail(draft_node, node, findings)
         elif node.on_error is not None and node.id in catching:
@@ -44,11 +45,27 @@ def _check_effect(draft_node: DraftNode, node: Node, kind: NodeType, *, findings
 
 
 def _check_lasting(draft_node: DraftNode, node: Node, kind: NodeType, *, findings: Findings) -> None:
-    if (node.effect or kind.effect) is Effect.WRITE:
+    if (node.effect or kind.effect_of(node.config)) is Effect.WRITE:
         message = f"node {node.id!r} has an effect, which a run that begins anew would repeat"
         fix = "set the graph's durability to 'step', or remove the node"
         path = (*draft_node.path, "effect") if node.effect else draft_node.path
         findings.add(IssueCode.LASTING_EFFECT, path, message, fix=fix, node_id=node.id)
+
+
+def _check_cache(draft_node: DraftNode, node: Node, kind: NodeType, *, findings: Findings) -> None:
+    if node.cache is None:
+        return
+    if not kind.fails:
+        reason, fix = f"{kind.name!r} nodes do no work that could be saved", "remove it"
+    elif fields := sorted(node.config.writes()):
+        reason, fix = f"the node writes the state field {fields[0]!r}, each time it runs", "remove it"
+    elif (node.effect or kind.effect_of(node.config)) is Effect.WRITE:
+        reason = "the node changes something outside (effect 'write'), each time it runs"
+        fix = 'remove it; or set "effect": "read" if the node only reads'
+    else:
+        return
+    path = (*draft_node.path, "cache")
+    findings.add(IssueCode.NOT_CACHEABLE, path, f"'cache': {reason}", fix=fix, node_id=node.id)
 
 
 def _check_cannot_fail(draft_node: DraftNode, node: Node, findings: Findings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.agent.core.base import ERROR
 from app.agent.core.interfaces import Session
@@ -18,9 +18,12 @@ from app.agent.core.value_types import (
     union,
 )
 from app.agent.graph.branches import Cube
+from app.agent.graph.checks.expressions import hopeless
+from app.agent.graph.checks.expressions import type_of as type_of_expression
 from app.agent.graph.checks.state import type_of
 from app.agent.graph.config_fields import Use, uses_in, uses_in_raw
 from app.agent.graph.draft import DraftNode
+from app.agent.graph.expressions import Expression
 from app.agent.graph.flow import Flow
 from app.agent.graph.issues import Findings, IssueCode, Path
 from app.agent.graph.policies import DefaultOutputs
@@ -56,7 +59,11 @@ def check_references(flow: Flow, inputs: ValueType, findings: Findings) -> None:
 
 
 def _uses(reader: DraftNode) -> Iterator[Use]:
-    yield from uses_in(reader.node.config) if reader.node else uses_in_raw(reader.raw.get("config"))
+    """Every template of a node, its place counted from the node."""
+    found = uses_in(reader.node.config) if reader.node else uses_in_raw(reader.raw.get("config"))
+    yield from (replace(use, path=("config", *use.path)) for use in found)
+    if reader.node and reader.node.cache and reader.node.cache.key:
+        yield Use(("cache", "key"), reader.node.cache.key)
 
 
 class _UseCheck:
@@ -70,17 +77,37 @@ class _UseCheck:
         self._findings = findings
         self._reader = reader
         self._use = use
-        self._path: Path = (*reader.path, "config", *use.path)
+        self._path: Path = (*reader.path, *use.path)
 
     def run(self) -> None:
-        for chain in self._use.template.chains:
-            reads = [self._read(reference) for reference in chain.references]
-            sound = [read for read in reads if read is not None]
-            if len(sound) == len(reads):
-                self._check_set(chain, sound)
-                self._check_type(chain, sound)
-        if self._use.template.chain is None and self._use.expected:
+        types = [self._check_chain(chain) for chain in self._use.template.chains]
+        if self._use.expression:
+            self._check_expression(self._use.expression, types)
+        elif self._use.template.chain is None and self._use.expected:
             self._fit(_TEXT, repr(self._use.template.source))
+
+    def _check_chain(self, chain: Chain) -> ValueType:
+        """The type of the chain's value."""
+        reads = [self._read(reference) for reference in chain.references]
+        sound = [read for read in reads if read is not None]
+        if len(sound) < len(reads):
+            return ANY
+        self._check_set(chain, sound)
+        types = [read.type for read in sound]
+        if chain.literal:
+            types.append(of_value(chain.literal.value))
+        found = union(types)
+        if self._use.template.chain is not None and self._use.expression is None:
+            self._fit(found, f"'{chain}'")
+        return found
+
+    def _check_expression(self, expression: Expression, types: list[ValueType]) -> None:
+        names = dict(zip(expression.names, types, strict=True))
+        for left, right in hopeless(expression.tree, names):
+            message = f"'{expression}' compares {left} with {right} by size, which always fails"
+            fix = "compare values of one kind, for example by int(…) or str(…)"
+            self._add(IssueCode.TYPE_MISMATCH, message, fix=fix)
+        self._fit(type_of_expression(expression.tree, names), f"'{expression}'")
 
     def _add(self, code: IssueCode, message: str, *, fix: str) -> None:
         self._findings.add(code, self._path, message, fix=fix, node_id=self._reader.id)
@@ -204,14 +231,6 @@ class _UseCheck:
             )
             fix = f"write '{{{{ {chain} ?? \"…\" }}}}', or name what the other branches produce"
         self._add(IssueCode.MAYBE_UNSET, message, fix=fix)
-
-    def _check_type(self, chain: Chain, reads: list[_Read]) -> None:
-        if self._use.expected is None or self._use.template.chain is None:
-            return
-        types = [read.type for read in reads]
-        if chain.literal:
-            types.append(of_value(chain.literal.value))
-        self._fit(union(types), f"'{chain}'")
 
     def _fit(self, actual: ValueType, what: str) -> None:
         expected = self._use.expected

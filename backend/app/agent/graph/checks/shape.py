@@ -15,15 +15,18 @@ from app.agent.graph.limits import MAX_EDGES, MAX_NODES
 from app.agent.graph.schema import AgentGraph, Bindings, Edge, Interface, Node, StateField, node_model
 
 _Part = TypeVar("_Part", bound=BaseModel)
-_UNSUPPORTED = {"cache": "caching of node results is not offered by this version"}
 _SECTIONS = {"inputs": dict, "state": dict, "bindings": dict, "layout": dict, "nodes": list, "edges": list}
 _CODES = {
     "extra_forbidden": IssueCode.UNKNOWN_KEY,
     "missing": IssueCode.MISSING_KEY,
     "invalid_reference": IssueCode.INVALID_REFERENCE,
+    "invalid_expression": IssueCode.INVALID_EXPRESSION,
     "reserved_id": IssueCode.RESERVED_ID,
 }
-_REFERENCE_FIX = "write '{{ source.path }}', or '{{ source.path ?? \"constant\" }}'"
+_FIXES = {
+    IssueCode.INVALID_REFERENCE: "write '{{ source.path }}', or '{{ source.path ?? \"constant\" }}'",
+    IssueCode.INVALID_EXPRESSION: "write Python over references, for example '{{ inputs.n }} > 10'",
+}
 _RANGES = ("greater_than", "less_than", "too_long", "too_short")
 
 
@@ -210,16 +213,14 @@ def _add(
     place = (*_place(raw, detail["loc"]), *detail.get("ctx", {}).get("path", ()))
     key = _last_name(detail["loc"])
     known = _keys_at(model, detail["loc"][:-1])
-    if kind == "extra_forbidden" and key in _UNSUPPORTED and len(detail["loc"]) == 1 and node_id is not None:
-        code, message, fix = IssueCode.UNSUPPORTED_KEY, f"{key!r}: {_UNSUPPORTED[key]}", "remove it"
-    elif kind == "extra_forbidden":
+    if kind == "extra_forbidden":
         code, message, fix = IssueCode.UNKNOWN_KEY, f"unknown key {key!r}", findings.instead(key, known)
     elif kind == "missing":
         code, message, fix = IssueCode.MISSING_KEY, f"the key {key!r} is missing", f"add {key!r}"
     else:
         code = _code(kind)
         message = f"{key!r}: {_lower(detail['msg'])}, got {quoted(value)}"
-        fix = _REFERENCE_FIX if code is IssueCode.INVALID_REFERENCE else _lower(detail["msg"])
+        fix = _FIXES.get(code) or _lower(detail["msg"])
     findings.add(code, (*path, *place), message, fix=fix, node_id=node_id)
 
 

@@ -14,6 +14,7 @@ from app.db.postgres.models.files import File
 from app.db.postgres.models.idempotency import IdempotencyKey
 from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, User
 from app.db.postgres.models.jobs import Job, WorkItem
+from app.db.postgres.models.node_cache import CachedNode
 from app.db.postgres.models.rag import (
     ChunkRow,
     Collection,
@@ -37,6 +38,7 @@ __all__ = [
     "AgentRunStep",
     "AgentVersion",
     "ApiKey",
+    "CachedNode",
     "ChunkRow",
     "Collection",
     "Document",

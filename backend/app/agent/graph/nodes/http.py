@@ -1,0 +1,278 @@
+"""`http`: one HTTP request to wherever the installation lets it go."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote, urlencode, urlsplit
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.agent.core.base import Closed, Effect, NodeConfig, NodeError, Outputs, Scope, node
+from app.agent.core.interfaces import HttpFailed, HttpReply, HttpRequest, SecretHeader
+from app.agent.core.value_types import kind_of
+from app.agent.graph.json_template import JsonTemplate
+from app.agent.graph.limits import exceeds
+from app.agent.graph.references import (
+    MAX_RENDERED,
+    Chain,
+    Lookup,
+    RenderedTooLarge,
+    Template,
+    as_text,
+)
+
+_READING = ("GET", "HEAD", "OPTIONS")
+_HOST = re.compile(r"https?://[^/?#{]+", re.IGNORECASE)
+_MOST_HEADERS = 64
+_LONGEST_HEADER = 2048
+_LONGEST_WAIT_S = 3600.0
+_QUOTED = 200
+"""Characters of an answer that a message quotes."""
+_PRIVATE = ("set-cookie", "set-cookie2")
+_TEXTUAL = ("text/", "application/xml", "application/javascript", "application/x-www-form-urlencoded")
+
+Status = Annotated[int, Field(strict=True, ge=100, le=599)] | Literal["1xx", "2xx", "3xx", "4xx", "5xx"]
+
+
+class Secret(Closed):
+    """A header that carries a secret of the project: `{"secret": "crm-token", "prefix": "Bearer "}`.
+
+    Its value is put in when the request is sent. It is in no event, journal, log or output.
+    """
+
+    secret: Annotated[str, Field(min_length=1, max_length=200)]
+    prefix: Annotated[str, Field(max_length=100)] = ""
+
+
+Body = Literal["json", "text", "form"]
+
+
+class HttpConfig(NodeConfig):
+    """Sends one HTTP request and hands on the answer.
+
+    In `url` a reference at the very beginning is taken as it is; others are percent-encoded, so that no
+    value can lead the request elsewhere. `query` is added to it; a list gives a parameter several times, null
+    leaves it out. `body` has one of the keys `json` (any value), `text` and `form` (an object).
+
+    A status that is not among `expect_status` fails the node: 429 as `rate_limit` and 5xx as `server_error`,
+    which can be tried again, others as `http_status`. `max_bytes` bounds the answer, within what the
+    installation takes. `response` says how its body is read; `auto` goes by the content type.
+
+    GET, HEAD and OPTIONS count as `read`, the others as `write`, unless the node's `effect` says otherwise. A
+    request that writes carries an `Idempotency-Key` that is the same whenever it is repeated.
+    """
+
+    type: ClassVar[str] = "http"
+
+    method: Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    url: Template
+    headers: Annotated[dict[str, Template | Secret], Field(max_length=_MOST_HEADERS)] = Field(
+        default_factory=dict
+    )
+    query: Annotated[dict[str, JsonTemplate], Field(max_length=200)] = Field(default_factory=dict)
+    body: Annotated[dict[Body, JsonTemplate], Field(max_length=1)] = Field(default_factory=dict)
+    follow_redirects: Annotated[bool, Field(strict=True)] = True
+    expect_status: Annotated[tuple[Status, ...], Field(min_length=1, max_length=50)] = ("2xx",)
+    max_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
+    response: Literal["auto", "json", "text", "base64"] = "auto"
+
+    @field_validator("body")
+    @classmethod
+    def _is_of_its_kind(cls, body: dict[Body, JsonTemplate]) -> dict[Body, JsonTemplate]:
+        for kind, wanted, noun in (("text", str, "a string"), ("form", dict, "an object")):
+            if kind in body and not isinstance(body[kind].source, wanted):
+                raise PydanticCustomError(
+                    "invalid_body", "{kind} takes {noun}", {"kind": repr(kind), "noun": noun, "path": [kind]}
+                )
+        return body
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> HttpConfig:
+        if self.body and self.method in _READING:
+            raise PydanticCustomError(
+                "invalid_body",
+                "{method} requests have no body: use 'query', or another method",
+                {"method": self.method, "path": ["body"]},
+            )
+        if any(isinstance(value, Secret) for value in self.headers.values()) and not self._host_is_fixed():
+            raise PydanticCustomError(
+                "open_host",
+                "a secret is only sent to a host that 'url' spells out, such as 'https://api.example/…'",
+                {"path": ["url"]},
+            )
+        return self
+
+    def _host_is_fixed(self) -> bool:
+        """Whether no value can change where the request goes."""
+        first = self.url.parts[0] if self.url.parts else ""
+        if isinstance(first, Chain):
+            return False
+        return bool(_HOST.match(first)) and (len(self.url.parts) == 1 or "/" in first.partition("://")[2])
+
+    def effect(self) -> Effect:
+        return Effect.READ if self.method in _READING else Effect.WRITE
+
+
+@node(
+    HttpConfig,
+    effect=Effect.READ,
+    outputs={"status": int, "headers": dict[str, str], "body": JsonValue, "url": str},
+)
+async def http(config: HttpConfig, scope: Scope) -> Outputs:
+    """Raises `HttpFailed`; `NodeError` for values of which no request, or no output, can be made."""
+    reply = await scope.request(_request(config, scope))
+    if not any(_is(reply.status, expected) for expected in config.expect_status):
+        raise _unexpected(config, reply)
+    return {
+        "status": reply.status,
+        "headers": _headers(reply.headers),
+        "body": _body(config.response, reply),
+        "url": reply.url,
+    }
+
+
+def _request(config: HttpConfig, scope: Lookup) -> HttpRequest:
+    body, content_type = _content(config, scope)
+    headers: dict[str, str | SecretHeader] = {
+        name: SecretHeader(value.secret, value.prefix) if isinstance(value, Secret) else value.text(scope)
+        for name, value in config.headers.items()
+    }
+    if content_type and "content-type" not in {name.lower() for name in headers}:
+        headers["Content-Type"] = content_type
+    return HttpRequest(
+        method=config.method,
+        url=_url(config, scope),
+        headers=headers,
+        body=body,
+        follow=config.follow_redirects,
+        max_bytes=config.max_bytes,
+    )
+
+
+def _url(config: HttpConfig, scope: Lookup) -> str:
+    url = "".join(
+        part if isinstance(part, str) else _inserted(as_text(scope.value(part)), raw=index == 0)
+        for index, part in enumerate(config.url.parts)
+    )
+    if pairs := _pairs("query", {name: value.value(scope) for name, value in config.query.items()}):
+        address, hash_mark, fragment = url.partition("#")
+        joint = "&" if "?" in address else "?"
+        url = f"{address}{joint}{urlencode(pairs)}{hash_mark}{fragment}"
+    return url
+
+
+def _inserted(text: str, *, raw: bool) -> str:
+    return text if raw else quote(text, safe="")
+
+
+def _content(config: HttpConfig, scope: Lookup) -> tuple[bytes, str]:
+    """The body, and what it is."""
+    for kind, template in config.body.items():
+        value = template.value(scope)
+        if exceeds(value, max_text=MAX_RENDERED):
+            raise RenderedTooLarge(f"the body comes to more than {MAX_RENDERED} characters")
+        match kind:
+            case "json":
+                text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+                return _encoded(text), "application/json"
+            case "text":
+                return _encoded(as_text(value)), "text/plain; charset=utf-8"
+            case "form":
+                return urlencode(_pairs("form", value)).encode(), "application/x-www-form-urlencoded"
+    return b"", ""
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="replace")
+
+
+def _pairs(field: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs = []
+    for name, value in values.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict | list):
+                message = f"{field}.{name} takes text, numbers and lists of them, not {kind_of(item)}"
+                raise NodeError(message, code="bad_request")
+            if item is not None:
+                pairs.append((name, as_text(item)))
+    return pairs
+
+
+def _is(status: int, expected: int | str) -> bool:
+    return status == expected if isinstance(expected, int) else str(status)[0] == expected[0]
+
+
+def _unexpected(config: HttpConfig, reply: HttpReply) -> HttpFailed:
+    code = "rate_limit" if reply.status == 429 else "server_error" if reply.status >= 500 else "http_status"
+    said = " ".join(reply.text[: 4 * _QUOTED].split())[:_QUOTED]
+    host = urlsplit(reply.url).hostname
+    message = f"{config.method} to {host!r} was answered {reply.status}" + (f": {said}" if said else "")
+    return HttpFailed(message, code=code, retry_after_s=_retry_after_s(reply.headers))
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After` (RFC 9110, 10.2.3), as seconds or a date; an hour at most."""
+    given = headers.get("retry-after", "").strip()
+    if given.isascii() and given.isdecimal():
+        return min(float(given[:9]), _LONGEST_WAIT_S)
+    try:
+        wait_s = (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return None
+    return min(max(wait_s, 0.0), _LONGEST_WAIT_S)
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """What is handed on: no cookies, nothing endless."""
+    kept = [
+        (name, value)
+        for name, value in headers.items()
+        if name not in _PRIVATE and len(value) <= _LONGEST_HEADER
+    ]
+    return dict(kept[:_MOST_HEADERS])
+
+
+def _body(response: str, reply: HttpReply) -> Any:
+    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if response == "auto":
+        response = _response_of(kind, reply.body)
+    match response:
+        case "json":
+            return _json(reply)
+        case "text":
+            return reply.text
+        case "base64":
+            return base64.b64encode(reply.body).decode()
+    return None
+
+
+def _response_of(content_type: str, body: bytes) -> str:
+    if not body:
+        return "none"
+    if content_type == "application/json" or content_type.endswith("+json"):
+        return "json"
+    if not content_type or content_type.endswith("+xml") or content_type.startswith(_TEXTUAL):
+        return "text"
+    return "base64"
+
+
+def _json(reply: HttpReply) -> Any:
+    try:
+        value = json.loads(reply.text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        reason = str(error)[:_QUOTED] if isinstance(error, ValueError) else "it is nested too deeply"
+        raise NodeError(f"the answer is not JSON: {reason}", code="invalid_response") from None
+    if exceeds(value, max_text=MAX_RENDERED):
+        raise RenderedTooLarge("the answer holds more values, text or levels than a run can carry")
+    return value
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,398 @@
+"""`http`: what is sent, what comes back, and how each failure is told; over a real way out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from app.agent.core.interfaces import Http
+from app.agent.graph.ports import RunFailed, RunResult
+from app.core.errors import NotFound
+from app.services.http_service import ProjectHttp
+from tests.agent.documents import end, graph, issues, node, only
+from tests.agent.doubles import Bench, Kept
+from tests.core.peers import Peer, Script, hangs_up_after, in_turn, ok, peer, redirects, says, way_out
+
+TOKEN = "canary-sk-4f7a1c9e2b"
+JSON = "Content-Type: application/json"
+FORM = "Content-Type: application/x-www-form-urlencoded"
+BUSY = says(ok(b"slow down", status="429 Busy", headers=["Retry-After: 7"]))
+
+
+class Vault:
+    """Secrets of a project."""
+
+    async def reveal(self, reference: str) -> SecretStr:
+        if reference != "crm-token":
+            raise NotFound(f"There is no secret {reference!r}.")
+        return SecretStr(TOKEN)
+
+
+def document(url: str, *, inputs: Sequence[str] = ("x",), **config: Any) -> dict[str, Any]:
+    policies = {key: config.pop(key) for key in ("retry", "timeout_s", "effect", "cache") if key in config}
+    outputs = {name: f"{{{{ call.{name} }}}}" for name in ("status", "headers", "body", "url")}
+    found = graph(
+        node("call", "http", {"url": url, **config}, **policies),
+        end(**outputs),
+        edges=["start > call", "call > done"],
+    )
+    found["inputs"] = {"type": "object", "properties": {name: {"default": ""} for name in inputs}}
+    return found
+
+
+def bench(found: dict[str, Any], http: Http, **ports: Any) -> Bench:
+    return Bench(found, http=http, **ports)
+
+
+async def run(bench: Bench, run_id: str = "r", **inputs: Any) -> RunResult:
+    return await bench.agent.run(inputs, ports=bench.ports, run_id=run_id, thread_id="t")
+
+
+@asynccontextmanager
+async def other_side(
+    script: Script | None = None, *, max_bytes: int = 2**20
+) -> AsyncIterator[tuple[Peer, Http]]:
+    async with peer(script) as there, way_out(there.authority) as egress:
+        yield there, ProjectHttp(egress, Vault(), max_bytes)
+
+
+class TestRequest:
+    async def test_values_in_the_url_stay_in_their_place(self) -> None:
+        async with other_side() as (there, http):
+            found = document(f"{there.url}items/{{{{ inputs.x }}}}?a={{{{ inputs.x }}}}")
+            await run(bench(found, http), x="../admin?b=c&d#é")
+        quoted = "..%2Fadmin%3Fb%3Dc%26d%23%C3%A9"
+        assert there.requests[0].target == f"/items/{quoted}?a={quoted}"
+
+    async def test_a_reference_at_the_beginning_is_the_address(self) -> None:
+        async with other_side() as (there, http):
+            await run(bench(document("{{ inputs.x }}/end"), http), x=f"{there.url}a/b?c=d")
+        assert there.requests[0].target == "/a/b?c=d/end"
+
+    async def test_query_is_added_with_lists_and_without_nulls(self) -> None:
+        query = {"q": "{{ inputs.x }}", "n": 3, "yes": True, "tag": ["a b", "c"], "none": None}
+        async with other_side() as (there, http):
+            await run(bench(document(f"{there.url}?z=1#frag", query=query), http), x="a&b=c")
+        assert there.requests[0].target == "/?z=1&q=a%26b%3Dc&n=3&yes=true&tag=a+b&tag=c"
+
+    @pytest.mark.parametrize(
+        ("body", "kind", "sent"),
+        [
+            ({"json": {"q": "{{ inputs.x }}", "n": [1, None]}}, JSON, b'{"q":{"a":"\xc3\xa9"},"n":[1,null]}'),
+            ({"text": "x={{ inputs.x }}"}, "Content-Type: text/plain; charset=utf-8", b'x={"a": "\xc3\xa9"}'),
+            ({"form": {"a b": "c&d", "e": [1, 2]}}, FORM, b"a+b=c%26d&e=1&e=2"),
+        ],
+    )  # fmt: skip
+    async def test_bodies(self, body: Any, kind: str, sent: bytes) -> None:
+        async with other_side() as (there, http):
+            await run(bench(document(there.url, method="POST", body=body), http), x={"a": "é"})
+        assert "Content-Type: " + there.requests[0].headers["content-type"] == kind
+        assert there.requests[0].body == sent
+
+    async def test_headers_of_the_author_win(self) -> None:
+        headers = {"content-type": "application/vnd.api+json", "X-Who": "{{ inputs.x }}"}
+        async with other_side() as (there, http):
+            found = document(there.url, method="PUT", body={"json": 1}, headers=headers)
+            await run(bench(found, http), x="Ada")
+        sent = there.requests[0].headers
+        assert (sent["content-type"], sent["x-who"]) == ("application/vnd.api+json", "Ada")
+
+    @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "\x00"])
+    async def test_no_value_can_add_a_header(self, value: str) -> None:
+        async with other_side() as (there, http):
+            with pytest.raises(RunFailed, match="X-Who") as failure:
+                await run(bench(document(there.url, headers={"X-Who": "{{ inputs.x }}"}), http), x=value)
+        assert (failure.value.code, there.requests) == ("egress_denied", [])
+
+    @pytest.mark.parametrize("field", ["query", "form"])
+    async def test_nested_values_have_no_place_in_pairs(self, field: str) -> None:
+        more: Any = (
+            {"query": {"a": "{{ inputs.x }}"}}
+            if field == "query"
+            else {"body": {"form": {"a": "{{ inputs.x }}"}}}
+        )
+        async with other_side() as (there, http):
+            with pytest.raises(
+                RunFailed, match=rf"{field}.a takes text, numbers and lists of them, not object"
+            ):
+                await run(bench(document(there.url, method="POST", **more), http), x={"b": 1})
+
+
+class TestReply:
+    @pytest.mark.parametrize(
+        ("response", "headers", "sent", "body"),
+        [
+            ("auto", [JSON], b'{"a": [1, null]}', {"a": [1, None]}),
+            ("auto", ["Content-Type: application/problem+json; charset=utf-8"], b"3", 3),
+            ("auto", ["Content-Type: text/html; charset=iso-8859-1"], b"\xe9", "é"),
+            ("auto", [], b"plain", "plain"),
+            ("auto", ["Content-Type: image/png"], b"\x89PNG", "iVBORw=="),
+            ("auto", [JSON], b"", None),
+            ("json", ["Content-Type: text/plain"], b"[]", []),
+            ("text", [JSON], b"{", "{"),
+            ("base64", [JSON], b"{}", "e30="),
+        ],
+    )
+    async def test_body_is_read_as_it_is_meant(
+        self, response: str, headers: list[str], sent: bytes, body: Any
+    ) -> None:
+        async with other_side(says(ok(sent, headers=headers))) as (there, http):
+            result = await run(bench(document(there.url, response=response), http))
+        assert result.output["body"] == body
+
+    async def test_gives_status_headers_and_address_but_no_cookies(self) -> None:
+        headers = [JSON, "X-Rate: 5", "Set-Cookie: a=b", "X-Long: " + "x" * 3000]
+        script = in_turn(redirects(302, "/there"), says(ok(b"1", status="201 Made", headers=headers)))
+        async with other_side(script) as (there, http):
+            output = (await run(bench(document(there.url), http))).output
+        assert (output["status"], output["url"]) == (201, f"{there.url}there")
+        assert output["headers"] == {"content-type": "application/json", "content-length": "1", "x-rate": "5"}
+
+    @pytest.mark.parametrize(
+        ("sent", "code"),
+        [
+            (b"{", "invalid_response"),
+            (b"NaN", "invalid_response"),
+            (b"[" * 100_000, "invalid_response"),
+            (b"[" * 40 + b"]" * 40, "too_large"),
+            (b"[" + b"0," * 120_000 + b"0]", "too_large"),
+        ],
+    )
+    async def test_json_that_is_none_or_too_much_fails(self, sent: bytes, code: str) -> None:
+        async with other_side(says(ok(sent, headers=[JSON]))) as (there, http):
+            with pytest.raises(RunFailed) as failure:
+                await run(bench(document(there.url), http))
+        assert failure.value.code == code
+
+    @pytest.mark.parametrize("limits", [(100, None), (2**20, 100)])
+    async def test_is_bounded_by_the_installation_and_the_node(self, limits: tuple[int, int | None]) -> None:
+        async with other_side(says(ok(b"x" * 101)), max_bytes=limits[0]) as (there, http):
+            with pytest.raises(RunFailed, match="more than 100 bytes") as failure:
+                await run(bench(document(there.url, max_bytes=limits[1]), http))
+        assert failure.value.code == "too_large"
+
+
+class TestStatus:
+    @pytest.mark.parametrize(
+        ("status", "expected", "code"),
+        [
+            ("404 Gone", None, "http_status"),
+            ("301 Moved", None, "http_status"),
+            ("429 Busy", None, "rate_limit"),
+            ("503 Down", None, "server_error"),
+            ("200 OK", [201], "http_status"),
+        ],
+    )
+    async def test_that_is_not_expected_fails(self, status: str, expected: Any, code: str) -> None:
+        more = {"expect_status": expected} if expected else {}
+        async with other_side(says(ok(b"why\n not", status=status))) as (there, http):
+            with pytest.raises(RunFailed, match=f"answered {status[:3]}: why not") as failure:
+                await run(bench(document(there.url, **more), http))
+        assert failure.value.code == code
+
+    @pytest.mark.parametrize("expected", [[404], ["4xx"], [200, "4xx"]])
+    async def test_that_is_expected_is_an_answer(self, expected: Any) -> None:
+        async with other_side(says(ok(b"", status="404 Gone"))) as (there, http):
+            result = await run(bench(document(there.url, expect_status=expected), http))
+        assert (result.output["status"], result.output["body"]) == (404, None)
+
+    async def test_redirects_are_answers_if_they_are_not_followed(self) -> None:
+        async with other_side(redirects(302, "/there")) as (there, http):
+            found = document(there.url, follow_redirects=False, expect_status=[302])
+            result = await run(bench(found, http))
+        assert (result.output["status"], result.output["headers"]["location"]) == (302, "/there")
+
+
+class TestRetry:
+    async def test_waits_as_long_as_it_was_asked_to(self) -> None:
+        async with other_side(in_turn(BUSY, says(ok()))) as (there, http):
+            call = bench(document(there.url, retry={"initial_s": 1, "jitter": False}), http)
+            await run(call)
+        assert (call.clock.slept, len(there.requests)) == ([7.0], 2)
+
+    @pytest.mark.parametrize("asked", ["Fri, 31 Dec 1999 23:59:59 GMT", "soon", "-1", "9" * 50])
+    async def test_a_strange_wait_does_no_harm(self, asked: str) -> None:
+        busy = says(ok(status="503 Down", headers=[f"Retry-After: {asked}"]))
+        async with other_side(in_turn(busy, says(ok()))) as (there, http):
+            call = bench(document(there.url, retry={"initial_s": 1, "jitter": False}), http)
+            await run(call)
+        assert call.clock.slept == [3600.0 if asked.isdecimal() else 1]
+
+    @pytest.mark.parametrize("script", [hangs_up_after(), says(ok(status="500 Broken"))])
+    async def test_covers_what_may_pass(self, script: Script) -> None:
+        async with other_side(in_turn(script, says(ok()))) as (there, http):
+            call = bench(document(there.url, retry={"initial_s": 0}), http)
+            assert (await run(call)).output["status"] == 200
+
+    async def test_a_time_out_of_the_way_out_is_one(self) -> None:
+        async def never(*_: Any) -> None:
+            return None
+
+        async with other_side(never) as (there, http):
+            with pytest.raises(RunFailed) as failure:
+                await run(
+                    bench(
+                        document(there.url, timeout_s=0.1, retry={"on": ["timeout"], "max_attempts": 2}), http
+                    )
+                )
+        assert (failure.value.code, len(there.requests)) == ("timeout", 2)
+
+    async def test_private_addresses_are_closed_and_not_tried_again(self) -> None:
+        async with peer() as there, way_out("10.0.0.1") as egress:
+            http = ProjectHttp(egress, Vault(), 1000)
+            with pytest.raises(RunFailed, match="may not be called") as failure:
+                await run(bench(document(there.url, retry={}), http))
+        assert (failure.value.code, there.connections) == ("egress_denied", 0)
+
+
+class TestIdempotencyKey:
+    async def keys(
+        self, runs: Sequence[str], script: Script | None = None, **config: Any
+    ) -> list[str | None]:
+        """What each request carried. Each run has a process of its own: nothing is shared but its id."""
+        async with other_side(script) as (there, http):
+            for run_id in runs:
+                await run(bench(document(there.url, **config), http), run_id)
+        return [request.headers.get("idempotency-key") for request in there.requests]
+
+    async def test_is_the_same_in_every_attempt_and_process(self) -> None:
+        script = in_turn(BUSY, says(ok()))
+        first, again, elsewhere = await self.keys(["r1", "r1"], script, method="POST", retry={"initial_s": 0})
+        assert first
+        assert first == again == elsewhere
+
+    async def test_differs_between_runs(self) -> None:
+        assert len(set(await self.keys(["r1", "r2"], method="DELETE"))) == 2
+
+    async def test_differs_between_nodes(self) -> None:
+        async with other_side() as (there, http):
+            found = document(there.url, method="POST")
+            found["nodes"].insert(2, {**found["nodes"][1], "id": "next"})
+            found["edges"][1:] = [{"source": "call", "target": "next"}, {"source": "next", "target": "done"}]
+            await run(bench(found, http))
+        assert len({request.headers["idempotency-key"] for request in there.requests}) == 2
+
+    async def test_of_the_author_wins(self) -> None:
+        headers = {"idempotency-key": "order-{{ inputs.x }}"}
+        assert await self.keys(["r"], method="POST", headers=headers) == ["order-"]
+
+    @pytest.mark.parametrize(
+        ("config", "sent"),
+        [
+            ({"method": "GET"}, False),
+            ({"method": "HEAD"}, False),
+            ({"method": "PATCH"}, True),
+            ({"method": "GET", "effect": "write"}, True),
+            ({"method": "POST", "effect": "read"}, False),
+        ],
+    )
+    async def test_is_sent_where_something_is_written(self, config: dict[str, Any], sent: bool) -> None:
+        assert [bool(key) for key in await self.keys(["r"], **config)] == [sent]
+
+
+class TestSecrets:
+    HEADERS = {"Authorization": {"secret": "crm-token", "prefix": "Bearer "}}  # noqa: RUF012
+
+    async def test_are_put_in_when_the_request_is_sent(self) -> None:
+        async with other_side() as (there, http):
+            await run(bench(document(there.url, headers=self.HEADERS), http))
+        assert there.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+    async def test_are_in_no_event_step_or_output_even_if_they_are_sent_back(self) -> None:
+        answers = (
+            says(ok(json.dumps({"sent": f"Bearer {TOKEN}"}).encode(), headers=[JSON, f"X-Echo: {TOKEN}"])),
+            says(ok(f"no: {TOKEN}".encode(), status="400 Bad")),
+            redirects(302, f"/?token={TOKEN}"),
+        )
+        for response, answer in (
+            ("auto", answers[0]),
+            ("base64", answers[0]),
+            ("auto", answers[1]),
+            ("auto", answers[2]),
+        ):
+            async with other_side(in_turn(answer, says(ok()))) as (there, http):
+                call = bench(
+                    document(there.url, headers=self.HEADERS, response=response, cache={"ttl_s": 9}),
+                    http,
+                    cache=Kept(),
+                )
+                try:
+                    told = repr((await run(call)).output)
+                except RunFailed as failure:
+                    told = repr((failure, failure.detail))
+                kept = call.more["cache"].steps
+            assert TOKEN not in told + repr(call.log.entries) + repr(kept)
+            assert TOKEN not in repr([vars(event) for event in call.log.events if hasattr(event, "__dict__")])
+
+    async def test_that_do_not_exist_fail_the_node(self) -> None:
+        async with other_side() as (there, http):
+            with pytest.raises(RunFailed, match="no secret 'absent'") as failure:
+                await run(bench(document(there.url, headers={"X": {"secret": "absent"}}), http))
+        assert (failure.value.code, there.requests) == ("not_found", [])
+
+    async def test_do_not_follow_a_redirect_to_somebody_else(self) -> None:
+        async with (
+            peer() as stranger,
+            peer(redirects(302, stranger.url)) as there,
+            way_out(there.authority, stranger.authority) as egress,
+        ):
+            http = ProjectHttp(egress, Vault(), 2**20)
+            await run(bench(document(there.url, headers=self.HEADERS), http))
+        assert "authorization" not in stranger.requests[0].headers
+
+    @pytest.mark.parametrize(
+        ("url", "fixed"),
+        [
+            ("https://api.example/v1/{{ inputs.x }}", True),
+            ("https://api.example", True),
+            ("https://api.example?q={{ inputs.x }}", False),
+            ("https://api.example{{ inputs.x }}/", False),
+            ("https://{{ inputs.x }}/", False),
+            ("{{ inputs.x }}", False),
+            ("{{ inputs.x }}://api.example/", False),
+            ("/v1", False),
+        ],
+    )
+    def test_go_only_to_a_host_that_is_spelt_out(self, url: str, fixed: bool) -> None:
+        found = issues(document(url, headers=self.HEADERS))
+        assert [issue.pointer for issue in found] == ([] if fixed else ["/nodes/1/config/url"])
+
+
+class TestChecks:
+    @pytest.mark.parametrize(
+        ("config", "pointer"),
+        [
+            ({"method": "FETCH"}, "/nodes/1/config/method"),
+            ({"body": {"json": 1}}, "/nodes/1/config/body"),
+            ({"method": "POST", "body": {"json": 1, "text": "x"}}, "/nodes/1/config/body"),
+            ({"method": "POST", "body": {"text": 1}}, "/nodes/1/config/body/text"),
+            ({"method": "POST", "body": {"form": []}}, "/nodes/1/config/body/form"),
+            ({"method": "POST", "body": {"xml": "x"}}, "/nodes/1/config/body/xml"),
+            ({"expect_status": ["2yy"]}, "/nodes/1/config/expect_status/0"),
+            ({"expect_status": []}, "/nodes/1/config/expect_status"),
+            ({"max_bytes": 0}, "/nodes/1/config/max_bytes"),
+            ({"query": {"a": "{{ inputs..x }}"}}, "/nodes/1/config/query/a"),
+            ({"headers": {"X": "{{ nobody.x }}"}}, "/nodes/1/config/headers/X"),
+            ({"method": "POST", "body": {"json": ["{{ nobody.x }}"]}}, "/nodes/1/config/body/json/0"),
+            ({"credential": "x"}, "/nodes/1/config/credential"),
+            ({"effect": "pure"}, "/nodes/1/effect"),
+            ({"method": "POST", "cache": {"ttl_s": 1}}, "/nodes/1/cache"),
+            ({"cache": {"ttl_s": 1, "key": "{{ nobody.x }}"}}, "/nodes/1/cache/key"),
+        ],
+    )
+    def test_find_what_is_wrong(self, config: dict[str, Any], pointer: str) -> None:
+        assert pointer in {issue.pointer for issue in issues(document("https://a.example/", **config))}
+
+    @pytest.mark.parametrize(("effect", "cacheable"), [(None, False), ("read", True)])
+    def test_a_post_that_only_reads_may_be_cached(self, effect: str | None, cacheable: bool) -> None:
+        more = {"effect": effect} if effect else {}
+        found = document("https://a.example/", method="POST", cache={"ttl_s": 60}, **more)
+        if cacheable:
+            assert issues(found) == []
+        else:
+            assert only(found).code == "not_cacheable"
