@@ -1,10 +1,13 @@
 """Logical models: what a name stands for in one project."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.core.constants import DEFAULT_CHAT_MODEL
 from app.core.errors import Invalid, NotFound
 from app.core.ids import new_id
+from app.core.timed_cache import TimedCache
 from app.db.postgres.models.registry import ModelKind, ModelRegistry
 from app.db.session import Tenant
 from app.services.model_resolver import ModelResolver
@@ -15,8 +18,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def resolver(world: World, tenant: Tenant | None = None) -> ModelResolver:
-    providers = world.resources.providers | {"other": lambda model: Gate(slug="g", name=f"other/{model}")}
-    return ModelResolver(world.resources.database, tenant or world.tenant, providers)
+    sources = world.resources.model_sources
+    providers = sources.providers | {"other": lambda model: Gate(slug="g", name=f"other/{model}")}
+    fresh = replace(sources, providers=providers, cache=TimedCache(ttl_s=60, size=10))
+    return ModelResolver(fresh, tenant or world.tenant)
 
 
 async def register(world: World, slug: str, *, provider: str = "other", model: str = "big") -> ModelRegistry:
@@ -73,9 +78,10 @@ class TestCatalogue:
     async def test_names_what_graphs_may_bind_to(self, world: World) -> None:
         row = await register(world, "mine")
         found = resolver(world)
-        assert set(await found.capabilities()) == {DEFAULT_CHAT_MODEL, "mine", str(row.id)}
+        catalog = await found.catalog(collections=frozenset())
+        assert set(catalog.models) == {DEFAULT_CHAT_MODEL, "mine", str(row.id)}
         assert await found.ids() == {"mine": str(row.id)}
 
     async def test_leaves_out_models_whose_provider_is_gone(self, world: World) -> None:
         await register(world, "mine", provider="vanished")
-        assert set(await resolver(world).capabilities()) == {DEFAULT_CHAT_MODEL}
+        assert set((await resolver(world).catalog(collections=frozenset())).models) == {DEFAULT_CHAT_MODEL}
