@@ -39,6 +39,7 @@ from app.rag.components.parsers.limits import ParseLimits
 from app.rag.components.parsers.pool import ParserPool
 from app.rag.providers.model.minilm import MiniLM
 from app.rag.providers.model.query_cache import CachedQueries
+from app.rag.types import Embedder
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
 from app.services.idempotency_service import IdempotencyService
@@ -159,14 +160,8 @@ async def open_resources(
         watch = Watch()
         log = EventLog(database, watch, patience_s=settings.lease_s)
         masters = master_keys(settings)
-        sources = ModelSources(
-            database=database,
-            masters=masters,
-            gate=egress,
-            limits=_model_limits(settings),
-            providers={LOCAL_PROVIDER: local_models(Extractive(embedder))},
-            environment=await stack.enter_async_context(_environment_model(settings, egress)),
-            cache=TimedCache(ttl_s=settings.model_cache_s, size=settings.model_cache_size),
+        sources = await stack.enter_async_context(
+            _model_sources(settings, database, egress, masters=masters, embedder=embedder)
         )
         executor = Executor(
             database=database,
@@ -278,6 +273,22 @@ def parse_limits(settings: Settings) -> ParseLimits:
         max_text_bytes=settings.parse_max_text_bytes,
         max_archive_ratio=settings.parse_max_archive_ratio,
     )
+
+
+@asynccontextmanager
+async def _model_sources(
+    settings: Settings, database: Database, egress: Gate, *, masters: MasterKeys, embedder: Embedder
+) -> AsyncIterator[ModelSources]:
+    async with _environment_model(settings, egress) as environment:
+        yield ModelSources(
+            database=database,
+            masters=masters,
+            gate=egress,
+            limits=_model_limits(settings),
+            providers={LOCAL_PROVIDER: local_models(Extractive(embedder))},
+            environment=environment,
+            cache=TimedCache(ttl_s=settings.model_cache_s, size=settings.model_cache_size),
+        )
 
 
 @asynccontextmanager

@@ -69,10 +69,6 @@ class Exchange:
         return str(self.received.body.get("model"))
 
     @property
-    def streamed(self) -> bool:
-        return bool(self.received.body.get("stream"))
-
-    @property
     def wants_usage(self) -> bool:
         return bool((self.received.body.get("stream_options") or {}).get("include_usage"))
 
@@ -93,6 +89,11 @@ class Exchange:
 
     async def event(self, data: str) -> None:
         await self.send(f"data: {data}\n\n".encode())
+
+    async def say(self, *deltas: str, every_s: float = 0) -> None:
+        for text in deltas:
+            await self.wait(every_s)
+            await self.event(chunk(self, ChoiceDelta(content=text)))
 
     async def end(self) -> None:
         await self._write(b"0\r\n\r\n")
@@ -152,13 +153,11 @@ def says(
     ends = reason or ("tool_calls" if calls else "stop")
 
     async def script(exchange: Exchange) -> None:
-        if not exchange.streamed:
+        if not exchange.received.body.get("stream"):
             await _whole(exchange, "".join(deltas), calls, ends, tokens)
             return
         await exchange.event(chunk(exchange, ChoiceDelta(role="assistant", content="")))
-        for text in deltas:
-            await exchange.wait(every_s)
-            await exchange.event(chunk(exchange, ChoiceDelta(content=text)))
+        await exchange.say(*deltas, every_s=every_s)
         for delta in _call_deltas(calls):
             await exchange.wait(every_s)
             await exchange.event(chunk(exchange, delta))
@@ -228,8 +227,7 @@ def fails_amid(*deltas: str, error: Any) -> Script:
     """A 200 that turns into an error."""
 
     async def script(exchange: Exchange) -> None:
-        for text in deltas:
-            await exchange.event(chunk(exchange, ChoiceDelta(content=text)))
+        await exchange.say(*deltas)
         await exchange.event(json.dumps({"error": error}))
         await exchange.end()
 
@@ -240,8 +238,7 @@ def breaks_off(*deltas: str) -> Script:
     """Closes the connection amid the answer."""
 
     async def script(exchange: Exchange) -> None:
-        for text in deltas:
-            await exchange.event(chunk(exchange, ChoiceDelta(content=text)))
+        await exchange.say(*deltas)
         exchange.writer.close()
 
     return script
@@ -251,8 +248,7 @@ def hangs(*deltas: str) -> Script:
     """Says something, and then nothing more until the caller goes away."""
 
     async def script(exchange: Exchange) -> None:
-        for text in deltas:
-            await exchange.event(chunk(exchange, ChoiceDelta(content=text)))
+        await exchange.say(*deltas)
         await exchange.wait(None)
 
     return script
@@ -302,24 +298,23 @@ class Double:
     def next(self, *scripts: Script) -> None:
         self.scripts += scripts
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        """Returns once something about the callers holds, such as `lambda: double.left == 1`."""
+    async def until_left(self, callers: int) -> None:
+        """Returns once that many callers have gone away amid an answer."""
         async with asyncio.timeout(10):
-            while not holds():
+            while self.left < callers:
                 await asyncio.sleep(0.002)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self.serving[task] = writer
-        task.add_done_callback(self.serving.pop)
+        if task := asyncio.current_task():
+            self.serving[task] = writer
+            task.add_done_callback(self.serving.pop)
         try:
             while received := await _read(reader):
                 self.received.append(received)
                 await self._answer(Exchange(received, reader, writer))
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except OSError:
+            pass  # gone between two requests
         finally:
             writer.close()
 
@@ -330,7 +325,6 @@ class Double:
             await self._script(exchange.received)(exchange)
         except ConnectionError:
             self.left += 1
-            raise
         finally:
             self.open -= 1
 

@@ -1,4 +1,4 @@
-"""`default-chat` from the operator's environment, in runs over HTTP, against a real server of that protocol."""
+"""`default-chat` from the operator's environment, in runs over HTTP, against a server of that protocol."""
 
 from __future__ import annotations
 
@@ -83,4 +83,4 @@ class TestRun:
                 if frame.event == "TEXT_MESSAGE_CONTENT":
                     ok(await caller.post(response.headers["Location"] + "/cancel"))
                     break
-        await hosted.until(lambda: hosted.left == left + 1)
+        await hosted.until_left(left + 1)

@@ -45,6 +45,14 @@ class NodeConfig(Closed):
         """The state fields the node may write."""
         return frozenset()
 
+    def requires(self) -> frozenset[Capability]:
+        """What its model must be able to do, besides what every node of the type needs of one."""
+        return frozenset()
+
+    def given(self, types: Mapping[str, ValueType]) -> Mapping[str, ValueType]:
+        """The outputs of a node that is configured like this; `types` are those of its type."""
+        return types
+
 
 @dataclass(frozen=True, slots=True)
 class Binds:

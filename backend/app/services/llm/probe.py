@@ -25,7 +25,6 @@ _REQUEST = ChatRequest([Message(Role.USER, "Reply with the single word: ready")]
 class Fault:
     code: str
     message: str
-    retriable: bool = False
 
 
 @dataclass(slots=True)

@@ -22,6 +22,8 @@ _CODES = {
     "missing": IssueCode.MISSING_KEY,
     "invalid_reference": IssueCode.INVALID_REFERENCE,
     "reserved_id": IssueCode.RESERVED_ID,
+    "invalid_schema": IssueCode.INVALID_SCHEMA,
+    "unsupported_schema": IssueCode.UNSUPPORTED_SCHEMA,
 }
 _REFERENCE_FIX = "write '{{ source.path }}', or '{{ source.path ?? \"constant\" }}'"
 _RANGES = ("greater_than", "less_than", "too_long", "too_short")

@@ -42,6 +42,10 @@ class ModelConnection(ProjectRow):
     revision: Mapped[Revision]
     updated_at: Mapped[CreatedAt]
 
+    @property
+    def has_key(self) -> bool:
+        return self.key_id is not None
+
 
 class ModelRegistry(ProjectRow):
     """A logical model: `slug` in graphs, `provider` and `model` behind it, by `connection_id` or built in."""
