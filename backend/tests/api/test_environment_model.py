@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from app.core.config import Settings
 from app.core.constants import DEFAULT_CHAT_MODEL
-from tests.api.calls import API, arriving, frames, new_agent, ok
+from app.core.ids import new_id
+from tests.api.calls import API, add_texts, arriving, frames, new_agent, new_collection, ok, work
 from tests.factories import Factory
 from tests.fixtures import Running, http_client, running_server
 from tests.graphs import asking_graph
@@ -42,6 +43,54 @@ async def caller(bound: Running) -> AsyncIterator[httpx2.AsyncClient]:
     member = await Factory(bound.resources).member()
     async with http_client(bound, member.key) as client:
         yield client
+
+
+class TestPrecedence:
+    async def test_of_the_environment_is_told(self, caller: httpx2.AsyncClient, hosted: Double) -> None:
+        found = ok(await caller.get(f"{API}/models/{DEFAULT_CHAT_MODEL}/resolve"))
+        assert (found["source"], found["model"]) == ("environment", "double-1")
+        assert "OPENAI_BASE_URL is set" in found["why"]
+        assert str(hosted.port) not in str(found)
+
+    async def test_puts_the_registry_before_the_environment(self, caller: httpx2.AsyncClient) -> None:
+        body = {"slug": DEFAULT_CHAT_MODEL, "model": "extractive"}
+        ok(await caller.post(f"{API}/models", json=body), 201)
+        found = ok(await caller.get(f"{API}/models/{DEFAULT_CHAT_MODEL}/resolve"))
+        assert (found["source"], found["provider"]) == ("registry", "local")
+        assert (await caller.delete(f"{API}/models/{DEFAULT_CHAT_MODEL}")).status_code == 204
+
+    async def test_lets_tenants_call_the_operators_server_by_its_name_only(
+        self, caller: httpx2.AsyncClient, hosted: Double
+    ) -> None:
+        place = {"slug": f"c-{new_id().hex[-12:]}", "base_url": hosted.base_url, "api_key": KEY}
+        ok(await caller.post(f"{API}/model-connections", json=place), 201)
+        model = {"slug": f"m-{new_id().hex[-12:]}", "model": "double-1", "connection": place["slug"]}
+        ok(await caller.post(f"{API}/models", json=model), 201)
+        found = ok(await caller.post(f"{API}/models/{model['slug']}/test"))
+        assert "may not be called" in found["error"]["message"]
+
+
+class TestEmbeddings:
+    async def test_stay_with_the_model_of_the_collection(
+        self, bound: Running, server: Running, make: Factory, hosted: Double
+    ) -> None:
+        """A collection that was filled before there was a key is searched, and filled, as before."""
+        member = await make.member()
+        before = len(hosted.received)
+        answers = []
+        for platform in (server, bound):
+            async with http_client(platform, member.key) as client:
+                if not answers:
+                    shelf = await new_collection(client)
+                    await add_texts(client, shelf, {"title": "Map", "text": "The gold is on the island."})
+                    await work(platform)
+                body = {"collections": [shelf], "query": "Where is the treasure?", "mode": "dense"}
+                found = ok(await client.post(f"{API}/search", json=body))["items"]
+                model = ok(await client.get(f"{API}/collections/{shelf}"))["index"]["embedding_model"]
+                answers.append((model, [(item["chunk_id"], item["score"]) for item in found]))
+        assert answers[0] == answers[1]
+        assert len(answers[0][1]) == 1
+        assert len(hosted.received) == before
 
 
 class TestRun:
