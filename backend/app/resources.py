@@ -159,10 +159,7 @@ async def open_resources(
         egress = await stack.enter_async_context(way_out(settings))
         watch = Watch()
         log = EventLog(database, watch, patience_s=settings.lease_s)
-        masters = master_keys(settings)
-        sources = await stack.enter_async_context(
-            _model_sources(settings, database, egress, masters=masters, embedder=embedder)
-        )
+        sources = await stack.enter_async_context(_model_sources(settings, database, egress, embedder))
         executor = Executor(
             database=database,
             log=log,
@@ -198,7 +195,7 @@ async def open_resources(
             streams=RunStreams(database, watch),
             compiler=AgentCompiler(),
             model_sources=sources,
-            masters=masters,
+            masters=sources.masters,
         )
 
 
@@ -277,12 +274,12 @@ def parse_limits(settings: Settings) -> ParseLimits:
 
 @asynccontextmanager
 async def _model_sources(
-    settings: Settings, database: Database, egress: Gate, *, masters: MasterKeys, embedder: Embedder
+    settings: Settings, database: Database, egress: Gate, embedder: Embedder
 ) -> AsyncIterator[ModelSources]:
     async with _environment_model(settings, egress) as environment:
         yield ModelSources(
             database=database,
-            masters=masters,
+            masters=master_keys(settings),
             gate=egress,
             limits=_model_limits(settings),
             providers={LOCAL_PROVIDER: local_models(Extractive(embedder))},

@@ -32,7 +32,7 @@ BaseUrl = Annotated[
     Field(max_length=2000, description="Without `/chat/completions`", examples=["https://api.openai.com/v1"]),
     AfterValidator(_base_url),
 ]
-Key = Annotated[SecretStr, Field(min_length=1, description="Write-only", examples=["sk-…"])]
+Key = Annotated[SecretStr, Field(min_length=1, description="Write-only", examples=["sk-your-key"])]
 ModelName = Annotated[
     str, Field(min_length=1, max_length=200, description="As its provider names it", examples=["gpt-5-mini"])
 ]
@@ -41,7 +41,7 @@ ModelName = Annotated[
 class ConnectionCreate(Body):
     """Without a key, calls carry none, as servers of one's own often want it."""
 
-    model_config = example(slug="openai", base_url="https://api.openai.com/v1", api_key="sk-…")
+    model_config = example(slug="openai", base_url="https://api.openai.com/v1", api_key="sk-your-key")
 
     slug: Slug = Field(examples=["openai"])
     provider: Provider = "openai_compatible"
@@ -53,7 +53,7 @@ class ConnectionCreate(Body):
 class ConnectionUpdate(Body):
     """JSON Merge Patch (RFC 7396). Another host needs the key again; a key of null is removed."""
 
-    model_config = example(api_key="sk-…")
+    model_config = example(api_key="sk-your-key")
 
     base_url: BaseUrl = ""
     api_key: Key | None = None
