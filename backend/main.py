@@ -24,6 +24,8 @@ from app.api.routers import (
     documents,
     health,
     jobs,
+    model_connections,
+    models,
     projects,
     root,
     runs,
@@ -67,6 +69,8 @@ _TAGS = [
     "documents",
     "search",
     "jobs",
+    "models",
+    "model-connections",
     "secrets",
     "health",
 ]
@@ -88,7 +92,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.stopping = asyncio.Event()
-    for module in (auth, sessions, projects, agents, runs, collections, documents, search, jobs, secrets):
+    for module in (
+        *(auth, sessions, projects, agents, runs, collections, documents, search, jobs),
+        *(models, model_connections, secrets),
+    ):
         app.router.routes.extend(module.router.routes)
     app.include_router(documents.intake_router, max_body_size=settings.max_upload_request_bytes)
     app.router.routes.extend([*health.router.routes, *root.router.routes])

@@ -8,7 +8,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -21,9 +21,10 @@ from sqlalchemy import text
 from app.agent.factory import AgentFactory
 from app.agent.graph.compiler import AgentCompiler
 from app.core import failpoints
+from app.core.base_urls import authority
 from app.core.blobs import Blobs, open_blobs
 from app.core.config import Settings
-from app.core.egress import Gate, Limits, Rules, open_egress, system_trust
+from app.core.egress import Gate, Limits, Rule, Rules, open_egress, system_trust
 from app.core.envelope import MasterKeys
 from app.core.errors import Misconfigured
 from app.core.expressions import ExpressionLimits, ExpressionPool, open_expressions
@@ -40,14 +41,16 @@ from app.rag.components.parsers.limits import ParseLimits
 from app.rag.components.parsers.pool import ParserPool
 from app.rag.providers.model.minilm import MiniLM
 from app.rag.providers.model.query_cache import CachedQueries
+from app.rag.types import Embedder
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
 from app.services.http_service import ProjectHttp
 from app.services.idempotency_service import IdempotencyService
 from app.services.ingestion_service import Parse
 from app.services.installation_service import api_key_pepper, warn_of_lost_keys
+from app.services.llm.environment import LOCAL_PROVIDER, EnvironmentModel, chosen
 from app.services.llm.extractive import Extractive
-from app.services.model_resolver import MakeModel, ModelResolver, local_models
+from app.services.model_resolver import MakeModel, ModelResolver, ModelSources, local_models
 from app.services.rag_service import CollectionRetriever, RagService
 from app.services.run_service import RunService
 from app.services.runs.event_log import EventLog
@@ -82,8 +85,16 @@ class Resources:
     executor: Executor
     streams: RunStreams
     compiler: AgentCompiler
-    providers: dict[str, MakeModel]
+    model_sources: ModelSources
     masters: MasterKeys = field(repr=False)
+
+    @property
+    def providers(self) -> dict[str, MakeModel]:
+        """What makes models that need no connection, by the provider's name."""
+        return self.model_sources.providers
+
+    def models(self, tenant: Tenant) -> ModelResolver:
+        return ModelResolver(self.model_sources, tenant)
 
     def secrets(self, tenant: Tenant) -> SecretService:
         return SecretService(self.database, tenant, self.masters, self.settings.max_secret_bytes)
@@ -97,7 +108,7 @@ class Resources:
             tenant=tenant,
             principal=principal,
             compiler=self.compiler,
-            models=ModelResolver(self.database, tenant, self.providers),
+            models=self.models(tenant),
         )
 
     def runs(self, tenant: Tenant, principal: UUID) -> RunService:
@@ -168,14 +179,14 @@ async def open_resources(
         expressions = await stack.enter_async_context(open_expressions(expression_limits(settings)))
         watch = Watch()
         log = EventLog(database, watch, patience_s=settings.lease_s)
-        providers = {"local": local_models(Extractive(embedder))}
+        sources = await stack.enter_async_context(_model_sources(settings, database, egress, embedder))
         executor = _make_executor(
             settings,
             owner,
             log=log,
             listen_url=listen_url(settings, database_url),
             embedder=embedder,
-            providers=providers,
+            sources=sources,
             egress=egress,
             expressions=expressions,
         )
@@ -195,8 +206,8 @@ async def open_resources(
             executor=executor,
             streams=RunStreams(database, watch),
             compiler=AgentCompiler(),
-            providers=providers,
-            masters=master_keys(settings),
+            model_sources=sources,
+            masters=sources.masters,
         )
 
 
@@ -207,7 +218,7 @@ def _make_executor(
     log: EventLog,
     listen_url: str | None,
     embedder: CachedQueries,
-    providers: dict[str, MakeModel],
+    sources: ModelSources,
     egress: Gate,
     expressions: ExpressionPool,
 ) -> Executor:
@@ -217,7 +228,7 @@ def _make_executor(
         log=log,
         factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
         retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
-        models=lambda tenant: ModelResolver(database, tenant, providers),
+        models=lambda tenant: ModelResolver(sources, tenant),
         http=partial(_project_http, settings, database, egress),
         expressions=lambda tenant: expressions.of(tenant.org_id),
         caches=NodeCaches(database, settings.node_cache_max_entry, settings.node_cache_max_project),
@@ -324,24 +335,74 @@ def parse_limits(settings: Settings) -> ParseLimits:
     )
 
 
-def way_out(settings: Settings) -> AbstractAsyncContextManager[Gate]:
-    """The guarded way out, as the operator set it."""
+@asynccontextmanager
+async def _model_sources(
+    settings: Settings, database: Database, egress: Gate, embedder: Embedder
+) -> AsyncIterator[ModelSources]:
+    async with _environment_model(settings, egress) as environment:
+        yield ModelSources(
+            database=database,
+            masters=master_keys(settings),
+            gate=egress,
+            limits=_model_limits(settings),
+            providers={LOCAL_PROVIDER: local_models(Extractive(embedder))},
+            environment=environment,
+            cache=TimedCache(ttl_s=settings.model_cache_s, size=settings.model_cache_size),
+        )
+
+
+@asynccontextmanager
+async def _environment_model(settings: Settings, egress: Gate) -> AsyncIterator[EnvironmentModel | None]:
+    """The model that the operator's environment names, with a way out of its own.
+
+    Its server may be an internal one: the operator named it, so it is opened, for this alone.
+    """
+    choice = chosen(settings)
+    if choice is None or choice.provider == LOCAL_PROVIDER:
+        yield EnvironmentModel(choice, egress, egress.limits) if choice else None
+        return
+    rule = Rule.parse(authority(choice.base_url))
+    async with way_out(settings, rule, max_connections=settings.model_max_connections) as gate:
+        yield EnvironmentModel(choice, gate, _model_limits(settings))
+
+
+def _model_limits(settings: Settings) -> Limits:
+    return replace(
+        _limits(settings),
+        first_byte_s=settings.model_first_byte_timeout_s,
+        idle_s=settings.model_idle_timeout_s,
+        total_s=settings.model_total_timeout_s,
+    )
+
+
+def way_out(
+    settings: Settings, *also: Rule, max_connections: int | None = None
+) -> AbstractAsyncContextManager[Gate]:
+    """The guarded way out, as the operator set it; `also` opens more.
+
+    With `max_connections`, an organization may have half of them.
+    """
+    each = (max_connections + 1) // 2 if max_connections else settings.egress_max_connections_per_organization
     return open_egress(
-        rules=Rules(settings.egress_allow, settings.egress_deny, settings.egress_ports),
-        limits=Limits(
-            connect_s=settings.egress_connect_timeout_s,
-            first_byte_s=settings.egress_first_byte_timeout_s,
-            idle_s=settings.egress_idle_timeout_s,
-            total_s=settings.egress_total_timeout_s,
-            max_bytes=settings.egress_max_bytes,
-            max_event_bytes=settings.egress_max_event_bytes,
-            max_redirects=settings.egress_max_redirects,
-        ),
-        max_connections=settings.egress_max_connections,
-        max_connections_per_organization=settings.egress_max_connections_per_organization,
+        rules=Rules((*settings.egress_allow, *also), settings.egress_deny, settings.egress_ports),
+        limits=_limits(settings),
+        max_connections=max_connections or settings.egress_max_connections,
+        max_connections_per_organization=each,
         keepalive_s=settings.egress_keepalive_s,
         resolver_threads=settings.egress_resolver_threads,
         trust=partial(system_trust, settings.egress_ca_file),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        connect_s=settings.egress_connect_timeout_s,
+        first_byte_s=settings.egress_first_byte_timeout_s,
+        idle_s=settings.egress_idle_timeout_s,
+        total_s=settings.egress_total_timeout_s,
+        max_bytes=settings.egress_max_bytes,
+        max_event_bytes=settings.egress_max_event_bytes,
+        max_redirects=settings.egress_max_redirects,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +13,14 @@ from tests import scheduling
 pytest.register_assert_rewrite("tests.fixtures")
 
 
+_PROVIDERS = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+"""What the platform reads without its prefix: no test may call whom the developer calls."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """A process that only hands tests out to others needs none of the product, whose import takes long."""
+    for name in _PROVIDERS:
+        os.environ.pop(name, None)
     if not config.getoption("numprocesses", None):
         config.pluginmanager.import_plugin("tests.fixtures")
 

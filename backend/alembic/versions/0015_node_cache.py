@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from app.db.walls import tenant_wall
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 

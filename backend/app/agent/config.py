@@ -14,7 +14,7 @@ from app.agent.graph.references import Template
 class PromptMessage(Closed):
     """One message of a prompt; its content may hold references."""
 
-    role: Role
+    role: Literal[Role.SYSTEM, Role.USER, Role.ASSISTANT]
     content: Template
 
 

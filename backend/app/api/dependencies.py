@@ -38,6 +38,9 @@ from app.services.collection_service import CollectionService
 from app.services.document_service import DocumentService
 from app.services.intake_service import IntakeService
 from app.services.job_service import JobService
+from app.services.model_connection_service import ModelConnectionService
+from app.services.model_resolver import ModelResolver
+from app.services.model_service import ModelService
 from app.services.project_service import ProjectService
 from app.services.rag_service import RagService
 from app.services.run_service import RunService
@@ -350,6 +353,20 @@ async def get_secrets(caller: CallerDep, resources: ResourcesDep) -> SecretServi
     return resources.secrets(caller.tenant)
 
 
+async def get_models(caller: CallerDep, resources: ResourcesDep) -> ModelService:
+    sources = resources.model_sources
+    return ModelService(resources.database, caller.tenant, sources.providers, sources.forget)
+
+
+async def get_model_connections(caller: CallerDep, resources: ResourcesDep) -> ModelConnectionService:
+    sources = resources.model_sources
+    return ModelConnectionService(resources.database, caller.tenant, sources.masters, sources.forget)
+
+
+async def get_model_resolver(caller: CallerDep, resources: ResourcesDep) -> ModelResolver:
+    return resources.models(caller.tenant)
+
+
 CollectionsDep = Annotated[CollectionService, Depends(get_collections)]
 DocumentsDep = Annotated[DocumentService, Depends(get_documents)]
 IntakeDep = Annotated[IntakeService, Depends(get_intake)]
@@ -365,3 +382,6 @@ async def get_runs(caller: CallerDep, resources: ResourcesDep) -> RunService:
 AgentsDep = Annotated[AgentService, Depends(get_agents)]
 RunsDep = Annotated[RunService, Depends(get_runs)]
 SecretsDep = Annotated[SecretService, Depends(get_secrets)]
+ModelsDep = Annotated[ModelService, Depends(get_models)]
+ModelConnectionsDep = Annotated[ModelConnectionService, Depends(get_model_connections)]
+ModelResolverDep = Annotated[ModelResolver, Depends(get_model_resolver)]

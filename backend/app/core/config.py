@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, FilePath, SecretStr, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, FilePath, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.core.base_urls import check_base_url
 from app.core.egress.rules import DEFAULT_PORTS, Ports, Rule, read_ports, read_rules
 from app.core.entries import entries
 from app.core.failpoints import read_traps
@@ -20,10 +21,17 @@ TextList = Annotated[list[str], NoDecode, BeforeValidator(entries)]
 PortList = Annotated[tuple[Ports, ...], NoDecode, BeforeValidator(read_ports)]
 
 
+def _either(name: str) -> AliasChoices:
+    """A setting that is also read under its usual name; the one with our prefix wins, also if it is empty."""
+    return AliasChoices(f"ORRERY_{name}", name)
+
+
 class Settings(BaseSettings):
     """Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="ORRERY_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="ORRERY_", env_file=".env", extra="ignore", populate_by_name=True
+    )
 
     # where things are
     data_dir: Path = Path(".orrery")
@@ -155,6 +163,20 @@ class Settings(BaseSettings):
     embedding_threads: int = Field(default=0, ge=0, description="0: one per core")
     embedding_int8: bool = False
 
+    # models; the names without ORRERY_ are those that clients of the providers read, too
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias=_either("OPENAI_API_KEY"))
+    openai_base_url: str | None = Field(default=None, validation_alias=_either("OPENAI_BASE_URL"))
+    default_chat_model: str | None = Field(default=None, description="openai/gpt-5-mini, local/extractive")
+    model_cache_s: float = Field(default=2, ge=0, le=60, description="what a name stands for")
+    model_cache_size: int = Field(default=10_000, ge=1)
+    model_first_byte_timeout_s: float = Field(default=300, gt=0, description="models may think first")
+    model_idle_timeout_s: float = Field(default=120, gt=0, description="between two parts of an answer")
+    model_total_timeout_s: float = Field(default=600, gt=0)
+    model_max_connections: int = Field(
+        default=400, ge=1, description="to the model of the environment; an organization has half of them"
+    )
+    model_test_timeout_s: float = Field(default=60, gt=0)
+
     # work and runs
     lease_s: float = Field(default=30, gt=1)
     sweep_interval_s: float = Field(default=5, gt=0)
@@ -183,6 +205,16 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"{url!r} is not a URL such as 'https://orrery.example'")
         return url.rstrip("/")
+
+    @field_validator("openai_api_key", "openai_base_url", "default_chat_model", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return (value.strip() or None) if isinstance(value, str) else value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _is_base_url(cls, url: str | None) -> str | None:
+        return url and check_base_url(url)
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -17,6 +17,10 @@ class Permission(StrEnum):
     SEARCH = "search"
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
+    MODELS_READ = "models:read"
+    MODELS_WRITE = "models:write"
+    CONNECTIONS_READ = "connections:read"
+    CONNECTIONS_WRITE = "connections:write"
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
     PROJECTS_READ = "projects:read"
@@ -27,10 +31,12 @@ class Permission(StrEnum):
     ACCOUNT = "account"  # one's own sessions and password
 
 
-_CREDENTIALS = {Permission.KEYS_READ, Permission.SECRETS_READ}
+_CREDENTIALS = {Permission.KEYS_READ, Permission.SECRETS_READ, Permission.CONNECTIONS_READ}
 READ = frozenset(p for p in Permission if p.value.endswith(":read")) - _CREDENTIALS
 MEMBER = READ | {
     Permission.SECRETS_READ,
+    Permission.CONNECTIONS_READ,
+    Permission.MODELS_WRITE,
     Permission.AGENTS_WRITE,
     Permission.AGENTS_RUN,
     Permission.COLLECTIONS_WRITE,

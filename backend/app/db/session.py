@@ -30,6 +30,7 @@ from app.db.connection import DriverConnection, driver_transaction
 Wake = Callable[[str], Awaitable[None]]
 
 _QUEUES = "queues"
+_CALLS = "calls"
 _SUBJECT = "subject"
 _AGAIN_S = 0.05
 _BIND_TENANT = text("SELECT set_config('app.org', :org, true)")
@@ -81,6 +82,7 @@ class Database:
                 async with session.begin():
                     await session.execute(_BIND_TENANT, {"org": str(tenant.org_id)})
                     yield session
+                _call_all(_called(session))
                 await self.wake_all(_marked(session))
 
     @asynccontextmanager
@@ -185,6 +187,7 @@ class Effect:
     over: bool = False
     kept: bool = False
     queues: set[str] = field(default_factory=set)
+    calls: list[Callable[[], None]] = field(default_factory=list)
     task: Any = field(default_factory=asyncio.current_task)
 
     def offer(self) -> None:
@@ -226,6 +229,7 @@ class Effect:
             async with session.begin():
                 yield session
             self.queues |= _marked(session)
+            self.calls += _called(session)
         subject = session.info.pop(_SUBJECT, None)
         if subject is not None:
             await self.keep_with(subject)
@@ -262,6 +266,7 @@ class Effect:
             self.kept = True
         finally:
             await self.close()
+        _call_all(self.calls)
         await self.database.wake_all(self.queues)
 
     async def close(self) -> None:
@@ -292,6 +297,11 @@ def wake_after(session: AsyncSession, queue: str) -> None:
     session.info.setdefault(_QUEUES, set()).add(queue)
 
 
+def after_commit(session: AsyncSession, call: Callable[[], None]) -> None:
+    """Calls `call`, which must not fail, once this transaction has committed."""
+    session.info.setdefault(_CALLS, []).append(call)
+
+
 def commit_with(session: AsyncSession, subject_id: UUID) -> None:
     """What this unit of work made outlives the request: its `Effect`, if any, is committed with it.
 
@@ -303,6 +313,16 @@ def commit_with(session: AsyncSession, subject_id: UUID) -> None:
 def _marked(session: AsyncSession) -> set[str]:
     queues: set[str] = session.info.pop(_QUEUES, set())
     return queues
+
+
+def _called(session: AsyncSession) -> list[Callable[[], None]]:
+    calls: list[Callable[[], None]] = session.info.pop(_CALLS, [])
+    return calls
+
+
+def _call_all(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
 def make_database(engine: AsyncEngine, wake: Wake) -> Database:

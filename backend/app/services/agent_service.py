@@ -196,7 +196,7 @@ class AgentService:
     async def _catalog(self) -> Catalog:
         async with self.database.unit_of_work(self.tenant) as session:
             names = await Collections(session, self.tenant).names()
-        return Catalog(models=await self.models.capabilities(), collections=names)
+        return await self.models.catalog(collections=names)
 
     async def _bindings(self, session: AsyncSession, graph: AgentGraph, model_ids: dict[str, str]) -> Json:
         """The graph's bindings with slugs resolved to ids, so that renaming cannot re-bind a version."""

@@ -7,16 +7,17 @@ named; everything else is rotated without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.core.envelope import INSTALLATION, Key, MasterKeys, Unreadable, fingerprint, unwrap, wrap
 from app.core.errors import Misconfigured
 from app.db.postgres.models.secrets import OrganizationKey, Secret
+from app.db.postgres.repositories.registry import ModelConnections
 from app.db.postgres.repositories.secrets import DataKeys, InstallationKeys, OrganizationKeys, Secrets
 from app.db.session import Database, Tenant
-from app.services.sealing import FINISH_CHANGE, data_key, make_data_key, open_from, seal_into
+from app.services.sealing import FINISH_CHANGE, Sealed, data_key, make_data_key, open_from, seal_into
 
 Progress = Callable[[str], None]
 
@@ -152,10 +153,16 @@ class RotationService:
         await make_data_key(self.database, self.masters, tenant.org_id)
 
     async def _seal_all_again(self, tenant: Tenant, old: Key) -> None:
+        for kind in (Secrets, ModelConnections):
+            await self._seal_kind_again(kind, tenant, old)
+
+    async def _seal_kind_again(
+        self, kind: type[Secrets | ModelConnections], tenant: Tenant, old: Key
+    ) -> None:
         after: UUID | None = None
         while True:
             async with self.database.unit_of_work(tenant) as session:
-                rows = await Secrets(session, tenant).sealed_with(old.id, after=after, limit=self.batch)
+                rows = await kind(session, tenant).sealed_with(old.id, after=after, limit=self.batch)
                 sealed = await self._seal_again(OrganizationKeys(session, tenant), rows, old)
             if not rows:
                 return
@@ -163,7 +170,7 @@ class RotationService:
             self.done.secrets_sealed += sealed
             self.progress(f"{self.done.secrets_sealed} secrets sealed again")
 
-    async def _seal_again(self, keys: OrganizationKeys, rows: list[Secret], old: Key) -> int:
+    async def _seal_again(self, keys: OrganizationKeys, rows: Sequence[Sealed], old: Key) -> int:
         active = await keys.active() if rows else None
         new = self._opened(active) if active else None
         if new is None:
@@ -174,7 +181,8 @@ class RotationService:
                 seal_into(row, new, open_from(row, old))
                 sealed += 1
             except Unreadable as error:
-                self._note("secret", row, f"{error}; set its value again, or delete it")
+                what = "secret" if isinstance(row, Secret) else "key of the model connection"
+                self._note(what, row, f"{error}; set its value again, or delete it")
         return sealed
 
     async def _delete_unused(self, keys: OrganizationKeys, row: OrganizationKey) -> bool:
@@ -194,5 +202,5 @@ class RotationService:
         self._note("data key", row, why)
         return None
 
-    def _note(self, what: str, row: OrganizationKey | Secret, why: str) -> None:
+    def _note(self, what: str, row: OrganizationKey | Sealed, why: str) -> None:
         self.left[row.id] = f"{what} {row.id} of organization {row.org_id}: {why}"

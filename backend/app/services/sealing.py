@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 from uuid import UUID
 
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.envelope import (
@@ -22,6 +23,7 @@ from app.core.envelope import (
     wrap,
 )
 from app.core.errors import Unavailable
+from app.db.postgres.models.registry import ModelConnection
 from app.db.postgres.models.secrets import OrganizationKey, Secret
 from app.db.postgres.repositories.secrets import DataKeys, InstallationKeys, OrganizationKeys
 from app.db.session import Database, Tenant
@@ -30,7 +32,11 @@ FINISH_CHANGE: Final = "give the old one as ORRERY_MASTER_KEY_PREVIOUS and run `
 """What to do about keys that an earlier master key wraps, which is not at hand."""
 
 T = TypeVar("T")
+Sealed: TypeAlias = Secret | ModelConnection
+"""Rows with a value that is sealed."""
 _TRIES = 5
+_FIELDS: Final = {Secret: "secrets.value", ModelConnection: "model_connections.api_key"}
+"""The place of each value, which it is bound to by its seal: never renamed."""
 
 
 def data_key(masters: MasterKeys, stored: OrganizationKey) -> Key:
@@ -38,17 +44,27 @@ def data_key(masters: MasterKeys, stored: OrganizationKey) -> Key:
     return unwrap(masters, stored.wrapped, key=stored.id, org_id=stored.org_id)
 
 
-def seal_into(row: Secret, key: Key, plaintext: bytes) -> None:
+def seal_into(row: Sealed, key: Key, plaintext: bytes) -> None:
     row.key_id, row.sealed = key.id, seal(key, plaintext, _place(row))
 
 
-def open_from(row: Secret, key: Key) -> bytes:
+def open_from(row: Sealed, key: Key) -> bytes:
     """Raises `UnknownKey` or `Unreadable` (see `core.envelope`)."""
-    return unseal(key, row.sealed, _place(row))
+    return unseal(key, row.sealed or b"", _place(row))
 
 
-def _place(row: Secret) -> Place:
-    return Place(row.org_id, row.id, "secrets.value")
+def _place(row: Sealed) -> Place:
+    return Place(row.org_id, row.id, _FIELDS[type(row)])
+
+
+_HINT = 4
+_HINT_FROM = 20
+
+
+def hint(value: SecretStr) -> str | None:
+    """The last characters of a long value, by which its owner recognises it; nothing of a short one."""
+    text = value.get_secret_value()
+    return f"…{text[-_HINT:]}" if len(text) >= _HINT_FROM else None
 
 
 async def with_data_key(

@@ -19,10 +19,7 @@ from app.db.postgres.models.secrets import Secret
 from app.db.postgres.repositories.listing import contains
 from app.db.postgres.repositories.secrets import Secrets
 from app.db.session import Database, Tenant
-from app.services.sealing import open_from, opened, seal_into, with_data_key
-
-_HINT = 4
-_HINT_FROM = 20
+from app.services.sealing import hint, open_from, opened, seal_into, with_data_key
 
 
 class SecretUnreadable(AppError):
@@ -143,9 +140,3 @@ class SecretService:
             message = f"the value has {len(plaintext)} bytes; at most {self.max_bytes} are taken"
             raise Invalid(message, errors=[FieldError("/body/value", "too_long", message)])
         return plaintext
-
-
-def hint(value: SecretStr) -> str | None:
-    """The last characters of a long value, by which its owner recognises it; nothing of a short one."""
-    text = value.get_secret_value()
-    return f"…{text[-_HINT:]}" if len(text) >= _HINT_FROM else None

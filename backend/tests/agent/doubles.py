@@ -59,7 +59,7 @@ class ScriptedModel:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset({Capability.STREAMING})
+        return frozenset({Capability.STREAMING, Capability.STRUCTURED_OUTPUT})
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
         script = self._scripts[min(len(self.requests), len(self._scripts) - 1)]

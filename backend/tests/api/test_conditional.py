@@ -20,11 +20,20 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 EDITED = {
     "agent": "name",
     "collection": "name",
+    "connection": "description",
     "document_id": "title",
+    "model": "description",
     "project": "name",
     "secret": "description",
 }
 """Path parameters of what can be edited, and a field of it."""
+
+_MADE: dict[str, tuple[str, dict[str, Any]]] = {
+    "connection": ("model-connections", {"base_url": "https://models.example/v1", "api_key": "sk-1"}),
+    "model": ("models", {"model": "extractive"}),
+    "secret": ("secrets", {"value": "v"}),
+}
+"""Where such a thing is made, and of what besides its name."""
 
 each = pytest.mark.parametrize("kind", EDITED)
 
@@ -56,11 +65,10 @@ async def edited(client: httpx2.AsyncClient, kind: str) -> Edited:
         path = f"agents/{await new_agent(client, publish=False)}"
     elif kind == "project":
         path = "projects/default"
-    elif kind == "secret":
-        name = f"s-{new_id().hex[-12:]}"
-        path = (
-            f"secrets/{ok(await client.post(f'{API}/secrets', json={'name': name, 'value': 'v'}), 201)['id']}"
-        )
+    elif kind in _MADE:
+        path, body = _MADE[kind]
+        name = {"name" if kind == "secret" else "slug": f"s-{new_id().hex[-12:]}"}
+        path += f"/{ok(await client.post(f'{API}/{path}', json=body | name), 201)['id']}"
     else:
         path = f"collections/{await new_collection(client)}"
         if kind == "document_id":

@@ -63,6 +63,10 @@ async def household(server: Running) -> tuple[Member, dict[str, str]]:
         for number in range(ROWS):
             secret = {"name": f"secret-{number}", "value": "a value of some length"}
             ok(await client.post(f"{API}/secrets", json=secret), 201)
+            place = {"slug": f"place-{number}", "base_url": f"https://{number}.example/v1"}
+            ok(await client.post(f"{API}/model-connections", json=place), 201)
+            model = {"slug": f"model-{number}", "model": "extractive"}
+            ok(await client.post(f"{API}/models", json=model), 201)
         collections = [await new_collection(client) for _ in range(ROWS)]
         texts = [{"title": f"Text {n}", "text": f"Sentence {n}.", "metadata": {"n": n}} for n in range(ROWS)]
         taken = await add_texts(client, collections[0], *texts)

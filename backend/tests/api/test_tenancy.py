@@ -25,6 +25,7 @@ STREAMS = {"runs_events", "jobs_events", "documents_original"}
 REFERENCES: dict[tuple[str, str], str] = {
     ("search", "body/collections/0"): "collection",
     ("api_keys_create", "body/project"): "project",
+    ("models_create", "body/connection"): "connection",
     ("runs_list", "query/agent"): "agent",
     ("runs_list", "query/version"): "version",
 }
@@ -35,6 +36,8 @@ OPAQUE = re.compile(
     r"|body/items/0/(title|text|external_id|metadata)"
     r"|body/(email|password|current_password|new_password|refresh_token)"
     r"|body/organization"  # of a login, which has tests of its own
+    r"|body/connection"  # `models_update` has a test of its own for it
+    r"|body/(model|base_url|api_key|config(/.*)?)"  # of models elsewhere
     r"|body/graph(/.*)?"  # what its bindings name has a test of its own
     r"|query/(cursor|q|external_id)"
     r"|header/(X-Project-Id|if-match|if-none-match|Idempotency-Key)"
@@ -72,7 +75,13 @@ async def treasure(server: Running) -> Treasure:
         colleague = await Factory(server.resources).person(of=owner.tenant)
         session = ok(await client.post(f"{API}/auth/login", json=colleague.login), 200)
         secret = ok(await client.post(f"{API}/secrets", json={"name": "gold", "value": "island"}), 201)
+        place = {"slug": "vault", "base_url": "https://gold.example/v1", "api_key": "island"}
+        connection = ok(await client.post(f"{API}/model-connections", json=place), 201)
+        named = {"slug": "smith", "model": "gold-1", "connection": "vault"}
+        model = ok(await client.post(f"{API}/models", json=named), 201)
         ids = {
+            "connection": connection["id"],
+            "model": model["id"],
             "session_id": session["session_id"],
             "agent": run["agent_id"],
             "run_id": run["id"],
@@ -84,7 +93,8 @@ async def treasure(server: Running) -> Treasure:
             "project": str(owner.tenant.project_id),
             "version": run["version_id"],
         }
-    return Treasure(owner, ids, {"agent": agent, "collection": collection, "secret": "gold"})
+    slugs = {"connection": "vault", "model": "smith", "secret": "gold"}
+    return Treasure(owner, ids, slugs | {"agent": agent, "collection": collection})
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=["another organization", "another project"])
@@ -131,7 +141,7 @@ class TestForeignIds:
 
     @pytest.mark.parametrize(
         "call",
-        [c for c in CALLS if {"agent", "collection", "secret"} & set(c.parameters)],
+        [c for c in CALLS if {"agent", "collection", "connection", "model", "secret"} & set(c.parameters)],
         ids=lambda call: call.id,
     )
     async def test_are_not_found_by_slug_either(

@@ -33,13 +33,15 @@ class TestSettings:
             ("PUBLIC_URL", "ftp://orrery.example"),
             ("TRUSTED_PROXIES", '["proxy.example"]'),
             ("TRUSTED_PROXIES", '["10.0.0.1/8"]'),
+            ("OPENAI_BASE_URL", "localhost:11434"),
+            ("OPENAI_BASE_URL", "http://user:password@localhost/v1"),
         ],
     )
     def test_that_make_no_sense_are_refused(
         self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
     ) -> None:
         monkeypatch.setenv(f"ORRERY_{name}", value)
-        with pytest.raises(ValidationError, match=name.lower()):
+        with pytest.raises(ValidationError, match=f"(?i){name}"):
             Settings(_env_file=None)
 
     @pytest.mark.parametrize(
@@ -65,6 +67,38 @@ class TestSettings:
         settings = Settings(_env_file=None, **values)
         assert len(secrets) >= 6
         assert CANARY not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+class TestProviders:
+    """Settings that clients of the providers read, too, under the names that those read."""
+
+    def test_are_read_under_their_usual_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-usual")
+        monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:11434/v1/")
+        found = Settings(_env_file=None)
+        assert found.openai_api_key == SecretStr("sk-usual")
+        assert found.openai_base_url == "http://localhost:11434/v1"
+
+    @pytest.mark.parametrize(("ours", "read"), [("sk-ours", SecretStr("sk-ours")), ("", None), (" ", None)])
+    def test_are_hidden_by_ours(
+        self, monkeypatch: pytest.MonkeyPatch, ours: str, read: SecretStr | None
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-usual")
+        monkeypatch.setenv("ORRERY_OPENAI_API_KEY", ours)
+        assert Settings(_env_file=None).openai_api_key == read
+
+    def test_that_are_empty_are_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ORRERY_DEFAULT_CHAT_MODEL"):
+            monkeypatch.setenv(name, "")
+        found = Settings(_env_file=None)
+        assert (found.openai_api_key, found.openai_base_url, found.default_chat_model) == (None, None, None)
+
+    def test_come_from_the_file_beside_the_platform(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-file\n")
+        monkeypatch.chdir(tmp_path)
+        assert Settings().openai_api_key == SecretStr("sk-file")
 
 
 class TestEmbedded:

@@ -16,7 +16,7 @@ from app.core.errors import Conflict
 from app.core.ids import new_id
 from app.db.postgres.models.identity import Project, User
 from app.db.postgres.repositories.identity import Identities, Projects
-from app.db.session import Database, Effect, Tenant, commit_with, wake_after
+from app.db.session import Database, Effect, Tenant, after_commit, commit_with, wake_after
 from tests.factories import Factory, Member
 from tests.fixtures import Running
 
@@ -132,6 +132,32 @@ class TestUnits:
             assert woken == []
             await effect.keep()
         assert woken == ["ingest"]
+
+    @pytest.mark.parametrize("kept", [True, False])
+    async def test_call_what_waits_for_the_commit(
+        self, database: Database, member: Member, kept: bool
+    ) -> None:
+        called: list[str] = []
+        async with begun(database, member.tenant) as effect:
+            async with database.unit_of_work(member.tenant) as session:
+                after_commit(session, lambda: called.append("it"))
+            assert called == []
+            if kept:
+                await effect.keep()
+        assert called == (["it"] if kept else [])
+
+
+class TestAlone:
+    async def test_a_unit_calls_what_waits_for_its_commit(self, database: Database, member: Member) -> None:
+        called: list[str] = []
+        async with database.unit_of_work(member.tenant) as session:
+            after_commit(session, lambda: called.append("kept"))
+            assert called == []
+        with suppress(Conflict):
+            async with database.unit_of_work(member.tenant) as session:
+                after_commit(session, lambda: called.append("lost"))
+                raise Conflict("taken back")
+        assert called == ["kept"]
 
 
 class TestOtherWork:

@@ -1,25 +1,44 @@
 """Logical models: what a name stands for in one project."""
 
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
 import pytest
+from pydantic import SecretStr
 
 from app.core.constants import DEFAULT_CHAT_MODEL
 from app.core.errors import Invalid, NotFound
 from app.core.ids import new_id
+from app.core.timed_cache import TimedCache
 from app.db.postgres.models.registry import ModelKind, ModelRegistry
+from app.db.postgres.repositories.registry import Models, Target
 from app.db.session import Tenant
+from app.services.llm.openai_compatible import OpenAICompatible
+from app.services.model_connection_service import ModelConnectionService
 from app.services.model_resolver import ModelResolver
 from tests.factories import Factory, Gate
 from tests.workers.world import World
 
+CANARY = "sk-canary-resolver-9d3e51"
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def resolver(world: World, tenant: Tenant | None = None) -> ModelResolver:
-    providers = world.resources.providers | {"other": lambda model: Gate(slug="g", name=f"other/{model}")}
-    return ModelResolver(world.resources.database, tenant or world.tenant, providers)
+    sources = world.resources.model_sources
+    providers = sources.providers | {"other": lambda model: Gate(slug="g", name=f"other/{model}")}
+    fresh = replace(sources, providers=providers, cache=TimedCache(ttl_s=60, size=10))
+    return ModelResolver(fresh, tenant or world.tenant)
 
 
-async def register(world: World, slug: str, *, provider: str = "other", model: str = "big") -> ModelRegistry:
+async def register(
+    world: World,
+    slug: str,
+    *,
+    provider: str = "other",
+    model: str = "big",
+    connection_id: UUID | None = None,
+) -> ModelRegistry:
     row = ModelRegistry(
         org_id=world.tenant.org_id,
         id=new_id(),
@@ -28,6 +47,7 @@ async def register(world: World, slug: str, *, provider: str = "other", model: s
         kind=ModelKind.CHAT,
         provider=provider,
         model=model,
+        connection_id=connection_id,
     )
     async with world.work() as session:
         session.add(row)
@@ -69,13 +89,67 @@ class TestChat:
             await resolver(world).chat("mine")
 
 
+class TestCache:
+    async def test_saves_the_query_of_the_next_call(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await register(world, "mine")
+        found = resolver(world)
+        loads: list[str] = []
+        load = Models.target
+
+        async def counted(models: Models, reference: str) -> Target | None:
+            loads.append(reference)
+            return await load(models, reference)
+
+        monkeypatch.setattr(Models, "target", counted)
+        for _ in range(3):
+            for reference in ("mine", DEFAULT_CHAT_MODEL):
+                await found.chat(reference)
+        assert loads == ["mine", DEFAULT_CHAT_MODEL]
+
+    async def test_forgets_one_project_only(self, world: World) -> None:
+        found = resolver(world)
+        stranger = resolver(world, (await Factory(world.resources).member()).tenant)
+        both = ModelResolver(found.sources, stranger.tenant)
+        for one in (found, both):
+            await one.chat(DEFAULT_CHAT_MODEL)
+        found.sources.forget(found.tenant)
+        assert len(found.sources.cache) == 1
+
+    async def test_keeps_keys_sealed(self, world: World) -> None:
+        connections = ModelConnectionService(
+            world.resources.database, world.tenant, world.resources.masters, lambda _: None
+        )
+        made = await connections.create(
+            "vendor", provider="openai_compatible", base_url="https://v.example", api_key=SecretStr(CANARY)
+        )
+        await register(world, "mine", provider="openai_compatible", connection_id=made.id)
+        found = resolver(world)
+        model = await found.chat("mine")
+        assert isinstance(model, OpenAICompatible)
+        assert model._endpoint.api_key == SecretStr(CANARY)
+        known = await found.sources.cache.get((*_project(world), "mine"), _never)
+        assert known.target is not None
+        assert CANARY not in repr([vars(row) for row in known.target if row is not None])
+
+
+def _project(world: World) -> tuple[UUID, UUID]:
+    return world.tenant.org_id, world.tenant.project
+
+
+async def _never() -> Any:
+    raise AssertionError("it is in the cache")
+
+
 class TestCatalogue:
     async def test_names_what_graphs_may_bind_to(self, world: World) -> None:
         row = await register(world, "mine")
         found = resolver(world)
-        assert set(await found.capabilities()) == {DEFAULT_CHAT_MODEL, "mine", str(row.id)}
+        catalog = await found.catalog(collections=frozenset())
+        assert set(catalog.models) == {DEFAULT_CHAT_MODEL, "mine", str(row.id)}
         assert await found.ids() == {"mine": str(row.id)}
 
     async def test_leaves_out_models_whose_provider_is_gone(self, world: World) -> None:
         await register(world, "mine", provider="vanished")
-        assert set(await resolver(world).capabilities()) == {DEFAULT_CHAT_MODEL}
+        assert set((await resolver(world).catalog(collections=frozenset())).models) == {DEFAULT_CHAT_MODEL}

@@ -10,13 +10,18 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
+from sqlalchemy import select
+from sqlalchemy.orm import undefer
 
 from app.core.errors import Misconfigured, Unavailable
 from app.core.ids import new_id
 from app.core.paging import PageRequest
+from app.db.postgres.models.registry import ModelConnection
+from app.db.postgres.models.secrets import OrganizationKey
 from app.db.session import Tenant
 from app.embedded import Services
 from app.services.rotation_service import Rotated
+from app.services.sealing import data_key, open_from
 from tests.services.vault import Killed, Vault, masters, open_vault
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -90,6 +95,24 @@ class TestRotate:
         assert done == Rotated(master_changed=True, keys_wrapped=3, data_keys_replaced=2, secrets_sealed=ALL)
         assert not before & await filled.keys()
         assert await filled.all_open(1)
+
+    async def test_seals_the_keys_of_model_connections_again(self, filled: Filled) -> None:
+        tenant, vault = filled.tenants[0], filled.vault
+        made = await vault.connections(tenant).create(
+            "vendor", provider="p", base_url="https://v.example", api_key=SecretStr("sk-vendor")
+        )
+        done = await vault.rotate(masters(1, previous=0))
+        assert (done.secrets_sealed, done.data_keys_replaced, done.keys_left) == (ALL + 1, 2, 0)
+        async with vault.database.unit_of_work(tenant) as session:
+            statement = select(ModelConnection, OrganizationKey).options(undefer(ModelConnection.sealed))
+            statement = statement.where(
+                ModelConnection.org_id == tenant.org_id,
+                OrganizationKey.org_id == tenant.org_id,
+                OrganizationKey.id == ModelConnection.key_id,
+            )
+            row, stored = (await session.execute(statement)).one()
+        assert (row.id, row.key_id != made.key_id) == (made.id, True)
+        assert open_from(row, data_key(masters(1), stored)) == b"sk-vendor"
 
     async def test_leaves_nothing_to_the_old_master_key(self, filled: Filled) -> None:
         await filled.vault.rotate(masters(1, previous=0))

@@ -23,6 +23,7 @@ from app.db.postgres.repositories.identity import Identities
 from app.db.session import Database, Tenant, make_database
 from app.embedded import Services
 from app.services.installation_service import api_key_pepper
+from app.services.model_connection_service import ModelConnectionService
 from app.services.rotation_service import Rotated, RotationService
 from app.services.secret_service import SecretService
 
@@ -97,6 +98,9 @@ class Vault:
 
     def secrets(self, tenant: Tenant, keys: MasterKeys | None = None) -> SecretService:
         return SecretService(self.database, tenant, keys or masters(self.in_force), 1000)
+
+    def connections(self, tenant: Tenant) -> ModelConnectionService:
+        return ModelConnectionService(self.database, tenant, masters(self.in_force), lambda _: None)
 
     async def rotate(
         self, keys: MasterKeys | None = None, *, database: Database | None = None, data_keys: bool = True

@@ -62,6 +62,14 @@ class NodeConfig(Closed):
         """What the node does to the world as configured; None: what every node of its type does."""
         return None
 
+    def requires(self) -> frozenset[Capability]:
+        """What its model must be able to do, besides what every node of the type needs of one."""
+        return frozenset()
+
+    def given(self, types: Mapping[str, ValueType]) -> Mapping[str, ValueType]:
+        """The outputs of a node that is configured like this; `types` are those of its type."""
+        return types
+
 
 @dataclass(frozen=True, slots=True)
 class Binds:

@@ -15,12 +15,28 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model asks for. `arguments` is JSON as the model wrote it: it may be broken."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """What was said. An assistant's message may ask for `tool_calls`; for each of them one message of
+    the role `tool` follows, which has its id as `tool_call_id` and the result, as text, as `content`.
+    """
+
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,15 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the arguments of the tool call `id`, "" perhaps in the first one; calls may interleave."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens as the model counts them."""
 
@@ -77,24 +102,49 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Last event of every model stream. `reason` is `stop` or `length`."""
+    """Last event of every model stream. `reason` is one of `stop, length, tool_calls, content_filter`."""
 
     reason: str = "stop"
     usage: Usage = Usage()
 
 
-ChatEvent = TextDelta | Citation | Finished
+ChatEvent = TextDelta | ToolCallDelta | ToolCall | Citation | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool that a model may ask for. `parameters` is the JSON Schema of its arguments, an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+class ToolChoice(StrEnum):
+    """`auto`: tools or text, as the model likes; `none`: text; `required`: at least one tool."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One model call. With `citations` the model marks its sources `[n]`, n = place in `context` from 1."""
+    """One model call. With `citations` the model marks its sources `[n]`, n = place in `context` from 1.
+
+    `tool_choice` may also be a `ToolDefinition`, the one to be called. With `response_schema`, a JSON
+    Schema of an object, the text is JSON that should fit it: the caller checks.
+    """
 
     messages: Sequence[Message]
     context: Sequence[Passage] = ()
     citations: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
+    tools: Sequence[ToolDefinition] = ()
+    tool_choice: ToolChoice | ToolDefinition = ToolChoice.AUTO
+    parallel_tool_calls: bool = True
+    response_schema: Mapping[str, Any] | None = None
 
 
 class Capability(StrEnum):
@@ -117,7 +167,8 @@ class ModelError(Exception):
 class ChatModel(Protocol):
     """A chat model. `stream` yields text as it comes, citations where known, `Finished` last.
 
-    Raises `ModelError`; closing the iterator aborts the call.
+    Tool calls come piece by piece (`ToolCallDelta`) and, once the answer is complete, whole and in order
+    (`ToolCall`). Raises `ModelError`; closing the iterator aborts the call.
     """
 
     @property
@@ -319,7 +370,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What bindings may lead to in one project: models with what they can do, and collections."""
+    """What bindings may lead to in one project: models with what they can do, and collections.
+
+    `remedies`: what to do about a model that lacks something, for those of which more is known than that.
+    """
 
     models: Mapping[str, frozenset[Capability]] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
     collections: frozenset[str] = frozenset()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.agent.core.base import ERROR, SUCCESS, NodeConfig, NodeType
+from app.agent.core.interfaces import Capability
+from app.agent.core.value_types import ValueType
 from app.agent.graph.issues import Path
 from app.agent.graph.schema import Bindings, Edge, Interface, Node, StateField
 
@@ -24,6 +26,20 @@ class DraftNode:
     @property
     def path(self) -> Path:
         return ("nodes", self.index)
+
+    @property
+    def types(self) -> Mapping[str, ValueType]:
+        """Its outputs; those of its type where the configuration cannot be read."""
+        if self.type is None:
+            return {}
+        return self.node.config.given(self.type.types) if self.node else self.type.types
+
+    @property
+    def requires(self) -> frozenset[Capability]:
+        """What its model must be able to do, as far as is known."""
+        if self.type is None:
+            return frozenset()
+        return self.type.requires | (self.node.config.requires() if self.node else frozenset())
 
     @property
     def ways_out(self) -> tuple[str, ...] | None:

@@ -68,7 +68,7 @@ class IssueCode(StrEnum):
     UNBOUND = "unbound", "The name is not in the document's `bindings`."
     UNKNOWN_BINDING = "unknown_binding", "The binding's target does not exist in this project."
     MISSING_CAPABILITY = "missing_capability", "The bound model cannot do what the node needs."
-    INVALID_SCHEMA = "invalid_schema", "`inputs` is not a valid JSON Schema (2020-12) of an object."
+    INVALID_SCHEMA = "invalid_schema", "Not a valid JSON Schema (2020-12) of an object."
     UNSUPPORTED_SCHEMA = "unsupported_schema", "A JSON Schema keyword whose cost or reach cannot be bounded."
     UNKNOWN_INPUT = "unknown_input", "`interface` names an input that is not declared."
     UNKNOWN_ANSWER = "unknown_answer", "`interface.answer` names an output that an `end` does not produce."

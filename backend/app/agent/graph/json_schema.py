@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) for inputs: which schemas are accepted, and how a value is held against one.
+"""JSON Schema (2020-12) for inputs and answers: which are accepted, and how a value is held against one.
 
 A schema comes from a stranger, so its cost is bounded before it is used: no patterns (Python's `re`
 backtracks without limit), references only inside the document, no recursion, a limited expanded size.
@@ -13,6 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
+from pydantic_core import PydanticCustomError
 from referencing import Registry
 
 from app.agent.core.value_types import KINDS
@@ -29,17 +30,31 @@ _NAMED = {"properties", "$defs", "definitions", "dependentSchemas"}
 
 def check_schema(schema: Mapping[str, Any], path: Path, findings: Findings) -> bool:
     """Reports whatever keeps `schema` from describing an object safely. True if it does."""
+    problems = _problems(schema, findings, what="inputs")
+    for code, place, message, fix in problems:
+        findings.add(code, (*path, *place), message, fix=fix)
+    return not problems
+
+
+def sound_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` itself if it describes an object safely, as a field of a node's configuration must."""
+    for code, place, message, fix in _problems(schema, Findings(), what="it"):
+        raise PydanticCustomError(
+            code.value, "{message}: {fix}", {"message": message, "fix": fix, "path": place}
+        )
+    return schema
+
+
+def _problems(schema: Mapping[str, Any], findings: Findings, *, what: str) -> list[_Problem]:
     problems = [
         *_meta_problems(schema, findings),
         *_keyword_problems(schema),
         *_reference_problems(schema),
     ]
     if schema.get("type") != "object":
-        message = f'inputs must be an object, but "type" is {quoted(schema.get("type"))}'
+        message = f'{what} must be an object, but "type" is {quoted(schema.get("type"))}'
         problems.append((IssueCode.INVALID_SCHEMA, (), message, 'set "type": "object"'))
-    for code, place, message, fix in problems:
-        findings.add(code, (*path, *place), message, fix=fix)
-    return not problems
+    return problems
 
 
 _Problem = tuple[IssueCode, Path, str, str]

@@ -40,7 +40,8 @@ def unknown_names(environment: Mapping[str, str]) -> Iterator[Finding]:
 def wrong_values(error: ValidationError) -> Iterator[Finding]:
     """What keeps the settings from being read at all."""
     for wrong in error.errors():
-        name = PREFIX + "_".join(map(str, wrong["loc"])).upper()
+        field = "_".join(map(str, wrong["loc"])).upper()
+        name = field if field.startswith(PREFIX) else PREFIX + field
         shown = "…" if name.endswith(_SECRET) else repr(wrong["input"])
         yield fail(f"{name} is {shown}: {wrong['msg']}", "correct the value, or remove the variable")
 

@@ -26,7 +26,6 @@ from app.db.session import Database, Tenant
 from app.embedded import Services
 from app.resources import Resources, open_resources
 from app.services.agent_service import AgentService
-from app.services.model_resolver import ModelResolver
 from app.services.run_service import RunRequest, RunService
 from app.services.runs import event_log
 from app.services.runs.event_log import EventLog
@@ -147,7 +146,7 @@ class Bench:
             tenant=self.tenant,
             principal=self.member.user_id,
             compiler=resources.compiler,
-            models=ModelResolver(resources.database, self.tenant, resources.providers),
+            models=resources.models(self.tenant),
         )
 
     def runs(self, executor: Executor) -> RunService:

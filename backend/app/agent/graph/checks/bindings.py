@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from app.agent.core.interfaces import Catalog
 from app.agent.graph.config_fields import bound_names
 from app.agent.graph.draft import Draft, DraftNode
-from app.agent.graph.issues import Findings, IssueCode
+from app.agent.graph.issues import Findings, IssueCode, Path
 
 
 def check_bindings(draft: Draft, catalog: Catalog | None, findings: Findings) -> None:
@@ -21,14 +21,23 @@ def check_bindings(draft: Draft, catalog: Catalog | None, findings: Findings) ->
                 message = f"{name!r} is not in bindings.{kind}"
                 fix = f'{findings.instead(name, bound)}; or add "{name}" to bindings.{kind}'
                 findings.add(IssueCode.UNBOUND, path, message, fix=fix, node_id=node.id)
-            elif catalog and kind == "models" and node.type:
-                missing = node.type.requires - catalog.models.get(bound[name], node.type.requires)
-                if missing:
-                    lacks = ", ".join(sorted(missing))
-                    able = [slug for slug, can in catalog.models.items() if node.type.requires <= can]
-                    message = f"model {bound[name]!r} lacks {lacks}, which {node.type.name!r} nodes need"
-                    fix = f"bind {name!r} to a model that can; {findings.instead(bound[name], able)}"
-                    findings.add(IssueCode.MISSING_CAPABILITY, path, message, fix=fix, node_id=node.id)
+            elif catalog and kind == "models":
+                _check_capabilities(node, path, catalog, findings, name=name, target=bound[name])
+
+
+def _check_capabilities(
+    node: DraftNode, path: Path, catalog: Catalog, findings: Findings, *, name: str, target: str
+) -> None:
+    missing = node.requires - catalog.models.get(target, node.requires)
+    if not missing:
+        return
+    lacks = ", ".join(sorted(missing))
+    able = [slug for slug, can in catalog.models.items() if node.requires <= can]
+    message = f"model {target!r} lacks {lacks}, which node {node.id!r} needs"
+    fix = f"bind {name!r} to a model that can; {findings.instead(target, able)}"
+    if remedy := catalog.remedies.get(target):
+        fix += f"; or {remedy}"
+    findings.add(IssueCode.MISSING_CAPABILITY, path, message, fix=fix, node_id=node.id)
 
 
 def _names(node: DraftNode) -> Iterator[tuple[str, str, str]]:

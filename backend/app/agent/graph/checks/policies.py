@@ -80,13 +80,16 @@ def _check_cannot_fail(draft_node: DraftNode, node: Node, findings: Findings) ->
 def _check_default(
     draft_node: DraftNode, on_error: DefaultOutputs, kind: NodeType, *, findings: Findings
 ) -> None:
+    types = draft_node.types
     for name, value in on_error.default.items():
         path = (*draft_node.path, "on_error", "default", name)
-        if name not in kind.types:
+        if name not in types:
             message = f"{kind.name!r} nodes have no output {name!r}"
-            fix = findings.instead(name, kind.types)
+            if name in kind.types:
+                message = f"node {draft_node.id!r} has no output {name!r} as it is configured"
+            fix = findings.instead(name, types)
             findings.add(IssueCode.UNKNOWN_OUTPUT, path, message, fix=fix, node_id=draft_node.id)
-        elif not fits(kind.types[name], of_value(value)):
-            message = f"output {name!r} is {kind.types[name]}, but the default is {of_value(value)}"
-            fix = f"give {kind.types[name]}"
+        elif not fits(types[name], of_value(value)):
+            message = f"output {name!r} is {types[name]}, but the default is {of_value(value)}"
+            fix = f"give {types[name]}"
             findings.add(IssueCode.TYPE_MISMATCH, path, message, fix=fix, node_id=draft_node.id)

@@ -171,11 +171,8 @@ class _UseCheck:
         return self._read_output(reference, source)
 
     def _read_output(self, reference: Reference, source: DraftNode) -> _Read | None:
-        kind = source.type
-        types = dict(kind.types) if kind else {}
-        found = self._follow(
-            reference, ValueType(frozenset({"object"}), {**types, ERROR: _ERROR}), IssueCode.UNKNOWN_OUTPUT
-        )
+        outputs = ValueType(frozenset({"object"}), {**source.types, ERROR: _ERROR})
+        found = self._follow(reference, outputs, IssueCode.UNKNOWN_OUTPUT)
         name = source.id
         if found is None:
             return None

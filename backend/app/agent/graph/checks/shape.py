@@ -22,6 +22,8 @@ _CODES = {
     "invalid_reference": IssueCode.INVALID_REFERENCE,
     "invalid_expression": IssueCode.INVALID_EXPRESSION,
     "reserved_id": IssueCode.RESERVED_ID,
+    "invalid_schema": IssueCode.INVALID_SCHEMA,
+    "unsupported_schema": IssueCode.UNSUPPORTED_SCHEMA,
 }
 _FIXES = {
     IssueCode.INVALID_REFERENCE: "write '{{ source.path }}', or '{{ source.path ?? \"constant\" }}'",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import Annotated, ClassVar, TypeVar
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from app.agent.config import ModelSettings, PromptMessage
 from app.agent.core.base import Effect, NodeConfig, NodeError, Outputs, Scope, expects, node
 from app.agent.core.interfaces import (
+    Capability,
     ChatModel,
     ChatRequest,
     Citation,
@@ -22,16 +24,26 @@ from app.agent.core.interfaces import (
     TextDelta,
     Usage,
 )
+from app.agent.core.value_types import ValueType, of_schema
+from app.agent.graph.json_schema import errors_of, sound_schema
 from app.agent.graph.references import Lookup, Template
 
 _PASSAGES = TypeAdapter(list[Passage])
 _HISTORY = TypeAdapter(list[Message])
 _Item = TypeVar("_Item")
+_UNFINISHED = {
+    "length": "the answer was cut off before its JSON was complete: raise max_tokens",
+    "content_filter": "the model refused to answer",
+    "tool_calls": "the model asked for tools instead of answering",
+}
 _MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 
 
 class LlmConfig(NodeConfig, ModelSettings):
-    """Asks a chat model, with passages to answer from and earlier messages if given."""
+    """Asks a chat model, with passages to answer from and earlier messages if given.
+
+    With `output_schema`, the JSON Schema of an object, the answer is JSON that fits it: output `json`.
+    """
 
     type: ClassVar[str] = "llm"
 
@@ -39,18 +51,31 @@ class LlmConfig(NodeConfig, ModelSettings):
     context: Annotated[Template | None, expects(list[Passage])] = None
     history: Annotated[Template | None, expects(list[Message])] = None
     citations: Annotated[bool, Field(strict=True)] = False
+    output_schema: Annotated[dict[str, Any], AfterValidator(sound_schema)] | None = None
+
+    def requires(self) -> frozenset[Capability]:
+        return frozenset({Capability.STRUCTURED_OUTPUT} if self.output_schema else ())
+
+    def given(self, types: Mapping[str, ValueType]) -> Mapping[str, ValueType]:
+        if self.output_schema is None:
+            return {name: kind for name, kind in types.items() if name != "json"}
+        return {**types, "json": of_schema(self.output_schema)}
 
 
 @node(
     LlmConfig,
     effect=Effect.READ,
     streams="text",
-    outputs={"text": str, "citations": list[Citation], "usage": Usage},
+    outputs={"text": str, "json": dict[str, Any], "citations": list[Citation], "usage": Usage},
 )
 async def llm(config: LlmConfig, scope: Scope) -> Outputs:
-    """Raises `ModelError`, also where the stream breaks off before it is finished."""
+    """Raises `ModelError`, also where the stream breaks off before it is finished, and `NodeError`
+    (`invalid_output`) where the answer is not the JSON that was asked for.
+    """
     request = _request(config, scope)
     model = await scope.chat_model(config.model)
+    if lacking := config.requires() - model.capabilities:
+        raise ModelError("bad_request", f"the model {model.name!r} lacks {', '.join(sorted(lacking))}")
     text: list[str] = []
     citations: list[Citation] = []
     finished = await _listen(model, request, scope, text=text, citations=citations)
@@ -60,11 +85,14 @@ async def llm(config: LlmConfig, scope: Scope) -> Outputs:
         for citation in _unexplained(written, request.context, citations):
             citations.append(citation)
             await scope.cite(citation)
-    return {
+    outputs: dict[str, Any] = {
         "text": written,
         "citations": sorted(citations, key=lambda citation: citation.index),
         "usage": finished.usage,
     }
+    if config.output_schema is not None:
+        outputs["json"] = _parsed(written, config.output_schema, finished.reason)
+    return outputs
 
 
 async def _listen(
@@ -98,7 +126,36 @@ def _request(config: LlmConfig, scope: Lookup) -> ChatRequest:
         citations=config.citations,
         max_tokens=config.max_tokens,
         temperature=config.temperature,
+        response_schema=config.output_schema,
     )
+
+
+def _parsed(text: str, schema: Mapping[str, Any], reason: str) -> Any:
+    """The answer as a value that fits the schema."""
+    if reason != "stop":
+        raise NodeError(_UNFINISHED.get(reason, f"the answer ended by {reason!r}"), code="invalid_output")
+    try:
+        value = json.loads(_unfenced(text), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise NodeError(f"the answer is not JSON: {error}", code="invalid_output") from error
+    if wrong := errors_of(schema, value):
+        said = "; ".join(f"{one.pointer or '/'}: {one.message}" for one in wrong[:3])
+        raise NodeError(f"the answer does not fit output_schema: {said}", code="invalid_output")
+    return value
+
+
+def _unfenced(text: str) -> str:
+    """JSON without the Markdown fence that some models put around it."""
+    text = text.strip()
+    if len(text) > 6 and text.startswith("```") and text.endswith("```"):
+        label, newline, rest = text[3:-3].partition("\n")
+        if newline and label.strip() in ("", "json"):
+            return rest
+    return text
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _read(

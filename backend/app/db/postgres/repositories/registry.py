@@ -1,11 +1,63 @@
-"""Logical models of a project."""
+"""Logical models of a project, and the connections that they are called by."""
 
 from __future__ import annotations
 
-from app.db.postgres.models.registry import ModelRegistry
+from typing import ClassVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import undefer
+
+from app.core.slugs import as_uuid
+from app.db.postgres.models.registry import ModelConnection, ModelKind, ModelRegistry
+from app.db.postgres.models.secrets import OrganizationKey
 from app.db.postgres.repositories.base import Repository
+from app.db.postgres.repositories.listing import Sorts
+from app.db.postgres.repositories.secrets import SealedRows
+
+Target = tuple[ModelRegistry, ModelConnection | None, OrganizationKey | None]
+"""A logical model with its connection, if it has one, and the data key for that one's key."""
 
 
 class Models(Repository[ModelRegistry]):
     model = ModelRegistry
     noun = "model"
+    sorts: ClassVar[Sorts] = {"created_at": ModelRegistry.created_at, "slug": ModelRegistry.slug}
+
+    def chat(self) -> Select[ModelRegistry]:
+        return self.visible().where(ModelRegistry.kind == ModelKind.CHAT)
+
+    async def target(self, reference: str) -> Target | None:
+        """What the chat model with this slug or id is called by, as of one moment; None if there is none."""
+        row_id = as_uuid(reference)
+        named = ModelRegistry.slug == reference if row_id is None else ModelRegistry.id == row_id
+        by = (ModelConnection.org_id == ModelRegistry.org_id) & (
+            ModelConnection.id == ModelRegistry.connection_id
+        )
+        same_key = (OrganizationKey.org_id == ModelConnection.org_id) & (
+            OrganizationKey.id == ModelConnection.key_id
+        )
+        statement = (
+            self.chat()
+            .where(named)
+            .outerjoin(ModelConnection, by)
+            .outerjoin(OrganizationKey, same_key)
+            .add_columns(ModelConnection, OrganizationKey)
+            .options(undefer(ModelConnection.sealed))
+        )
+        row = (await self.session.execute(statement)).one_or_none()
+        return (row[0], row[1], row[2]) if row else None
+
+    async def slugs_by(self, connection: ModelConnection) -> list[str]:
+        """The models that are called by this connection."""
+        statement = (
+            select(ModelRegistry.slug)
+            .where(ModelRegistry.org_id == self.tenant.org_id, ModelRegistry.connection_id == connection.id)
+            .order_by(ModelRegistry.slug)
+        )
+        return list((await self.session.execute(statement)).scalars())
+
+
+class ModelConnections(SealedRows[ModelConnection]):
+    model = ModelConnection
+    noun = "model connection"
+    sorts: ClassVar[Sorts] = {"created_at": ModelConnection.created_at, "slug": ModelConnection.slug}

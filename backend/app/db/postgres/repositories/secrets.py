@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select, delete, exists, func, select, tuple_, update
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
 from app.core.slugs import as_uuid
+from app.db.postgres.models.registry import ModelConnection
 from app.db.postgres.models.secrets import InstallationKey, OrganizationKey, Secret
 from app.db.postgres.repositories.base import Repository
 from app.db.postgres.repositories.listing import Sorts
@@ -109,15 +110,36 @@ class OrganizationKeys(Repository[OrganizationKey]):
 
     async def delete_unused(self, key_id: UUID) -> bool:
         """Whether the key is gone; one that still seals something stays."""
-        used = exists().where(Secret.org_id == OrganizationKey.org_id, Secret.key_id == OrganizationKey.id)
+        unused = [
+            ~exists().where(sealed.org_id == OrganizationKey.org_id, sealed.key_id == OrganizationKey.id)
+            for sealed in (Secret, ModelConnection)
+        ]
         statement = delete(OrganizationKey).where(
-            OrganizationKey.org_id == self.tenant.org_id, OrganizationKey.id == key_id, ~used
+            OrganizationKey.org_id == self.tenant.org_id, OrganizationKey.id == key_id, *unused
         )
         return bool((await self.session.execute(statement.returning(OrganizationKey.id))).all())
 
 
-class Secrets(Repository[Secret]):
-    """Secrets of one project; a rotation goes through all of the organization's."""
+SealedRow = TypeVar("SealedRow", Secret, ModelConnection)
+
+
+class SealedRows(Repository[SealedRow]):
+    """Rows of one project with a sealed value; a rotation goes through all of the organization's."""
+
+    async def sealed_with(self, key_id: UUID, *, after: UUID | None, limit: int) -> list[SealedRow]:
+        """The organization's next rows, locked, that are sealed with this key."""
+        model = self.model
+        statement: Select[SealedRow] = select(model).where(
+            model.org_id == self.tenant.org_id, model.key_id == key_id
+        )
+        if after is not None:
+            statement = statement.where(model.id > after)
+        statement = statement.options(undefer(model.sealed)).order_by(model.id)
+        return await self.many(statement.limit(limit).with_for_update(of=model))
+
+
+class Secrets(SealedRows[Secret]):
+    """Secrets of one project."""
 
     model = Secret
     noun = "secret"
@@ -139,13 +161,3 @@ class Secrets(Repository[Secret]):
         if row is None:
             raise self.missing(reference)
         return row[0], row[1]
-
-    async def sealed_with(self, key_id: UUID, *, after: UUID | None, limit: int) -> list[Secret]:
-        """The organization's next secrets, locked, that are sealed with this key."""
-        statement: Select[Secret] = select(Secret).where(
-            Secret.org_id == self.tenant.org_id, Secret.key_id == key_id
-        )
-        if after is not None:
-            statement = statement.where(Secret.id > after)
-        statement = statement.options(undefer(Secret.sealed)).order_by(Secret.id)
-        return await self.many(statement.limit(limit).with_for_update(of=Secret))

@@ -1,0 +1,162 @@
+"""How calls of a model provider fail, as `ModelError`: by status, by report within a stream, by transport."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import SecretStr
+
+from app.agent.core.interfaces import ModelError
+from app.core.egress import EgressBusy, EgressDenied, EgressTimeout, EgressTooLarge
+from app.core.errors import AppError
+
+MAX_ERROR_BYTES = 16 * 2**10
+"""Of an error's body; the rest is not read."""
+_MAX_SHOWN = 500
+_LONGEST_WAIT_S = 3600.0
+_BY_STATUS = {
+    401: "auth",
+    403: "auth",
+    408: "timeout",
+    409: "server_error",
+    429: "rate_limit",
+    504: "timeout",
+}
+_BY_NAME = {
+    "rate_limit": "rate_limit",
+    "insufficient_quota": "rate_limit",
+    "authentication": "auth",
+    "invalid_api_key": "auth",
+    "permission": "auth",
+    "timeout": "timeout",
+    "invalid": "bad_request",
+    "bad_request": "bad_request",
+    "badrequest": "bad_request",
+    "context_length": "bad_request",
+    "not_found": "bad_request",
+}
+
+
+class ProviderErrors:
+    """Errors of one provider: messages name it, quote what its server says, and never hold its key."""
+
+    def __init__(self, provider: str, key: SecretStr | None) -> None:
+        self._provider = provider
+        self._key = key.get_secret_value() if key else ""
+
+    def of_status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
+        """An answer that is no 2xx; `body` is the beginning of its body."""
+        said = _said(_parsed(body)) or _text(body)
+        if 300 <= status < 400:
+            said = f"it redirects to {headers.get('location', '')!r}: correct the base URL"
+        message = f"{self._provider} answered {status}{_phrase(status)}"
+        if said:
+            message += f": {self._scrubbed(said)}"
+        return ModelError(_code(status), message, retry_after_s=retry_after_s(headers))
+
+    def reported(self, error: Any) -> ModelError:
+        """A failure that the server reports in the midst of a stream that had begun with 200."""
+        said = _said(error) or "no reason given"
+        message = f"{self._provider} broke off its answer: {self._scrubbed(said)}"
+        return ModelError(_reported_code(error), message)
+
+    def malformed(self, what: str) -> ModelError:
+        said = self._scrubbed(what)
+        return ModelError("server_error", f"{self._provider} gave no answer of its protocol: {said}")
+
+    def broken_off(self) -> ModelError:
+        return ModelError("server_error", f"{self._provider} broke off before its answer was finished")
+
+    def of_transport(self, error: AppError, *, begun: bool) -> ModelError:
+        """An error of the way out; `begun`: an answer had begun."""
+        match error:
+            case EgressBusy():
+                code = "rate_limit"
+            case EgressTimeout():
+                code = "timeout"
+            case EgressDenied() | EgressTooLarge():
+                code = "bad_request"
+            case _:
+                code = "server_error"
+        failed = "broke off its answer" if begun else "could not be asked"
+        message = f"{self._provider} {failed}: {error.detail}"
+        return ModelError(code, message, retry_after_s=error.retry_after_s)
+
+    def _scrubbed(self, said: str) -> str:
+        """What others say, bounded, without our key."""
+        said = said.replace(self._key, "…") if self._key else said
+        return said if len(said) <= _MAX_SHOWN else said[: _MAX_SHOWN - 1] + "…"
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The wait that a server asks for (RFC 9110, 10.2.3, and `retry-after-ms`), an hour at most."""
+    given = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    for text, unit_s in zip(given, (0.001, 1.0), strict=True):
+        try:
+            wait_s = float(text) * unit_s
+        except ValueError:
+            continue
+        return min(max(wait_s, 0.0), _LONGEST_WAIT_S) if wait_s == wait_s else None
+    try:
+        wait_s = parsedate_to_datetime(given[1]).timestamp() - time.time()
+    except ValueError:
+        return None
+    return min(max(wait_s, 0.0), _LONGEST_WAIT_S)
+
+
+def _code(status: int) -> str:
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return "server_error" if status >= 500 else "bad_request"
+
+
+def _reported_code(error: Any) -> str:
+    """Servers give a status, or a name of the kind; none of them says which."""
+    if not isinstance(error, dict):
+        return "server_error"
+    for key in ("code", "status", "type"):
+        value = error.get(key)
+        if isinstance(value, str) and value.isdecimal():
+            value = int(value)
+        if isinstance(value, int) and 400 <= value < 600:
+            return _code(value)
+        for name, code in _BY_NAME.items():
+            if isinstance(value, str) and name in value.lower():
+                return code
+    return "server_error"
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _said(error: Any) -> str:
+    """The server's own message: `error.message`, `error`, `message` or `detail`, as servers have it."""
+    if isinstance(error, list) and error:
+        error = error[0]
+    for _ in range(3):
+        if not isinstance(error, dict):
+            break
+        error = error.get("error") or error.get("message") or error.get("detail") or ""
+    return error.strip() if isinstance(error, str) else json.dumps(error) if error else ""
+
+
+def _text(body: bytes) -> str:
+    """A body that is no JSON, unless it is a page."""
+    text = " ".join(body.decode("utf-8", "replace").split())
+    return "" if text.startswith("<") else text
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f" {HTTPStatus(status).phrase}"
+    except ValueError:
+        return ""
