@@ -45,7 +45,9 @@ async def whole_run(api: Platform, agent: str) -> tuple[str, list[bytes]]:
 
 
 @pytest.mark.parametrize("by_header", MODES)
-async def test_cut_after_each_event_while_the_run_executes(api: Platform, agent: str, by_header: bool) -> None:
+async def test_cut_after_each_event_while_the_run_executes(
+    api: Platform, agent: str, by_header: bool
+) -> None:
     _, usual = await whole_run(api, agent)
     free = asyncio.Semaphore(_AT_ONCE)
 
