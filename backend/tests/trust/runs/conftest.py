@@ -25,7 +25,7 @@ SEED = int(os.environ.get("ORRERY_SEED", "1"))
 def lots(request: pytest.FixtureRequest) -> random.Random:
     """Draws by lot; each test has its own, so that it draws the same whatever else runs."""
     print(f"ORRERY_SEED={SEED}")  # noqa: T201
-    return random.Random(f"{SEED} {request.node.name}")  # noqa: S311
+    return random.Random(f"{SEED} {request.node.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Fleet:
             "ORRERY_MASTER_KEY": MASTER_KEY,
             "ORRERY_JWT_KEY": JWT_KEY,
             "ORRERY_BLOB_URL": str(self.folder / "blobs"),
+            "ORRERY_EGRESS_ALLOW": "127.0.0.1",
             "ORRERY_SHUTDOWN_NOTICE_S": "0",
         }
 
@@ -94,3 +95,11 @@ def other(api: Platform, second_process: Platform) -> Platform:
     if not second_process.running:
         second_process.start()
     return second_process
+
+
+@pytest.fixture
+def alone(api: Platform, second_process: Platform) -> Platform:
+    """`api`, while no other process could take up its runs."""
+    if second_process.running:
+        second_process.kill()
+    return api
