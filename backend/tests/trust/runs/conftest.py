@@ -15,6 +15,9 @@ import pytest_asyncio
 from app.core.config import Settings
 from app.embedded import Services, open_services
 from tests.fixtures import JWT_KEY, MASTER_KEY
+from tests.openai_compatible_double import Double, double
+from tests.trust.runs.elsewhere import elsewhere
+from tests.trust.runs.talking import Talker, model_settings
 from tests.trust.serving import Platform, open_folder
 
 SEED = int(os.environ.get("ORRERY_SEED", "1"))
@@ -34,6 +37,7 @@ class Fleet:
 
     folder: Path
     services: Services
+    model: Double
 
     @contextmanager
     def process(self, name: str, **settings: str) -> Iterator[Platform]:
@@ -58,15 +62,32 @@ class Fleet:
             "ORRERY_BLOB_URL": str(self.folder / "blobs"),
             "ORRERY_EGRESS_ALLOW": "127.0.0.1",
             "ORRERY_SHUTDOWN_NOTICE_S": "0",
+            **model_settings(self.model),
         }
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def fleet() -> AsyncIterator[Fleet]:
-    with open_folder() as folder:
+    with open_folder() as folder, elsewhere(double(Talker())) as model:
         settings = Settings(data_dir=folder / "services", _env_file=None)
         async with open_services(settings, system_dir=folder / "system") as services:
-            yield Fleet(folder, services)
+            yield Fleet(folder, services, model)
+
+
+@pytest.fixture
+def model(fleet: Fleet) -> Double:
+    """The model that all agents ask."""
+    fleet.model.most_open = 0
+    return fleet.model
+
+
+@pytest.fixture
+def talker(model: Double) -> Iterator[Talker]:
+    """What it answers."""
+    talker = model.usual
+    assert isinstance(talker, Talker)
+    yield talker
+    talker.crowd = 1
 
 
 @pytest.fixture(scope="session")

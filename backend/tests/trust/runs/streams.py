@@ -123,9 +123,15 @@ def names(frames: list[bytes]) -> list[bytes]:
     return [_field(frame, b"event") for frame in frames]
 
 
+def event_of(frame: bytes) -> dict[str, Any]:
+    """The AG-UI event in it."""
+    event: dict[str, Any] = json.loads(_field(frame, b"data"))["event"]
+    return event
+
+
 def spoken(frames: list[bytes]) -> str:
     """The assistant's text of a run."""
-    events = [json.loads(_field(frame, b"data"))["event"] for frame in frames]
+    events = map(event_of, frames)
     return "".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")
 
 
