@@ -38,7 +38,9 @@ async def completed_steps(platform: Platform, run_id: str) -> list[str]:
     return [path for (path,) in await fetch(platform, statement, run_id)]
 
 
-async def until(check: Callable[[], Awaitable[T]], *, within_s: float = 60, every_s: float = 0.05) -> T:
+async def until(
+    check: Callable[[], Awaitable[T | None]], *, within_s: float = 60, every_s: float = 0.05
+) -> T:
     """What `check` answers as soon as it is true."""
     async with asyncio.timeout(within_s):
         while not (found := await check()):
