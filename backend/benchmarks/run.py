@@ -12,12 +12,13 @@ import psutil
 from benchmarks.children import BenchmarkFailed, Platform, call, data_folder, platform, server
 from benchmarks.processes import cpu_s, used
 from benchmarks.registry import Report, Row, Scale, benchmark
-from benchmarks.rounds import Cost, take_turns
+from benchmarks.rounds import Cost, Side, take_turns
 
 _AIM = 1.9
-_FLOOR = "floor"
+FLOOR = "floor"
 _AT_ONCE = 8
 _ROUNDS = 3
+_INPUT = {"name": "world"}
 Send = Callable[[], Awaitable[None]]
 
 GREETING: dict[str, Any] = {
@@ -56,12 +57,14 @@ async def run(scale: Scale) -> Report:
                 await publish(client, "greeting", GREETING)
                 await publish(client, "asking", ASKING)
                 cases = {
-                    "3 nodes, one template": _waiting(client, "greeting"),
-                    "3 nodes, one model call": _waiting(client, "asking"),
+                    "3 nodes, one template": waiting(client, "greeting", _INPUT),
+                    "3 nodes, one model call": waiting(client, "asking", _INPUT),
                     "3 nodes, one model call, streamed": _streaming(client, "asking"),
                 }
-                floor = _sender(bare_client, "/runs", {"input": {"name": "world"}})
-                return await _report(ours, bare.process, cases, floor, count)
+                floor = sender(bare_client, "/runs", {"input": _INPUT})
+                # The floor is sent more often: a clock that ticks every 10 ms hardly sees less.
+                sent = dict.fromkeys(cases, count) | {FLOOR: 10 * count}
+                return await compared(ours, bare.process, cases | {FLOOR: floor}, sent, aim=_AIM)
 
 
 async def publish(client: Any, slug: str, graph: dict[str, Any]) -> None:
@@ -70,30 +73,33 @@ async def publish(client: Any, slug: str, graph: dict[str, Any]) -> None:
     await call(client, "POST", f"/agents/{slug}/publish")
 
 
-async def _report(
-    ours: Platform, bare: psutil.Process, cases: Mapping[str, Send], floor: Send, count: int
+async def compared(
+    ours: Platform, bare: psutil.Process, sends: Mapping[str, Send], sent: Mapping[str, int], *, aim: float
 ) -> Report:
+    """CPU of each of `sends`, sent so often per round; `FLOOR` is the one that `bare` serves."""
+
     def bare_cpu() -> dict[str, float]:
         return {"API": cpu_s([bare]), "PostgreSQL": cpu_s(ours.postgres)}
 
-    # The floor is sent more often: a clock that ticks every 10 ms hardly sees less.
-    sides = {_FLOOR: partial(_cost, floor, bare_cpu, 10 * count)}
-    sides |= {name: partial(_cost, send, ours.cpu, count) for name, send in cases.items()}
-    for send in (floor, *cases.values()):
+    def side(name: str, send: Send) -> Side:
+        return partial(_cost, send, bare_cpu if name == FLOOR else ours.cpu, sent[name])
+
+    for send in sends.values():
         await _many(send, 2 * _AT_ONCE)  # engines loaded, statements prepared, pools filled
-    rounds = await take_turns(sides, _ROUNDS)
-    least = {name: rounds.least(name) for name in sides}
+    rounds = await take_turns({name: side(name, send) for name, send in sends.items()}, _ROUNDS)
+    least = {name: rounds.least(name) for name in sends}
     rows = [
         Row(
             f"{name}: {process}",
             "CPU ms per run",
             least[name][process],
-            least[_FLOOR][process],
-            _AIM if process == "API" else None,
-            spread=rounds.spread(name, _FLOOR, process),
+            least[FLOOR][process],
+            aim if process == "API" else None,
+            spread=rounds.spread(name, FLOOR, process),
         )
         for process in ("API", "PostgreSQL")
-        for name in cases
+        for name in sends
+        if name != FLOOR
     ]
     return Report(rows, least, "CPU ms per run")
 
@@ -115,12 +121,14 @@ async def _many(send: Send, count: int) -> None:
     await asyncio.gather(*(one() for _ in range(count)))
 
 
-def _waiting(client: Any, slug: str) -> Send:
-    body = {"input": {"name": "world"}, "mode": "wait"}
-    return _sender(client, f"/api/v1/agents/{slug}/runs", body)
+def waiting(client: Any, slug: str, given: dict[str, str]) -> Send:
+    """Runs the agent with that input to its end."""
+    return sender(client, f"/api/v1/agents/{slug}/runs", {"input": given, "mode": "wait"})
 
 
-def _sender(client: Any, path: str, body: dict[str, Any]) -> Send:
+def sender(client: Any, path: str, body: dict[str, Any]) -> Send:
+    """Posts `body`; `BenchmarkFailed` unless the answer is a run that succeeded."""
+
     async def send() -> None:
         answer = await client.post(path, json=body)
         if answer.status_code != 200 or answer.json()["status"] != "succeeded":
@@ -130,7 +138,7 @@ def _sender(client: Any, path: str, body: dict[str, Any]) -> Send:
 
 
 def _streaming(client: Any, slug: str) -> Send:
-    body = {"input": {"name": "world"}, "mode": "stream"}
+    body = {"input": _INPUT, "mode": "stream"}
 
     async def send() -> None:
         answer = await client.post(f"/api/v1/agents/{slug}/runs", json=body)

@@ -40,7 +40,14 @@ PERMISSIVE = frozenset(
     }
 )
 TOOLS_ONLY = frozenset(
-    {"GPL-2.0-or-later", "GPL-3.0-or-later", "LGPL-2.1-or-later", "LGPL-3.0-or-later", "EPL-2.0"}
+    {
+        "EPL-2.0",
+        "GPL-2.0-or-later",
+        "GPL-3.0-or-later",
+        "LGPL-2.1-or-later",
+        "LGPL-3.0-only",
+        "LGPL-3.0-or-later",
+    }
 )
 
 SPOKEN = {

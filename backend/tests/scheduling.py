@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-ONE_PROCESS = ("tests/trust/served",)
+ONE_PROCESS = ("tests/trust/served", "tests/trust/runs")
 """Folders whose files share something expensive."""
 FIRST = (*ONE_PROCESS, "tests/trust", "tests/embedded", "tests/cli", "tests/services", "tests/benchmarks")
 """What takes long begins first: with the small files at the end, all processes end at the same time."""

@@ -6,15 +6,12 @@ All of it is `async`, also what awaits nothing: FastAPI sends plain functions th
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, get_args, get_origin
-from urllib.parse import unquote_to_bytes
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import Depends, Header, Query, Request
-from fastapi.dependencies.utils import get_flat_params
-from fastapi.params import ParamTypes
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,9 +22,9 @@ from app.api.cookies import SessionCookies
 from app.api.credentials import Credential, Standing
 from app.api.rate_limits import count_request, count_stranger
 from app.api.sse import Reader
-from app.api.validation import pointer
+from app.api.urls import check_url
 from app.core.constants import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from app.core.errors import BadRequest, FieldError, Invalid, Unauthenticated
+from app.core.errors import Unauthenticated
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.repositories.listing import Listing
@@ -49,42 +46,51 @@ from app.services.session_service import Client, SessionService
 
 _bearer = HTTPBearer(auto_error=False, description="An API key, `orr_…`, or the access token of a login")
 BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+_ADMITTED = "orrery.admitted"
 _SEND = "send `Authorization: Bearer <API key or access token>`"
 
 
-async def get_resources(connection: HTTPConnection) -> Resources:
+def _resources(connection: HTTPConnection) -> Resources:
     resources: Resources = connection.app.state.resources
     return resources
+
+
+async def get_resources(connection: HTTPConnection) -> Resources:
+    return _resources(connection)
 
 
 ResourcesDep = Annotated[Resources, Depends(get_resources)]
 
 
-async def get_stopping(request: Request) -> asyncio.Event:
-    """Set once this process was told to stop: it takes no new work, and its streams end."""
-    stopping: asyncio.Event = request.app.state.stopping
+def _stopping(connection: HTTPConnection) -> asyncio.Event:
+    stopping: asyncio.Event = connection.app.state.stopping
     return stopping
+
+
+async def get_stopping(connection: HTTPConnection) -> asyncio.Event:
+    """Set once this process was told to stop: it takes no new work, and its streams end."""
+    return _stopping(connection)
 
 
 StoppingDep = Annotated[asyncio.Event, Depends(get_stopping)]
 
 
-async def get_auth_service(resources: ResourcesDep) -> AuthService:
-    return resources.auth
+async def get_auth_service(connection: HTTPConnection) -> AuthService:
+    return _resources(connection).auth
 
 
 AuthDep = Annotated[AuthService, Depends(get_auth_service)]
 
 
-async def get_sessions(resources: ResourcesDep) -> SessionService:
-    return resources.sessions
+async def get_sessions(connection: HTTPConnection) -> SessionService:
+    return _resources(connection).sessions
 
 
 SessionsDep = Annotated[SessionService, Depends(get_sessions)]
 
 
-async def get_cookies(resources: ResourcesDep) -> SessionCookies:
-    return SessionCookies(resources.settings.public_url)
+async def get_cookies(connection: HTTPConnection) -> SessionCookies:
+    return SessionCookies(_resources(connection).settings.public_url)
 
 
 CookiesDep = Annotated[SessionCookies, Depends(get_cookies)]
@@ -98,90 +104,113 @@ async def get_client(connection: HTTPConnection) -> Client:
 ClientDep = Annotated[Client, Depends(get_client)]
 
 
-async def get_credential(
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """Who was let in by which credential, and what the route has demanded so far."""
+
+    caller: AuthContext
+    credential: Credential
+    demanded: list[Permission] = field(default_factory=list)
+
+
+class Demand:
+    """A route's permission, asked for once per request. Start-up refuses routes without one (`api.guard`).
+
+    What it finds out is kept in the request's scope for `CallerDep` and the like: FastAPI walks the whole
+    tree of dependencies for each place where one is named, which costs more than authentication itself.
+    """
+
+    def __init__(self, permission: Permission) -> None:
+        self.permission = permission
+
+    async def __call__(
+        self,
+        connection: HTTPConnection,
+        bearer: BearerDep,
+        x_project_id: Annotated[
+            str | None, Header(alias="X-Project-Id", description="Id or slug; by default the key's project")
+        ] = None,
+    ) -> None:
+        admitted: _Admitted | None = connection.scope.get(_ADMITTED)
+        if admitted is None:
+            admitted = await _admit(connection, bearer, x_project_id)
+            connection.scope[_ADMITTED] = admitted
+        count_request(connection, admitted.caller, _resources(connection).rates)
+        admitted.caller.demand(self.permission)
+        admitted.demanded.append(self.permission)
+        await _check_native(connection)
+
+
+async def _admit(
+    connection: HTTPConnection, bearer: HTTPAuthorizationCredentials | None, project: str | None
+) -> _Admitted:
+    auth, cookies = _resources(connection).auth, await get_cookies(connection)
+    credential = _presented(connection, bearer, cookies, project)
+    caller = await auth.authenticate(credential.token, project=project)
+    if credential.by_cookie:
+        if caller.session_id is None:
+            raise Unauthenticated(f"An API key in a cookie is not taken: {_SEND}.")
+        cookies.check_use(connection, csrf=auth.tokens.csrf_token(caller.session_id))
+    structlog.contextvars.bind_contextvars(org_id=str(caller.tenant.org_id), principal=str(caller.principal))
+    return _Admitted(caller, credential)
+
+
+def _presented(
     connection: HTTPConnection,
-    cookies: CookiesDep,
-    bearer: BearerDep,
-    x_project_id: Annotated[
-        str | None, Header(alias="X-Project-Id", description="Id or slug; by default the key's project")
-    ] = None,
+    bearer: HTTPAuthorizationCredentials | None,
+    cookies: SessionCookies,
+    project: str | None,
 ) -> Credential:
     """What the request presents; a header comes before a cookie."""
     if bearer is not None:
-        return Credential(bearer.credentials, by_cookie=False, project=x_project_id)
+        return Credential(bearer.credentials, by_cookie=False, project=project)
     if "authorization" in connection.headers:
         raise Unauthenticated(f"The Authorization header is malformed: {_SEND}.")
     token = connection.cookies.get(cookies.access)
     if not token:
         raise Unauthenticated(f"The request has no Authorization header: {_SEND}.")
-    return Credential(token, by_cookie=True, project=x_project_id)
+    return Credential(token, by_cookie=True, project=project)
 
 
-CredentialDep = Annotated[Credential, Depends(get_credential)]
+def _admitted(connection: HTTPConnection) -> _Admitted:
+    found: _Admitted | None = connection.scope.get(_ADMITTED)
+    if found is None:
+        raise RuntimeError("the route asks who calls, but has no allow(…) among its dependencies")
+    return found
 
 
-async def get_auth_context(
-    connection: HTTPConnection, auth: AuthDep, cookies: CookiesDep, credential: CredentialDep
-) -> AuthContext:
-    """Who calls. Every route but the public ones takes this."""
-    context = await auth.authenticate(credential.token, project=credential.project)
-    if credential.by_cookie:
-        if context.session_id is None:
-            raise Unauthenticated(f"An API key in a cookie is not taken: {_SEND}.")
-        cookies.check_use(connection, csrf=auth.tokens.csrf_token(context.session_id))
-    structlog.contextvars.bind_contextvars(
-        org_id=str(context.tenant.org_id), principal=str(context.principal)
-    )
-    return context
+async def get_auth_context(connection: HTTPConnection) -> AuthContext:
+    """Who calls a route that has `allow(…)`."""
+    return _admitted(connection).caller
 
 
 CallerDep = Annotated[AuthContext, Depends(get_auth_context)]
 
 
-class Demand:
-    """A route's permission, asked for once per request. Start-up refuses routes without one (`api.guard`)."""
-
-    def __init__(self, permission: Permission) -> None:
-        self.permission = permission
-
-    async def __call__(self, caller: CallerDep, connection: HTTPConnection, resources: ResourcesDep) -> None:
-        count_request(connection, caller, resources.rates)
-        caller.demand(self.permission)
-        _demanded(connection).append(self.permission)
-        await _check_native(connection)
-
-
-def _demanded(connection: HTTPConnection) -> list[Permission]:
-    """What the route has demanded so far."""
-    found: list[Permission] = connection.scope.setdefault("orrery.demanded", [])
-    return found
-
-
-async def get_standing(
-    connection: HTTPConnection, resources: ResourcesDep, credential: CredentialDep, caller: CallerDep
-) -> Standing:
-    """For streams: they end when the credential of `caller` does."""
+def _standing(connection: HTTPConnection) -> Standing:
+    """Ends with the credential of the caller."""
+    resources, admitted = _resources(connection), _admitted(connection)
     every_s = resources.settings.stream_recheck_s
-    return Standing(resources.auth, credential, _demanded(connection), every_s)
+    return Standing(resources.auth, admitted.credential, admitted.demanded, every_s)
 
 
-StandingDep = Annotated[Standing, Depends(get_standing)]
-
-
-async def get_reader(resources: ResourcesDep, standing: StandingDep, stopping: StoppingDep) -> Reader:
+async def get_reader(connection: HTTPConnection) -> Reader:
     """Whoever opens a stream."""
-    return Reader(resources.settings.sse_heartbeat_s, standing, stopping)
+    heartbeat_s = _resources(connection).settings.sse_heartbeat_s
+    return Reader(heartbeat_s, _standing(connection), _stopping(connection))
 
 
 ReaderDep = Annotated[Reader, Depends(get_reader)]
 
 
-async def get_fresh_caller(standing: StandingDep) -> AuthContext:
+async def get_fresh_caller(connection: HTTPConnection) -> AuthContext:
     """Who calls, asked again now: for what would outlive a credential that has just ended."""
-    return await standing.renewed(max_age_s=0)
+    return await _standing(connection).renewed(max_age_s=0)
 
 
 FreshCallerDep = Annotated[AuthContext, Depends(get_fresh_caller)]
+ASK_WHO_CALLS: Final = (get_auth_context, get_reader, get_fresh_caller)
+"""Only for routes that have `allow(…)`."""
 
 
 class Public:
@@ -195,8 +224,7 @@ class Doorstep(Public):
     """Marks a route where credentials are got or given back: strangers may knock only so often."""
 
     async def __call__(self, connection: HTTPConnection) -> None:
-        resources = await get_resources(connection)
-        count_stranger(connection, resources.rates)
+        count_stranger(connection, _resources(connection).rates)
         await super().__call__(connection)
 
 
@@ -212,70 +240,8 @@ DOORSTEP: Any = Depends(Doorstep())
 async def _check_native(connection: HTTPConnection) -> None:
     """What holds for every route of our own API; once, and before anything else is looked at."""
     if isinstance(connection, Request) and connection.scope.pop("orrery.native", False):
-        _check_path(connection)
-        _check_query(connection)
+        check_url(connection)
         await check_body(connection)
-
-
-def _check_path(request: Request) -> None:
-    path = request.scope["path"]
-    if "\ufffd" in path and not _is_utf8(request.scope.get("raw_path", b"")):
-        raise _not_utf8("/path")
-    if "\x00" in path:
-        found = [name for name, value in request.path_params.items() if "\x00" in value]
-        errors = [FieldError(pointer("path", *found[:1]), "unstorable", "contains U+0000")]
-        raise Invalid("The path contains the character U+0000.", errors=errors)
-
-
-def _check_query(request: Request) -> None:
-    """422 for query parameters that the route does not declare, or takes once but got twice.
-
-    A misspelt filter must not be ignored.
-
-    U+0000 is refused too: no stored text has it, and PostgreSQL takes none for comparison.
-    """
-    if not request.scope["query_string"]:
-        return
-    if not _is_utf8(request.scope["query_string"]):
-        raise _not_utf8("/query")
-    route: APIRoute = request.scope["route"]
-    taken = {p.alias: p.field_info for p in get_flat_params(route.dependant) if _in_query(p.field_info)}
-    valid, given = list(taken), Counter(name for name, _ in request.query_params.multi_items())
-    known = f"valid: {', '.join(map(repr, valid))}" if valid else "this route takes none"
-    errors = []
-    for name, value in request.query_params.multi_items():
-        if name not in valid:
-            message = f"unknown query parameter {name!r}; {known}"
-            errors.append(FieldError(pointer("query", name), "extra_forbidden", message))
-        elif "\x00" in value:
-            errors.append(FieldError(pointer("query", name), "unstorable", f"{name!r} contains U+0000"))
-        elif given.pop(name, 1) > 1 and not _takes_several(taken[name].annotation):
-            errors.append(FieldError(pointer("query", name), "repeated", f"{name!r} is taken once only"))
-    if errors:
-        raise Invalid("; ".join(error.message for error in errors[:5]), errors=errors)
-
-
-def _is_utf8(quoted: bytes) -> bool:
-    try:
-        unquote_to_bytes(quoted).decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _not_utf8(where: str) -> BadRequest:
-    message = "The URL is not UTF-8 where it is percent-encoded."
-    return BadRequest(
-        message, code="invalid_encoding", errors=[FieldError(where, "invalid_encoding", message)]
-    )
-
-
-def _takes_several(annotation: Any) -> bool:
-    return get_origin(annotation) is list or any(map(_takes_several, get_args(annotation)))
-
-
-def _in_query(info: object) -> bool:
-    return getattr(info, "in_", None) is ParamTypes.query
 
 
 async def get_session(resources: ResourcesDep, caller: CallerDep) -> AsyncIterator[AsyncSession]:

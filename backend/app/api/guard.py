@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Mount, Route
 
 from app.api import docs, pages
-from app.api.dependencies import Demand, Public
+from app.api.dependencies import ASK_WHO_CALLS, Demand, Public
 from app.api.idempotency import Idempotent, WithoutKey
 from app.core.errors import Misconfigured
 
@@ -38,7 +38,7 @@ def api_routes(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
 
 
 def check_permissions(app: FastAPI) -> None:
-    """Raises `Misconfigured` naming every route without a permission."""
+    """Raises `Misconfigured` naming every route without a permission, or with none that says who calls."""
     bare = [
         _name(route)
         for route in api_routes(app.routes)
@@ -48,6 +48,17 @@ def check_permissions(app: FastAPI) -> None:
         raise Misconfigured(
             "These routes declare no permission (dependencies=[allow(…)] or PUBLIC): "
             + ", ".join(sorted(bare))
+        )
+    blind = [
+        _name(route)
+        for route in api_routes(app.routes)
+        if any(call in ASK_WHO_CALLS for call in calls_of(route.dependant))
+        and not any(isinstance(call, Demand) for call in calls_of(route.dependant))
+    ]
+    if blind:
+        raise Misconfigured(
+            "These routes ask who calls but let anybody in (use dependencies=[allow(…)]): "
+            + ", ".join(sorted(blind))
         )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
-from app.api.dependencies import PUBLIC, Public, allow
+from app.api.dependencies import ASK_WHO_CALLS, PUBLIC, Public, allow
 from app.api.guard import api_routes, calls_of, check_keys, check_permissions
 from app.api.idempotency import idempotent, without_key
 from app.core.config import Settings
@@ -54,6 +54,13 @@ class TestRefused:
         app = new_app()
         app.add_api_route("/open", endpoint, methods=["POST"])
         with pytest.raises(Misconfigured, match=r"POST /open \(.*test_guard\)"):
+            check_permissions(app)
+
+    @pytest.mark.parametrize("asking", ASK_WHO_CALLS)
+    def test_a_public_route_that_asks_who_calls_is_named(self, asking: Any) -> None:
+        app = new_app()
+        app.add_api_route("/open", endpoint, dependencies=[PUBLIC, Depends(asking)])
+        with pytest.raises(Misconfigured, match=r"let anybody in .*GET /open"):
             check_permissions(app)
 
     def test_every_bare_route_is_named(self) -> None:

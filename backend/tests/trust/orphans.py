@@ -86,17 +86,18 @@ LEFT = {
 }
 
 
+async def fetch(platform: Platform, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """What the owner of the database sees."""
+    connection = await asyncpg.connect(platform.services()["migration_url"], timeout=10)
+    try:
+        return [tuple(row) for row in await connection.fetch(statement, *values)]
+    finally:
+        await connection.close()
+
+
 def query(platform: Platform, statement: str, *values: Any) -> list[Any]:
-    """The first column of what the owner of the database sees."""
-
-    async def ask() -> list[Any]:
-        connection = await asyncpg.connect(platform.services()["migration_url"], timeout=10)
-        try:
-            return [row[0] for row in await connection.fetch(statement, *values)]
-        finally:
-            await connection.close()
-
-    return asyncio.run(ask())
+    """The first column of `fetch`, where no event loop runs."""
+    return [row[0] for row in asyncio.run(fetch(platform, statement, *values))]
 
 
 def settle(platform: Platform, *, within_s: float = 120) -> None:

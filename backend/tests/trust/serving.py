@@ -122,10 +122,11 @@ def eventually(check: Callable[[], Any], *, within_s: float = 60, every_s: float
 
 @dataclass(slots=True)
 class Platform:
-    """Not running before `start`; `kill` is kill -9 of `orrery serve` alone."""
+    """Not running before `start`; `kill` is kill -9 of `orrery serve`, started with `options`, alone."""
 
     data_dir: Path
     settings: Mapping[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -148,7 +149,7 @@ class Platform:
         places = {"TMPDIR": str(self.temporary)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
+                [sys.executable, "-m", "app.cli", "serve", "--port", "0", *self.options],
                 cwd=self.data_dir.parent,
                 env=environment(self.data_dir, **self.settings) | places,
                 stdin=subprocess.DEVNULL,
