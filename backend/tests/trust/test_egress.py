@@ -15,7 +15,7 @@ import pytest_asyncio
 from app.core.config import Settings
 from app.core.egress import Call, EgressDenied, EgressFailed, OrganizationEgress
 from app.core.ids import new_id
-from app.resources import way_out
+from app.resources.outgoing import way_out
 from tests.core.hostile_hosts import INTERNAL, LOOPBACK, MALFORMED
 from tests.core.peers import Names, peer, redirects
 from tests.core.peers import way_out as way_out_by

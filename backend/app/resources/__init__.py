@@ -7,8 +7,8 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -21,10 +21,9 @@ from sqlalchemy import text
 from app.agent.factory import AgentFactory
 from app.agent.graph.compiler import AgentCompiler
 from app.core import failpoints
-from app.core.base_urls import authority
 from app.core.blobs import Blobs, open_blobs
 from app.core.config import Settings
-from app.core.egress import Gate, Limits, Rule, Rules, open_egress, system_trust
+from app.core.egress import Gate
 from app.core.envelope import MasterKeys
 from app.core.errors import Misconfigured
 from app.core.expressions import ExpressionLimits, ExpressionPool, open_expressions
@@ -41,16 +40,14 @@ from app.rag.components.parsers.limits import ParseLimits
 from app.rag.components.parsers.pool import ParserPool
 from app.rag.providers.model.minilm import MiniLM
 from app.rag.providers.model.query_cache import CachedQueries
-from app.rag.types import Embedder
+from app.resources.outgoing import model_sources, way_out
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
 from app.services.http_service import ProjectHttp
 from app.services.idempotency_service import IdempotencyService
 from app.services.ingestion_service import Parse
 from app.services.installation_service import api_key_pepper, warn_of_lost_keys
-from app.services.llm.environment import LOCAL_PROVIDER, EnvironmentModel, chosen
-from app.services.llm.extractive import Extractive
-from app.services.model_resolver import MakeModel, ModelResolver, ModelSources, local_models
+from app.services.model_resolver import MakeModel, ModelResolver, ModelSources
 from app.services.rag_service import CollectionRetriever, RagService
 from app.services.run_service import RunService
 from app.services.runs.event_log import EventLog
@@ -179,7 +176,7 @@ async def open_resources(
         expressions = await stack.enter_async_context(open_expressions(expression_limits(settings)))
         watch = Watch()
         log = EventLog(database, watch, patience_s=settings.lease_s)
-        sources = await stack.enter_async_context(_model_sources(settings, database, egress, embedder))
+        sources = await stack.enter_async_context(model_sources(settings, database, egress, embedder))
         executor = _make_executor(
             settings,
             owner,
@@ -332,77 +329,6 @@ def parse_limits(settings: Settings) -> ParseLimits:
         max_pages=settings.parse_max_pages,
         max_text_bytes=settings.parse_max_text_bytes,
         max_archive_ratio=settings.parse_max_archive_ratio,
-    )
-
-
-@asynccontextmanager
-async def _model_sources(
-    settings: Settings, database: Database, egress: Gate, embedder: Embedder
-) -> AsyncIterator[ModelSources]:
-    async with _environment_model(settings, egress) as environment:
-        yield ModelSources(
-            database=database,
-            masters=master_keys(settings),
-            gate=egress,
-            limits=_model_limits(settings),
-            providers={LOCAL_PROVIDER: local_models(Extractive(embedder))},
-            environment=environment,
-            cache=TimedCache(ttl_s=settings.model_cache_s, size=settings.model_cache_size),
-        )
-
-
-@asynccontextmanager
-async def _environment_model(settings: Settings, egress: Gate) -> AsyncIterator[EnvironmentModel | None]:
-    """The model that the operator's environment names, with a way out of its own.
-
-    Its server may be an internal one: the operator named it, so it is opened, for this alone.
-    """
-    choice = chosen(settings)
-    if choice is None or choice.provider == LOCAL_PROVIDER:
-        yield EnvironmentModel(choice, egress, egress.limits) if choice else None
-        return
-    rule = Rule.parse(authority(choice.base_url))
-    async with way_out(settings, rule, max_connections=settings.model_max_connections) as gate:
-        yield EnvironmentModel(choice, gate, _model_limits(settings))
-
-
-def _model_limits(settings: Settings) -> Limits:
-    return replace(
-        _limits(settings),
-        first_byte_s=settings.model_first_byte_timeout_s,
-        idle_s=settings.model_idle_timeout_s,
-        total_s=settings.model_total_timeout_s,
-    )
-
-
-def way_out(
-    settings: Settings, *also: Rule, max_connections: int | None = None
-) -> AbstractAsyncContextManager[Gate]:
-    """The guarded way out, as the operator set it; `also` opens more.
-
-    With `max_connections`, an organization may have half of them.
-    """
-    each = (max_connections + 1) // 2 if max_connections else settings.egress_max_connections_per_organization
-    return open_egress(
-        rules=Rules((*settings.egress_allow, *also), settings.egress_deny, settings.egress_ports),
-        limits=_limits(settings),
-        max_connections=max_connections or settings.egress_max_connections,
-        max_connections_per_organization=each,
-        keepalive_s=settings.egress_keepalive_s,
-        resolver_threads=settings.egress_resolver_threads,
-        trust=partial(system_trust, settings.egress_ca_file),
-    )
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        connect_s=settings.egress_connect_timeout_s,
-        first_byte_s=settings.egress_first_byte_timeout_s,
-        idle_s=settings.egress_idle_timeout_s,
-        total_s=settings.egress_total_timeout_s,
-        max_bytes=settings.egress_max_bytes,
-        max_event_bytes=settings.egress_max_event_bytes,
-        max_redirects=settings.egress_max_redirects,
     )
 
 
