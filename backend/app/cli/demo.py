@@ -20,7 +20,7 @@ from app.cli.client import ApiError, Client, open_client
 from app.cli.credentials import find_server
 from app.cli.ingesting import collect_files, ensure_collection, ingest
 from app.core.config import Settings
-from app.core.constants import DEMO_NAME
+from app.core.constants import DEFAULT_CHAT_MODEL, DEMO_NAME
 from app.core.errors import AppError
 from app.core.processes import die_with
 from app.embedded import explained, make_data_folder, read_services_file
@@ -32,6 +32,8 @@ QUESTIONS = (
     ("How quickly must a suspected security incident be reported?", True),
     ("May I bring my dog to the Innsbruck office?", False),
 )
+_OFFLINE = "local"
+_MODEL_SETTINGS = ("ORRERY_OPENAI_API_KEY", "OPENAI_API_KEY", "ORRERY_OPENAI_BASE_URL", "OPENAI_BASE_URL")
 _START_S = 120
 _STOP_S = 60
 
@@ -56,13 +58,15 @@ def run_demo(settings: Settings, console: Console) -> dict[str, Any]:
         version = _publish(client, EXAMPLES / "agents" / "handbook.yaml")
         console.print(f"agent {AGENT!r}, version {version['version']}, {version['content_hash'][:12]}")
         console.rule("3. Answers")
-        answers = [_ask(client, console, question, known) for question, known in QUESTIONS]
+        model = _answering_model(client, console)
+        answers = [_ask(client, console, model, question, known) for question, known in QUESTIONS]
         console.rule("4. What next")
         _next_steps(console, url=find_server(settings).url if joined else _url_of_serve(settings))
     console.print(f"[green]Demo finished in {time.monotonic() - started:.1f} s[/]")
     return {
         "documents": done.ready + done.unchanged,
         "version": version["version"],
+        "model": f"{model['provider']}/{model['model']}",
         "answers": [{"answer": a.text, "citations": a.citations, "run_id": a.run_id} for a in answers],
     }
 
@@ -87,12 +91,32 @@ def _publish(client: Client, file: Path) -> Any:
     return client.post(f"/agents/{AGENT}/publish", {"note": "demo"})
 
 
-def _ask(client: Client, console: Console, question: str, known: bool) -> Answer:
+def _answering_model(client: Client, console: Console) -> Any:
+    """What `default-chat` stands for on the server, which is said, and what that leaves unused here."""
+    model = client.get(f"/models/{DEFAULT_CHAT_MODEL}/resolve")
+    if model["problem"]:
+        raise DemoFailed(f"The model {DEFAULT_CHAT_MODEL!r} cannot be called: {model['problem']}")
+    console.print(f"[bold]{model['provider']}/{model['model']}[/] answers: {model['why']}", soft_wrap=True)
+    unused = [name for name in _MODEL_SETTINGS if os.environ.get(name)]
+    if unused and model["source"] == "built_in":
+        console.print(
+            f"[yellow]{' and '.join(unused)}: unused, because the server was started without; "
+            "start it again with it[/]"
+        )
+    return model
+
+
+def _ask(client: Client, console: Console, model: Any, question: str, known: bool) -> Answer:
+    """The answer of the offline model is held against what it must be; others write as they like."""
     console.print(f"\n[bold]{question}[/]")
     events = client.stream(f"/agents/{AGENT}/runs", {"input": {"question": question}, "mode": "stream"})
     answer = read_answer(events, show=console)
     show_citations(console, answer.citations)
     show_times(console, answer.nodes)
+    if not answer.text.strip():
+        raise DemoFailed(f"{question!r} was answered with nothing.")
+    if model["provider"] != _OFFLINE:
+        return answer
     if known and not answer.citations:
         raise DemoFailed(f"{question!r} was answered without a citation: {answer.text!r}")
     if not known and answer.citations:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.docs.pages import TOP, Step, prints, run, steps_of
-from tests.trust.serving import Platform, environment, open_folder
+from tests.trust.serving import BACKEND, Platform, environment, open_folder
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -23,9 +26,21 @@ MAKE = [step.commands.strip() for step in steps_of(TUTORIAL) if step.is_make]
 
 
 @pytest.fixture(scope="module")
-def platform() -> Iterator[Platform]:
+def model() -> Iterator[str]:
+    """The base URL of a server that speaks OpenAI's protocol."""
+    command = [sys.executable, "-m", "tests.openai_compatible_double", "--text", "It is EUR 0.42 [1]."]
+    with subprocess.Popen(command, cwd=BACKEND, stdout=subprocess.PIPE, text=True) as double:
+        assert double.stdout
+        try:
+            yield double.stdout.readline().strip()
+        finally:
+            double.terminate()
+
+
+@pytest.fixture(scope="module")
+def platform(model: str) -> Iterator[Platform]:
     with open_folder() as folder:
-        platform = Platform(folder / "data")
+        platform = Platform(folder / "data", {"ORRERY_EGRESS_ALLOW": urlsplit(model).netloc})
         platform.start()
         try:
             yield platform
@@ -34,10 +49,12 @@ def platform() -> Iterator[Platform]:
 
 
 @pytest.fixture(scope="module")
-def printed(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
+def printed(platform: Platform, model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     """What each step printed, by its line."""
     places = {
         "ORRERY_URL": platform.url,
+        "MODEL_URL": model,
+        "MODEL": "test-model",
         "TMPDIR": str(tmp_path_factory.mktemp("reader")),
         "COLUMNS": "110",
         "PATH": f"{Path(shutil.which('bash') or '').parent}:{os.environ['PATH']}",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from functools import partial
+from pathlib import Path
+from shutil import which
 from typing import Annotated, Any
 
 import typer
@@ -47,13 +50,7 @@ def serve(
         uvloop.run(serve_platform(settings, worker=worker, started=partial(announce, show_key=show_key)))
 
 
-def announce(
-    url: str,
-    made: Bootstrapped,
-    there: Inventory,
-    *,
-    show_key: bool = True,
-) -> None:
+def announce(url: str, made: Bootstrapped, there: Inventory, *, show_key: bool = True) -> None:
     """Tells the operator where it will answer, and what the first start made or a later one ignored."""
     out = Console(soft_wrap=True, highlight=False)
     settings = get_settings()
@@ -71,6 +68,8 @@ def announce(
         )
     out.print(there.told())
     out.print(f"Next, in a second terminal: {there.next_step()}", markup=False)
+    if which("orrery") is None:
+        out.print(f"  ('orrery' comes by: . {Path(sys.prefix) / 'bin' / 'activate'})", markup=False)
     if settings.docs_enabled and (tutorial := tutorial_page()):
         out.print(f"The first 15 minutes: {url}{tutorial}")
 

@@ -34,6 +34,27 @@ class TestFirstDemo:
         assert first_demo.left == []
 
 
+class TestServedAfterwards:
+    """What the demo made on the data folder is what `orrery serve` on it shows."""
+
+    def test_has_the_agent_and_the_documents(self, platform: Platform) -> None:
+        with platform.client() as client:
+            assert client.get("/agents/handbook").json()["live_version"] == 1
+            documents = client.get("/collections/handbook/documents").json()["items"]
+            assert [document["status"] for document in documents] == ["ready"] * 12
+
+    def test_answers_by_the_command_that_the_start_names(self, platform: Platform) -> None:
+        said = platform.log.read_text()
+        (question,) = set(re.findall(r'^Next, in a second terminal: orrery ask "(.*)"$', said, re.MULTILINE))
+        done = orrery(["ask", question, "--json"], platform.data_dir)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["citations"]
+
+    def test_is_counted_at_the_start(self, platform: Platform) -> None:
+        first = platform.log.read_text().partition("Next, in a second terminal")[0]
+        assert "The project 'default' has 1 agent and 1 collection." in first
+
+
 class TestNextDemo:
     def test_joins_the_running_server(self, again: Demo, platform: Platform) -> None:
         assert again.returncode == 0, again.stderr
