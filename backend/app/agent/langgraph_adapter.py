@@ -24,7 +24,7 @@ from typing_extensions import TypedDict
 from app.agent.core.state import RunState, Update, apply, join
 from app.agent.graph.plan import Plan, Step
 from app.agent.graph.run_context import RunContext
-from app.agent.graph.stepping import GATE, gate, run_step
+from app.agent.graph.stepping import GATE, beginning, gate, run_step
 
 Graph = CompiledStateGraph[Any, RunContext, Any, Any]
 
@@ -51,7 +51,7 @@ class Drive:
             "recursion_limit": self._limit,
             "configurable": {"thread_id": run.run_id},
         }
-        begin: dict[str, Any] | None = self._beginning(inputs)
+        begin: RunState | None = beginning(self._plan, inputs)
         if run.past.continued and await self._begun(config):
             begin = None
         final = await self._graph.ainvoke(begin, config, context=run, durability=self._durability)
@@ -60,16 +60,6 @@ class Drive:
     async def _begun(self, config: RunnableConfig) -> bool:
         saver = self._graph.checkpointer
         return isinstance(saver, BaseCheckpointSaver) and await saver.aget_tuple(config) is not None
-
-    def _beginning(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "inputs": dict(inputs),
-            "state": {
-                name: field.initial for name, field in self._plan.state.items() if field.initial is not None
-            },
-            "outputs": {},
-            "handles": {},
-        }
 
 
 def _compiled(plan: Plan, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.agent.graph.plan import Plan
 from app.agent.graph.ports import InvalidInput, Past, Ports, RunFailed, RunResult, Undeliverable, total
 from app.agent.graph.references import as_text
 from app.agent.graph.run_context import RunContext
+from app.agent.graph.stepping import run_alone
 from app.core.errors import FieldError
 from app.core.garbage import kept
 
@@ -117,6 +119,8 @@ class ExecutableAgent:
             await message.complete()
 
     async def _driver(self) -> Drive:
+        if self._drive is None and len(self.plan.steps) == 1:
+            self._drive = partial(run_alone, self.plan)  # there is nothing to drive, or to go on from
         if self._drive is None:
             await load_engine()
             saver = self._checkpointer() if self._checkpointer else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import ChainMap
+from collections.abc import Mapping
 from typing import Any
 
 from app.agent.core.state import RunState, Update, Write
 from app.agent.graph.attempts import execute, skip
-from app.agent.graph.plan import PlannedNode, Step
+from app.agent.graph.plan import Plan, PlannedNode, Step
 from app.agent.graph.run_context import RunContext
 from app.agent.graph.scope import Values
 
@@ -34,6 +35,24 @@ async def run_step(step: Step, state: RunState, run: RunContext) -> Update:
         outputs[node.id] = outcome.outputs
         writes.extend(outcome.writes)
     return Update(outputs=outputs, handles=handles, state=writes)
+
+
+async def run_alone(plan: Plan, inputs: Mapping[str, Any], run: RunContext) -> RunState:
+    """Runs a plan of one step."""
+    begin = beginning(plan, inputs)
+    update = await run_step(plan.steps[0], begin, run)
+    return RunState(
+        inputs=begin["inputs"],
+        state=begin["state"],  # nobody is left to read what the step wrote
+        outputs=update["outputs"],
+        handles=update["handles"],
+    )
+
+
+def beginning(plan: Plan, inputs: Mapping[str, Any]) -> RunState:
+    """The state before the first step."""
+    initial = {name: field.initial for name, field in plan.state.items() if field.initial is not None}
+    return RunState(inputs=dict(inputs), state=initial, outputs={}, handles={})
 
 
 def is_taken(node: PlannedNode, handles: ChainMap[str, str | None] | dict[str, str | None]) -> bool:
