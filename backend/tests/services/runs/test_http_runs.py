@@ -15,8 +15,8 @@ from app.core.egress import Egress
 from app.core.ids import new_id
 from app.db.postgres.models.agents import AgentRun, RunMode, RunStatus
 from app.db.session import Tenant
-from app.services.agent_service import RunRequest
 from app.services.http_service import ProjectHttp
+from app.services.run_service import RunRequest
 from app.services.runs.executor import Executor
 from tests.core.peers import Request, in_turn, ok, peer, says, way_out
 from tests.graphs import HELLO_GRAPH
@@ -73,11 +73,12 @@ class TestHttpNode:
         async with peer(says(ok(b"fine"))) as there, way_out(there.authority) as egress:
             executor = bench.executor("local:http", http=door(bench, egress))
             async with executor.running():
-                agents = bench.agents(executor)
-                agent = await agents.create("Test", slug=f"a{new_id().hex}", graph=self.graph(there.url))
+                agent = await bench.agents().create(
+                    "Test", slug=f"a{new_id().hex}", graph=self.graph(there.url)
+                )
                 for _ in range(2):
                     request = RunRequest(input={"name": "Ada"}, mode=RunMode.STREAM, version="draft")
-                    run = await agents.start_run(agent.slug, request)
+                    run = await bench.runs(executor).start(agent.slug, request)
                     assert await executor.finished(run.id, timeout_s=20)
         assert len(there.requests) == 1
         finished = [
