@@ -17,7 +17,7 @@ from app.db.postgres.models.files import File
 from app.db.postgres.models.identity import ApiKey, Membership, Organization, Project, Role, User
 from app.db.postgres.models.jobs import WorkItem
 from app.db.postgres.models.rag import Collection, Document
-from app.db.postgres.models.registry import ModelRegistry, ToolRegistry
+from app.db.postgres.models.registry import ModelConnection, ModelRegistry, ToolRegistry
 from app.db.postgres.models.secrets import Secret
 from app.db.postgres.models.sessions import UserSession
 from app.db.postgres.repositories.base import Repository
@@ -31,6 +31,7 @@ HELD: dict[str, type[Any]] = {
     "documents": Document,
     "files": File,
     "models": ModelRegistry,
+    "model connections": ModelConnection,
     "tools": ToolRegistry,
     "secrets": Secret,
     "API keys": ApiKey,
