@@ -3,7 +3,7 @@
 from typing import Final
 
 RUN_EVENTS: Final = "orrery_run_events"
-"""Which runs have news: their ids as hex, comma-separated, or `*` where there are too many."""
+"""Which runs have news: the writer's name, a space, ids as hex and comma-separated, or `*` for too many."""
 
 RUN_COMMANDS: Final = "orrery_run_commands"
 """A command waits for the holder of the run whose id this is."""

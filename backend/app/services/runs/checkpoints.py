@@ -117,6 +117,8 @@ class RunCheckpoints(BaseCheckpointSaver[int]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         thread_id, ns, checkpoint_id = _place(config)
+        if self._log_of(thread_id).fresh:
+            return None
         thread = await self._thread(thread_id)
         found = [id for space, id in thread.rows if space == ns and checkpoint_id in (None, "", id)]
         return thread.at(ns, found[-1]) if found else None

@@ -93,9 +93,12 @@ _ANSWER = """
 Stored = Sequence[tuple[Portion, list[LoggedEvent]]]
 
 
-async def store(database: Database, batch: Stored) -> dict[UUID, datetime | None]:
-    """Stores portions in one transaction; answers the runs that took theirs, and when they ended."""
-    statement, values = _statement(batch)
+async def store(database: Database, batch: Stored, *, writer: str) -> dict[UUID, datetime | None]:
+    """Stores portions in one transaction; answers the runs that took theirs, and when they ended.
+
+    `writer` is told with the news, so that a process need not listen to itself.
+    """
+    statement, values = _statement(batch, writer)
     steps = any(portion.pending.steps for portion, _ in batch)
     async with database.system_writing() as connection:
         accepted = await connection.fetch(statement, *values)
@@ -108,7 +111,7 @@ async def store(database: Database, batch: Stored) -> dict[UUID, datetime | None
     return {row[0]: row[1] for row in accepted}
 
 
-def _statement(batch: Stored) -> tuple[str, list[Any]]:
+def _statement(batch: Stored, writer: str) -> tuple[str, list[Any]]:
     """Only with the parts that have rows: five tables make a slow plan."""
     parts = [_RUNS]
     values: list[Any] = _columns([_run(portion) for portion, _ in batch], 8)
@@ -122,7 +125,7 @@ def _statement(batch: Stored) -> tuple[str, list[Any]]:
             parts.append(_numbered(template, len(values)))
             values += _columns(found, template.count("${}"))
     parts.append(_numbered(_ANSWER, len(values)))
-    values += [RUN_EVENTS, _notice(batch)]
+    values += [RUN_EVENTS, f"{writer} {_notice(batch)}"]
     return "".join(parts), values
 
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from app.core.ids import new_id
 from app.core.tasks import end
 from app.db.outage import is_lost_race, is_outage
 from app.db.session import Database
@@ -38,6 +39,7 @@ class EventLog:
     database: Database
     watch: Watch
     patience_s: float = 30
+    name: str = field(default_factory=lambda: new_id().hex[-8:])
     logs: dict[str, RunLog] = field(default_factory=dict)
     dirty: dict[UUID, RunLog] = field(default_factory=dict)
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,7 +49,8 @@ class EventLog:
 
     def open(self, lease: Lease, *, seq: int = 0) -> RunLog:
         """The log of a run whose last event stored is `seq`; the saver finds it in `logs` until `close`."""
-        run = self.logs[str(lease.id)] = RunLog(self, lease, seq=seq, patience_s=self.patience_s)
+        run = RunLog(self, lease, seq=seq, patience_s=self.patience_s, fresh=lease.fence == 1)
+        self.logs[str(lease.id)] = run
         return run
 
     def close(self, run_id: UUID) -> None:
@@ -128,7 +131,7 @@ class EventLog:
     async def _write_together(self, batch: list[Portion]) -> None:
         try:
             told = [(portion, portion.rows()) for portion in batch]
-            accepted = await store(self.database, told)
+            accepted = await store(self.database, told, writer=self.name)
         except BaseException:
             for portion in batch:
                 portion.run.put_back(portion)

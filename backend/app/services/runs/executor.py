@@ -114,10 +114,13 @@ class Executor:
         self.log.watch.heard = heard
 
     def _hear_events(self, payload: str) -> None:
-        if payload in ("", "*"):
+        writer, _, runs = payload.partition(" ")
+        if writer == self.log.name:
+            return  # what we store, we have told already
+        if runs in ("", "*"):
             self.log.watch.notify_all()
             return
-        for run_id in payload.split(","):
+        for run_id in runs.split(","):
             self.log.watch.notify(UUID(run_id))
 
     @contextmanager

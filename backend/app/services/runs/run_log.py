@@ -142,8 +142,8 @@ class RunLog:
     """One run's sink (`EventSink`), and what else of it waits for the next commit.
 
     `seq` is that of the last event stored. The first `tried` events may be stored already, so they must be
-    sent again just as they were. `channels` are what the saver kept last. `finished_at` is set by the
-    database once an ending was stored.
+    sent again just as they were. `fresh`: no checkpoint of the run is there; `channels` are what the
+    saver kept last. `finished_at` is set by the database once an ending was stored.
     """
 
     log: Writer
@@ -154,6 +154,7 @@ class RunLog:
     tried: int = 0
     terminal: Telling | None = None
     channels: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
+    fresh: bool = False
     fenced_off: bool = False
     broken: Exception | None = None
     finished_at: datetime | None = None
@@ -190,6 +191,7 @@ class RunLog:
     def keep(self, checkpoints: Sequence[CheckpointRow], writes: Sequence[WriteRow] = ()) -> None:
         """Queues checkpoints and writes."""
         if not self.fenced_off and (checkpoints or writes):
+            self.fresh = False
             self.pending.checkpoints.extend(checkpoints)
             self.pending.writes.extend(writes)
             self._added()

@@ -43,24 +43,22 @@ class RunStreams:
         """
         with self.watch.watching(run_id) as watcher:
             events = await self.page(tenant, run_id, after=after)
-            ended = False
+            if not events and after and await self._ended(tenant, run_id):
+                return  # `after` lies behind the last event
             while True:
                 for event in events:
                     yield event
                     after = event.seq
                     if event.terminal:
                         return
-                if not events:
-                    if ended:
-                        return  # `after` lies behind the last event
-                    ended = await self._ended(tenant, run_id)
-                    if not ended:
-                        quiet_s = _POLL_HEARING_S if self.watch.heard else POLL_S
-                        await news_or_timeout(watcher.news, quiet_s)
-                events = await self._next(watcher, tenant, run_id, after=after)
+                events = await self._next(watcher, tenant, run_id, after=after, more=len(events) == PAGE)
 
-    async def _next(self, watcher: Watcher, tenant: Tenant, run_id: UUID, *, after: int) -> list[LoggedEvent]:
-        """The events after `after`: those from memory if they follow without a gap."""
+    async def _next(
+        self, watcher: Watcher, tenant: Tenant, run_id: UUID, *, after: int, more: bool
+    ) -> list[LoggedEvent]:
+        """What comes after `after`, or nothing where nothing came for a while; `more` is there already."""
+        if not more:
+            await news_or_timeout(watcher.news, _POLL_HEARING_S if self.watch.heard else POLL_S)
         rows: list[LoggedEvent] = [row for row in watcher.taken() if row.seq > after]
         if rows and rows[0].seq == after + 1:
             return rows

@@ -57,11 +57,11 @@ def failing(times: int) -> Any:
     """`store`, whose connection breaks the first `times`."""
     real, left = event_log.store, [times]
 
-    async def store(*arguments: Any) -> Any:
+    async def store(*arguments: Any, **named: Any) -> Any:
         if left[0]:
             left[0] -= 1
             raise DBAPIError(None, None, ConnectionResetError("the database restarts"))
-        return await real(*arguments)
+        return await real(*arguments, **named)
 
     return store
 

@@ -148,11 +148,11 @@ class TestCancel:
     ) -> None:
         real = event_log.store
 
-        async def cancel_all(database: Any, batch: Any) -> Any:
+        async def cancel_all(database: Any, batch: Any, **named: Any) -> Any:
             if any(portion.pending.ending for portion, _ in batch):
                 for task in executor.tasks.values():
                     task.cancel()
-            return await real(database, batch)
+            return await real(database, batch, **named)
 
         monkeypatch.setattr("app.services.runs.event_log.store", cancel_all)
         async with executor.running():
@@ -200,7 +200,7 @@ class TestBackground:
 
 class TestLostLease:
     async def test_stops_the_run_here(self, bench: Bench, gate: Gate) -> None:
-        executor = bench.executor("local:loser", lease_s=0.6)
+        executor = bench.executor("local:loser", lease_s=0.6, claims=False)
         async with executor.running():
             run = await bench.start(executor, asking_graph(gate.slug))
             await gate.entered.wait()
@@ -216,7 +216,7 @@ class TestLostLease:
 
 class TestCapacity:
     async def test_that_is_used_up_is_said_with_a_time_to_come_back(self, bench: Bench, gate: Gate) -> None:
-        executor = bench.executor("local:small", concurrency=1, grace_s=0)
+        executor = bench.executor("local:small", concurrency=1, grace_s=0, claims=False)
         async with executor.running():
             await bench.start(executor, asking_graph(gate.slug))
             with pytest.raises(Unavailable, match="ORRERY_RUN_CONCURRENCY") as raised:
