@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from app.core.envelope import INSTALLATION, Key, MasterKeys, Unreadable, fingerprint, unwrap, wrap
 from app.core.errors import Misconfigured
 from app.db.postgres.models.secrets import OrganizationKey, Secret
+from app.db.postgres.repositories.base import Repository
 from app.db.postgres.repositories.registry import ModelConnections
-from app.db.postgres.repositories.secrets import DataKeys, InstallationKeys, OrganizationKeys, Secrets
+from app.db.postgres.repositories.secrets import (
+    DataKeys,
+    InstallationKeys,
+    OrganizationKeys,
+    Secrets,
+    sealed_with,
+)
 from app.db.session import Database, Tenant
 from app.services.sealing import FINISH_CHANGE, Sealed, data_key, make_data_key, open_from, seal_into
 
@@ -156,13 +164,13 @@ class RotationService:
         for kind in (Secrets, ModelConnections):
             await self._seal_kind_again(kind, tenant, old)
 
-    async def _seal_kind_again(
-        self, kind: type[Secrets | ModelConnections], tenant: Tenant, old: Key
-    ) -> None:
+    async def _seal_kind_again(self, kind: type[Repository[Any]], tenant: Tenant, old: Key) -> None:
         after: UUID | None = None
         while True:
             async with self.database.unit_of_work(tenant) as session:
-                rows = await kind(session, tenant).sealed_with(old.id, after=after, limit=self.batch)
+                rows: Sequence[Sealed] = await sealed_with(
+                    kind(session, tenant), old.id, after=after, limit=self.batch
+                )
                 sealed = await self._seal_again(OrganizationKeys(session, tenant), rows, old)
             if not rows:
                 return

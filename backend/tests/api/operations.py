@@ -43,7 +43,10 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 """What a route needs besides its path to get as far as looking for what it is about."""
 
-_VARYING = {"date", "x-request-id", "content-length", "ratelimit-remaining", "ratelimit-reset"}
+_VARYING = {"date", "x-request-id", "content-length"} | {
+    f"ratelimit-{part}"
+    for part in ("limit", "remaining", "reset")  # of whichever limit is nearest by now
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tests.api.operations import DOCUMENT, OURS, Operation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-FREE = {"graph", "input", "metadata"}
+FREE = {"extra_body", "graph", "input", "metadata"}
 """Fields that hold an object of the caller's own; a project's `settings` are one, too."""
 
 GRAPH = "AgentGraph"

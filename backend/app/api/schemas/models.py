@@ -96,6 +96,14 @@ class ModelConfig(Body):
         return body
 
 
+class ModelConfigUpdate(Body):
+    """Changes of a `ModelConfig`: null removes what was said, also inside of `extra_body`."""
+
+    capabilities: list[Capability] | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    extra_body: dict[str, Any] | None = None
+
+
 _EXAMPLE: dict[str, Any] = {"slug": "fast", "model": "gpt-5-mini", "connection": "openai"}
 
 
@@ -119,7 +127,7 @@ class ModelUpdate(Body):
 
     model: ModelName = ""
     connection: str | None = None
-    config: dict[str, Any] | None = None
+    config: ModelConfigUpdate | None = None
     description: Description | None = None
 
 

@@ -12,7 +12,6 @@ from app.db.postgres.models.registry import ModelConnection, ModelKind, ModelReg
 from app.db.postgres.models.secrets import OrganizationKey
 from app.db.postgres.repositories.base import Repository
 from app.db.postgres.repositories.listing import Sorts
-from app.db.postgres.repositories.secrets import SealedRows
 
 Target = tuple[ModelRegistry, ModelConnection | None, OrganizationKey | None]
 """A logical model with its connection, if it has one, and the data key for that one's key."""
@@ -57,7 +56,7 @@ class Models(Repository[ModelRegistry]):
         return list((await self.session.execute(statement)).scalars())
 
 
-class ModelConnections(SealedRows[ModelConnection]):
+class ModelConnections(Repository[ModelConnection]):
     model = ModelConnection
     noun = "model connection"
     sorts: ClassVar[Sorts] = {"created_at": ModelConnection.created_at, "slug": ModelConnection.slug}

@@ -123,22 +123,21 @@ class OrganizationKeys(Repository[OrganizationKey]):
 SealedRow = TypeVar("SealedRow", Secret, ModelConnection)
 
 
-class SealedRows(Repository[SealedRow]):
-    """Rows of one project with a sealed value; a rotation goes through all of the organization's."""
+async def sealed_with(
+    rows: Repository[SealedRow], key_id: UUID, *, after: UUID | None, limit: int
+) -> list[SealedRow]:
+    """The organization's next rows, locked, of whatever project, that are sealed with this key."""
+    model = rows.model
+    statement: Select[SealedRow] = select(model).where(
+        model.org_id == rows.tenant.org_id, model.key_id == key_id
+    )
+    if after is not None:
+        statement = statement.where(model.id > after)
+    statement = statement.options(undefer(model.sealed)).order_by(model.id)
+    return await rows.many(statement.limit(limit).with_for_update(of=model))
 
-    async def sealed_with(self, key_id: UUID, *, after: UUID | None, limit: int) -> list[SealedRow]:
-        """The organization's next rows, locked, that are sealed with this key."""
-        model = self.model
-        statement: Select[SealedRow] = select(model).where(
-            model.org_id == self.tenant.org_id, model.key_id == key_id
-        )
-        if after is not None:
-            statement = statement.where(model.id > after)
-        statement = statement.options(undefer(model.sealed)).order_by(model.id)
-        return await self.many(statement.limit(limit).with_for_update(of=model))
 
-
-class Secrets(SealedRows[Secret]):
+class Secrets(Repository[Secret]):
     """Secrets of one project."""
 
     model = Secret
