@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from app import __version__
@@ -37,12 +37,10 @@ class Signpost(BaseModel):
     response_model=Signpost,
     responses={200: {"content": {"text/html": {}}}},
 )
-async def root(
-    request: Request, response: Response, accept: Annotated[str, Header(include_in_schema=False)] = "*/*"
-) -> Any:
+async def root(request: Request, response: Response) -> Any:
     """Where the API, its health and its documentation are; a page for browsers, which ask for HTML."""
     documented = request.app.docs_url is not None
-    if "text/html" not in accept:
+    if "text/html" not in request.headers.get("Accept", ""):
         response.headers["Vary"] = "Accept"
         return Signpost(
             docs=request.app.docs_url,
