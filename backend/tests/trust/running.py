@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-NODES = 40
+NODES = 12
 
 
 def long_agent(client: httpx2.Client, collection: str) -> str:
