@@ -74,9 +74,9 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "run.finishing": "the run has an outcome, which is not stored yet",
         "run.finished": "the outcome is stored",
         "run.claimed": "a run that nobody executed is leased to us, and not begun",
-        "events.storing": "a batch of run events is written, not committed",
+        "events.storing": "a batch of run events is about to be stored",
         "events.stored": "that is committed",
-        "journal.storing": "a finished step is written, not committed",
+        "journal.storing": "a batch with a step of the journal is about to be stored",
         "journal.stored": "that is committed",
     }
 )

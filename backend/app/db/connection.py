@@ -8,11 +8,11 @@ is of something else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import asyncpg
 from sqlalchemy import AsyncAdaptedQueuePool, event, make_url
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
 
 _OF_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)  # time-outs are among the last
+T = TypeVar("T")
 _REST_S = 2.0
 _GOODBYE_S = 5.0
 _IDLE_PER_TIMEOUT = 2
@@ -34,6 +35,14 @@ _IDLE_PER_TIMEOUT = 2
 def async_url(url: str) -> str:
     """`url` for asyncpg, whichever PostgreSQL scheme it came with."""
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
+async def in_database_terms(work: Awaitable[T]) -> T:
+    """`work` of the driver, with its errors as `DBAPIError`."""
+    try:
+        return await work
+    except _OF_DRIVER as error:
+        raise _database_error(error, lost=True) from error
 
 
 def _database_error(error: Exception, *, lost: bool = False) -> DBAPIError:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import structlog
@@ -26,6 +26,10 @@ from app.core.errors import BadRequest
 from app.core.failpoints import failpoint
 from app.core.tasks import cancellation_kept
 from app.db.connection import DriverConnection, driver_transaction
+from app.db.system_connection import SystemConnection
+
+if TYPE_CHECKING:
+    from asyncpg import Record
 
 Wake = Callable[[str], Awaitable[None]]
 
@@ -60,11 +64,15 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Opens units of work. `wake(queue)` is called after commit for queues marked by `wake_after`."""
+    """Opens units of work. `wake(queue)` is called after commit for queues marked by `wake_after`.
+
+    `system` is left out where a transaction pooler lies between.
+    """
 
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     wake: Wake
+    system: SystemConnection | None = None
 
     @asynccontextmanager
     async def unit_of_work(self, tenant: Tenant, *, effect: bool = False) -> AsyncIterator[AsyncSession]:
@@ -140,12 +148,13 @@ class Database:
             async with driver_transaction(self.engine, begin) as connection:
                 yield connection
 
-    @asynccontextmanager
-    async def system_writing(self) -> AsyncIterator[DriverConnection]:
-        """`system_work` on the driver itself, in a transaction of its own whatever the request is part of."""
+    async def system_statement(self, query: str, *args: object) -> list[Record]:
+        """One statement as `orrery_system` that commits by itself, whatever the request is part of."""
         with cancellation_kept():
+            if self.system is not None:
+                return await self.system.fetch(query, *args)
             async with driver_transaction(self.engine, "BEGIN; SET LOCAL ROLE orrery_system") as connection:
-                yield connection
+                return await connection.fetch(query, *args)
 
     async def wake_all(self, queues: set[str]) -> None:
         for queue in sorted(queues):
@@ -325,5 +334,5 @@ def _call_all(calls: list[Callable[[], None]]) -> None:
         call()
 
 
-def make_database(engine: AsyncEngine, wake: Wake) -> Database:
-    return Database(engine, async_sessionmaker(engine, expire_on_commit=False), wake)
+def make_database(engine: AsyncEngine, wake: Wake, system: SystemConnection | None = None) -> Database:
+    return Database(engine, async_sessionmaker(engine, expire_on_commit=False), wake, system)

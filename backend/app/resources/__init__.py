@@ -36,6 +36,7 @@ from app.core.timed_cache import TimedCache
 from app.db.connection import open_engine
 from app.db.migrate import check_runtime_role
 from app.db.session import Database, Tenant, Wake, make_database
+from app.db.system_connection import SystemConnection
 from app.rag.components.parsers.limits import ParseLimits
 from app.rag.components.parsers.pool import ParserPool
 from app.rag.providers.model.minilm import MiniLM
@@ -250,7 +251,7 @@ def _make_checkpoints(database: Database, log: EventLog) -> Any:
 
 
 def listen_url(settings: Settings, database_url: str) -> str | None:
-    """Where notices of other processes are heard; None behind a transaction pooler."""
+    """Where connections keep their state, so that notices are heard; None behind a transaction pooler."""
     if settings.database_listen_url is not None:
         return settings.database_listen_url.get_secret_value()
     return database_url if settings.database_prepared_statements else None
@@ -274,7 +275,13 @@ async def _open_database(settings: Settings, url: str, wake: Wake) -> AsyncItera
         prepared=settings.database_prepared_statements,
     ) as engine:
         await check_runtime_role(engine)
-        yield make_database(engine, wake)
+        direct = listen_url(settings, url)
+        system = SystemConnection(direct, settings.database_timeout_s) if direct else None
+        try:
+            yield make_database(engine, wake, system)
+        finally:
+            if system is not None:
+                system.close()
 
 
 async def _pepper(settings: Settings, database: Database) -> bytes:

@@ -29,7 +29,7 @@ from app.services.agent_service import AgentService
 from app.services.runs.execution import Execution
 from app.services.runs.executor import Executor
 from app.services.runs.logged_event import LoggedEvent
-from app.services.runs.stored_json import as_stored, stored_json
+from app.services.runs.stored_json import stored_json
 from app.services.runs.streams import RunStreams
 from app.services.runs.versions import load_agent
 
@@ -205,8 +205,7 @@ class RunService:
             return await self.get(run.id)
         ending = left.ending
         run.status, run.finished_at = RunStatus(ending.status), left.finished_at
-        run.output, run.error, run.usage = map(as_stored, (ending.output, ending.error, ending.usage))
-        run.input, run.run_metadata = as_stored(run.input), as_stored(run.run_metadata)
+        run.output, run.error, run.usage = ending.output, ending.error, ending.usage
         return run
 
     async def events(self, run_id: UUID, *, after: int) -> AsyncIterator[LoggedEvent]:

@@ -184,6 +184,7 @@ async def run(
     earlier: EarlierDep,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ)] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
+    key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None,
 ) -> Any:
     """Starts a run. It goes on whatever becomes of this request.
 
@@ -202,8 +203,11 @@ async def run(
     ended = started
     if mode is RunMode.WAIT:
         timeout_s = body.wait_timeout_s or resources.settings.run_wait_timeout_s
-        ended = await runs.outcome(started, timeout_s=timeout_s)
-    if ended.finished_at is None:
+        if key:  # repetitions are answered from the database, which orders names its own way
+            ended = await runs.wait(run_id, timeout_s=timeout_s)
+        else:
+            ended = await runs.outcome(started, timeout_s=timeout_s)
+    if ended.finished_at is None or mode is RunMode.BACKGROUND:
         response.status_code = 202
         response.headers["Location"] = _location(run_id)
     return RunRead.model_validate(ended)

@@ -16,5 +16,4 @@ _TAKE = """
 
 async def cancels_of(database: Database, *, owner: str, executing: list[UUID]) -> list[UUID]:
     """Which of the runs `executing` here somebody wants to end; each is told once."""
-    async with database.system_writing() as connection:
-        return [row[0] for row in await connection.fetch(_TAKE, owner, executing)]
+    return [row[0] for row in await database.system_statement(_TAKE, owner, executing)]

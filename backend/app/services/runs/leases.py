@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Table, func, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Table, func, text, update
 
 from app.core.tasks import end
 from app.db.postgres.models import AgentRun, WorkItem
@@ -26,6 +26,18 @@ RUNS: Table = AgentRun.__table__  # type: ignore[assignment]
 ITEMS: Table = WorkItem.__table__  # type: ignore[assignment]
 LOCAL = "local"  # how owners are called that use the embedded database
 LEASE = text("make_interval(secs => :lease)")
+
+
+_MINE = """(org_id, id, fence) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]))
+    AND lease_owner = $4"""
+_STILL_OURS = f"SELECT org_id, id, fence FROM {{}} WHERE {_MINE}"  # noqa: S608  (ours)
+# A row that is locked is being written under its fence, which prolongs it; waiting for it would let all the
+# others run out.
+_PROLONG = f"""
+    WITH free AS (SELECT org_id, id FROM {{0}} WHERE {_MINE} FOR NO KEY UPDATE SKIP LOCKED)
+    UPDATE {{0}} t SET lease_until = now() + make_interval(secs => $5)
+    FROM free WHERE t.org_id = free.org_id AND t.id = free.id
+"""  # noqa: S608  (ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +89,12 @@ class Leases:
 
     async def _prolong(self) -> None:
         held = dict(self.held)
-        t = self.table
-        mine = [(lease.org_id, lease.id, lease.fence) for lease in held]
-        still_ours = select(t.c.org_id, t.c.id, t.c.fence).where(
-            tuple_(t.c.org_id, t.c.id, t.c.fence).in_(mine), t.c.lease_owner == self.owner
+        mine = [list(column) for column in zip(*((h.org_id, h.id, h.fence) for h in held), strict=True)]
+        await self.database.system_statement(
+            _PROLONG.format(self.table.name), *mine, self.owner, self.lease_s
         )
-        # A row that is locked is being written under its fence, which prolongs it; waiting for it would
-        # let all the others run out.
-        free = still_ours.with_for_update(skip_locked=True, key_share=True).cte("free")
-        prolong = (
-            update(t)
-            .where(t.c.org_id == free.c.org_id, t.c.id == free.c.id)
-            .values(lease_until=func.now() + LEASE.bindparams(lease=self.lease_s))
-        )
-        async with self.database.system_work() as session:
-            await session.execute(prolong)
-            alive = {Lease(*row) for row in (await session.execute(still_ours))}
+        rows = await self.database.system_statement(_STILL_OURS.format(self.table.name), *mine, self.owner)
+        alive = {Lease(*row) for row in rows}
         for lease in held.keys() - alive:
             if lease in self.held:
                 logger.warning("lease_lost", table=self.table.name, id=str(lease.id))

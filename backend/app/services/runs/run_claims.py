@@ -63,8 +63,7 @@ async def claim_runs(
     database: Database, *, owner: str, limit: int, lease_s: float, executing: Collection[UUID]
 ) -> list[ClaimedRun]:
     """At most `limit` runs, none of those that `owner` is `executing`; any number may claim side by side."""
-    async with database.system_writing() as connection:
-        rows = await connection.fetch(_CLAIM, owner, limit, lease_s, list(executing))
+    rows = await database.system_statement(_CLAIM, owner, limit, lease_s, list(executing))
     return [_claimed(row) for row in rows]
 
 

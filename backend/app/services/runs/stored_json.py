@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -13,7 +12,6 @@ import orjson
 _SUSPECT = re.compile(r"\\u0000|\\ud[89a-f]|NaN|Infinity")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _NUL = "\\u0000"
-_WRITTEN_OUT = 1e16  # from here on floats are written with an exponent, which reads back as an integer
 
 
 def stored_json(value: Any) -> str | None:
@@ -29,36 +27,6 @@ def stored_json(value: Any) -> str | None:
         text = json.dumps(value)
         return json.dumps(_storable(value)) if _SUSPECT.search(text) else text
     return json.dumps(_storable(value)) if _NUL in text else text
-
-
-def as_stored(value: Any) -> Any:
-    """What reading `value` back from `jsonb` gives: the same in effect, its keys by length and then by bytes.
-
-    So whoever is answered from memory gets byte for byte what others get from the database.
-    """
-    match value:
-        case str():
-            return _UNSTORABLE.sub("\ufffd", value)
-        case float():
-            return _stored_float(value)
-        case dict():
-            stored = {as_stored(name): as_stored(item) for name, item in value.items()}
-            return {name: stored[name] for name in sorted(stored, key=_place)}
-        case list() | tuple():
-            return [as_stored(item) for item in value]
-    return value
-
-
-def _place(name: str) -> tuple[int, bytes]:
-    text = name.encode()
-    return len(text), text
-
-
-def _stored_float(value: float) -> float | int | None:
-    """`numeric` knows no exponents, no negative zero and nothing that is not finite."""
-    if not math.isfinite(value):
-        return None
-    return int(Decimal(repr(value))) if abs(value) >= _WRITTEN_OUT else value + 0.0
 
 
 def event_json(event: Any) -> str:

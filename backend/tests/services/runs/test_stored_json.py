@@ -1,16 +1,11 @@
 """JSON as PostgreSQL takes it."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
-import psycopg
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.embedded import Services
-from app.services.runs.stored_json import as_stored, stored_json
+from app.services.runs.stored_json import stored_json
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 ANY_JSON = st.recursive(
@@ -18,12 +13,6 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner),
     max_leaves=10,
 )
-
-
-@pytest.fixture(scope="module")
-def database(services: Services) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(services.database_url) as connection:
-        yield connection
 
 
 def refuse(constant: str) -> None:
@@ -52,13 +41,3 @@ class TestStoredJson:
             "NaN",
             None,
         ]
-
-
-class TestAsStored:
-    @given(value=ANY_JSON)
-    def test_is_what_the_database_gives_back(self, database: psycopg.Connection[Any], value: object) -> None:
-        (read,) = database.execute("SELECT CAST(%s AS jsonb)", [stored_json([value])]).fetchone() or ()
-        assert json.dumps(as_stored([value])) == json.dumps(read)
-
-    def test_puts_short_keys_first(self) -> None:
-        assert list(as_stored({"bb": 1, "c": 2, "ä": 3, "a": 4})) == ["a", "c", "bb", "ä"]

@@ -22,8 +22,8 @@ WORDS = 20
 _MB_PER_STREAM = 0.25
 _MB_OF_NOISE = 30
 """What an allocator may keep that holds nothing."""
-_POOL = 10 + 1
-"""Connections to the database: the pool's (ORRERY_DATABASE_POOL_SIZE) and one that listens."""
+_POOL = 10 + 2
+"""Connections to the database: the pool's (ORRERY_DATABASE_POOL_SIZE), one for notices, one for logs."""
 
 
 @dataclass(frozen=True, slots=True)
