@@ -78,13 +78,38 @@ def _steps(flow: Flow, planned: dict[str, PlannedNode]) -> tuple[Step, ...]:
         else:
             step_of[name] = name
             chains[name] = [planned[name]]
-    return tuple(
-        Step(
-            tuple(nodes),
-            tuple(dict.fromkeys(step_of[arrival.source] for arrival in nodes[0].arrivals)),
+    return _shortened(
+        tuple(
+            Step(
+                tuple(nodes),
+                tuple(dict.fromkeys(step_of[arrival.source] for arrival in nodes[0].arrivals)),
+            )
+            for nodes in chains.values()
         )
-        for nodes in chains.values()
     )
+
+
+def _shortened(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Where nothing branches, pure steps go with the effectful one beside them: there is no order to keep.
+
+    (What became of the effectful node is in the journal, so the others are worked out anew from it.)
+    """
+    before: tuple[tuple[str, ...], ...] = ((), *((step.id,) for step in steps[:-1]))
+    if any(step.sources != sources for step, sources in zip(steps, before, strict=True)):
+        return steps
+    shortened: list[Step] = []
+    for step in steps:
+        if shortened and _goes_with(shortened[-1], step):
+            shortened[-1] = Step(shortened[-1].nodes + step.nodes, shortened[-1].sources)
+        else:
+            shortened.append(Step(step.nodes, tuple(last.id for last in shortened[-1:])))
+    return tuple(shortened)
+
+
+def _goes_with(step: Step, following: Step) -> bool:
+    """Whether both hold one effectful node at most; who reads the state must see what was written before."""
+    effectful = [node for node in step.nodes + following.nodes if node.effect is not Effect.PURE]
+    return len(effectful) <= 1 and not any(node.config.writes() for node in step.nodes)
 
 
 def _fusible(flow: Flow, node: PlannedNode) -> bool:
