@@ -32,6 +32,7 @@ class Effects:
     calls: defaultdict[Step, list[str]] = field(default_factory=lambda: defaultdict(list))
     done: dict[str, Step] = field(default_factory=dict)
     answers: dict[str, bytes] = field(default_factory=dict)
+    bodies: dict[Step, str] = field(default_factory=dict)
 
     def count(self, step: Step) -> int:
         """How often it was called."""
@@ -41,10 +42,16 @@ class Effects:
         """What was done for `order`, in order, each as often as it was."""
         return [step for found, step in self.done.values() if found == order]
 
+    def told(self, order: str) -> dict[str, str]:
+        """The body of each call for `order` that had an effect."""
+        return {step: body for (found, step), body in self.bodies.items() if found == order}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         body = await _body(receive)
+        if body is None:
+            return
         _, order, step = scope["path"].split("/")
         key = dict(scope["headers"]).get(b"idempotency-key", b"").decode()
         self.calls[order, step].append(key)
@@ -53,6 +60,7 @@ class Effects:
             return
         if key not in self.done:
             self.done[key] = (order, step)
+            self.bodies[order, step] = body.decode()
             self.answers[key] = json.dumps({"receipt": _receipt(step, body)}).encode()
         await asyncio.sleep(self.lots.uniform(*self.pause_s))
         await _answer(send, 200, self.answers[key])
@@ -62,10 +70,13 @@ def _receipt(step: str, body: bytes) -> str:
     return f"{step}-{sha256(body).hexdigest()[:16]}"
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes | None:
+    """None where the caller died before it had sent all of it."""
     body, more = b"", True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return body

@@ -118,11 +118,13 @@ class Havoc:
         assert most <= 1 + self.kills
 
 
-async def check_run(process: Platform, order: Order, expected: dict[int, str]) -> None:
+async def check_run(
+    process: Platform, order: Order, expected: dict[int, str], *, told: dict[str, str]
+) -> None:
     """The end is that of an undisturbed run, and the log has no gap and one end."""
     status, output, error = await run_row(process, order.run_id, "status", "output", "error")
     assert (status, error) == ("succeeded", None)
-    assert json.loads(output) == {"receipt": expected[order.amount]}
+    assert json.loads(output) == {"receipt": expected[order.amount]}, told
     check_whole(await read(process.url, order.run_id))
 
 
@@ -171,6 +173,6 @@ async def test_killed_at_a_random_moment(
         await havoc.ended(batch)
         for order in batch:
             havoc.check_effects(order)
-            await check_run(alone, order, usual.receipts)
+            await check_run(alone, order, usual.receipts, told=service.told(order.id))
         hit |= havoc.hit
     assert len(hit) >= runs / 2, f"only {len(hit)} of {runs} runs were killed"
