@@ -35,7 +35,6 @@ Wake = Callable[[str], Awaitable[None]]
 
 _QUEUES = "queues"
 _CALLS = "calls"
-_SUBJECT = "subject"
 _AGAIN_S = 0.05
 _BIND_TENANT = text("SELECT set_config('app.org', :org, true)")
 _SYSTEM_ROLE = text("SET LOCAL ROLE orrery_system")
@@ -136,7 +135,11 @@ class Database:
     async def writing(
         self, tenant: Tenant, *, subject_id: UUID | None = None
     ) -> AsyncIterator[DriverConnection]:
-        """`unit_of_work` on the driver itself. `subject_id` as with `commit_with`."""
+        """`unit_of_work` on the driver itself.
+
+        `subject_id`: what it makes outlives the request, whose `Effect`, if any, is committed with it; the
+        answer to a repeated request is then made of that row.
+        """
         joined = await _joined(effect=False)
         if joined is not None:
             yield await joined.driver(tenant)
@@ -239,9 +242,6 @@ class Effect:
                 yield session
             self.queues |= _marked(session)
             self.calls += _called(session)
-        subject = session.info.pop(_SUBJECT, None)
-        if subject is not None:
-            await self.keep_with(subject)
 
     async def keep_with(self, subject_id: UUID) -> None:
         """Commits the effect as the making of `subject_id`."""
@@ -309,14 +309,6 @@ def wake_after(session: AsyncSession, queue: str) -> None:
 def after_commit(session: AsyncSession, call: Callable[[], None]) -> None:
     """Calls `call`, which must not fail, once this transaction has committed."""
     session.info.setdefault(_CALLS, []).append(call)
-
-
-def commit_with(session: AsyncSession, subject_id: UUID) -> None:
-    """What this unit of work made outlives the request: its `Effect`, if any, is committed with it.
-
-    The answer to a repeated request is then made of `subject_id`'s row.
-    """
-    session.info[_SUBJECT] = subject_id
 
 
 def _marked(session: AsyncSession) -> set[str]:

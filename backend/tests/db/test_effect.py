@@ -16,7 +16,7 @@ from app.core.errors import Conflict
 from app.core.ids import new_id
 from app.db.postgres.models.identity import Project, User
 from app.db.postgres.repositories.identity import Identities, Projects
-from app.db.session import Database, Effect, Tenant, after_commit, commit_with, wake_after
+from app.db.session import Database, Effect, Tenant, after_commit, wake_after
 from tests.factories import Factory, Member
 from tests.fixtures import Running
 
@@ -230,8 +230,11 @@ async def test_what_outlives_the_request_is_recorded_and_kept_with_its_unit(
 ) -> None:
     once = Once()
     async with begun(database, member.tenant, once) as effect:
-        async with database.unit_of_work(member.tenant) as session:
-            project = await add_project(session, member.tenant, "run")
-            commit_with(session, project.id)
-        assert (effect.kept, once.recorded) == (True, [project.id])
+        made = new_id()
+        async with database.writing(member.tenant, subject_id=made) as connection:
+            await connection.fetch(
+                "INSERT INTO projects (org_id, id, slug, name, settings) VALUES ($1, $2, 'run', 'Run', '{}')",
+                *(member.tenant.org_id, made),
+            )
+        assert (effect.kept, once.recorded) == (True, [made])
         assert "run" in await seen_elsewhere(database, member.tenant)

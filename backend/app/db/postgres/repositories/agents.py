@@ -25,7 +25,6 @@ from sqlalchemy import column as column_
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, insert
 
 from app.core.ids import new_id
-from app.core.slugs import as_uuid
 from app.db.base import Json
 from app.db.postgres.channels import RUN_COMMANDS
 from app.db.postgres.models.agents import (
@@ -54,15 +53,6 @@ class Agents(Repository[Agent]):
 
     def visible(self) -> Select[Agent]:
         return super().visible().where(Agent.deleted_at.is_(None))
-
-    async def for_run(self, reference: str) -> Agent:
-        """The agent, locked so that it is not deleted before its run is there; any number may hold that."""
-        by_id = as_uuid(reference)
-        named = Agent.slug == reference if by_id is None else Agent.id == by_id
-        agent = await self.one_or_none(self.visible().where(named).with_for_update(read=True))
-        if agent is None:
-            raise self.missing(reference)
-        return agent
 
     async def hide(self, agent: Agent) -> None:
         """Deletes the agent for everybody but the work that erases it."""
