@@ -227,7 +227,7 @@ def _make_executor(
         factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
         retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
         models=lambda tenant: ModelResolver(sources, tenant),
-        http=partial(_project_http, settings, database, egress),
+        http=partial(_project_http, settings, master_keys(settings), database, egress),
         expressions=lambda tenant: expressions.of(tenant.org_id),
         caches=NodeCaches(database, settings.node_cache_max_entry, settings.node_cache_max_project),
         owner=owner,
@@ -313,8 +313,11 @@ def _make_idempotency(settings: Settings, database: Database, pepper: bytes) -> 
     )
 
 
-def _project_http(settings: Settings, database: Database, egress: Gate, tenant: Tenant) -> ProjectHttp:
-    secrets = SecretService(database, tenant, master_keys(settings), settings.max_secret_bytes)
+def _project_http(
+    settings: Settings, masters: MasterKeys, database: Database, egress: Gate, tenant: Tenant
+) -> ProjectHttp:
+    """`masters` are given: deriving them reads a file, and every run asks for this."""
+    secrets = SecretService(database, tenant, masters, settings.max_secret_bytes)
     return ProjectHttp(egress.of(tenant.org_id), secrets, settings.http_node_max_bytes)
 
 

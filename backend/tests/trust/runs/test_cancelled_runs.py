@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx2
 import pytest
 
@@ -47,12 +49,12 @@ async def test_ends_and_aborts_the_call_of_its_model(
     await until(hung_up, within_s=5)
 
 
-async def cancelled(process: Platform, run_id: str) -> dict[str, object]:
+async def cancelled(process: Platform, run_id: str) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {KEY}"}
     async with httpx2.AsyncClient(
         base_url=process.url, headers=headers, timeout=30, trust_env=False, verify=False
     ) as client:
         answer = await client.post(f"/api/v1/runs/{run_id}/cancel", params={"wait": "true"})
         answer.raise_for_status()
-        found: dict[str, object] = answer.json()
+        found: dict[str, Any] = answer.json()
         return found

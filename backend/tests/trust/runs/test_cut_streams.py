@@ -9,6 +9,7 @@ import pytest
 
 from tests.trust.runs.agents import published, talking_graph
 from tests.trust.runs.streams import check_whole, first, opened, read, run_of
+from tests.trust.runs.talking import question
 from tests.trust.serving import Platform
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
@@ -34,7 +35,7 @@ async def started(api: Platform, agent: str, *, cut_after: int) -> tuple[str, li
 
 
 def streamed() -> dict[str, object]:
-    return {"input": {"name": "Ada"}, "mode": "stream"}
+    return {"input": question(3, every_s=0.01), "mode": "stream"}
 
 
 async def whole_run(api: Platform, agent: str) -> tuple[str, list[bytes]]:
