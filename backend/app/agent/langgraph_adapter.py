@@ -11,6 +11,7 @@ Importing this module imports LangGraph (seconds without bytecode): import it wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Annotated, Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -39,17 +40,19 @@ class Drive:
         self._durability: Durability | None = None
         if checkpointer is not None:
             self._durability = "exit" if plan.durability == "exit" else "sync"
+        self._shape = _shape(plan)
         self._limit = 10 + sum(1 + len(step.sources) for step in plan.steps)
 
     async def __call__(self, inputs: Mapping[str, Any], run: RunContext) -> RunState:
         """Runs to the end. Raises what a step raises; other steps are cancelled by then.
 
-        A run that goes on begins after its last checkpoint, or anew where it has none: what the journal
-        recalls is not done again either way.
+        A run that goes on begins after its last checkpoint, or anew where it has none, or one of another plan
+        (an older release's): what the journal recalls is not done again either way.
         """
         config: RunnableConfig = {
             "recursion_limit": self._limit,
             "configurable": {"thread_id": run.run_id},
+            "metadata": {"plan": self._shape},
         }
         begin: RunState | None = beginning(self._plan, inputs)
         if run.past.continued and await self._begun(config):
@@ -59,7 +62,19 @@ class Drive:
 
     async def _begun(self, config: RunnableConfig) -> bool:
         saver = self._graph.checkpointer
-        return isinstance(saver, BaseCheckpointSaver) and await saver.aget_tuple(config) is not None
+        if not isinstance(saver, BaseCheckpointSaver):
+            return False
+        found = await saver.aget_tuple(config)
+        if found is None or dict(found.metadata).get("plan") == self._shape:
+            return found is not None
+        await saver.adelete_thread(config["configurable"]["thread_id"])
+        return False
+
+
+def _shape(plan: Plan) -> str:
+    """The same for plans whose checkpoints fit each other."""
+    steps = ";".join(",".join(node.id for node in step.nodes) for step in plan.steps)
+    return sha256(steps.encode()).hexdigest()[:16]
 
 
 def _compiled(plan: Plan, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import update
 
 from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, TextDelta, Usage
-from app.db.postgres.models.agents import AgentRun, RunStatus
+from app.db.postgres.models.agents import AgentRun, AgentRunCheckpoint, RunStatus
 from app.services.runs.executor import Executor
 from tests.factories import Factory, Gate, Member
 from tests.graphs import HELLO_GRAPH
@@ -130,6 +131,26 @@ class TestOrphan:
         assert names.count("message.discarded") == 1
         finished = [e.node_path for e in events if e.event.get("name") == "node.finished"]
         assert sorted(finished) == sorted(set(finished))
+
+    async def test_whose_checkpoint_is_of_another_plan_goes_on_by_its_journal(
+        self, bench: Bench, frozen: Executor, other: Executor, gate: Gate, make: Factory, counting: Counting
+    ) -> None:
+        slug = await make.model(bench.member, provider=gate.slug, model="counting")
+        older = update(AgentRunCheckpoint).values(checkpoint_metadata={"plan": "of an older release"})
+        async with frozen.running():
+            run = await bench.start(frozen, two_calls(gate.slug, slug))
+            await gate.entered.wait()
+            await asyncio.sleep(0.2)
+            async with bench.resources.database.unit_of_work(bench.tenant) as session:
+                ours = older.where(AgentRunCheckpoint.run_id == run.id).returning(AgentRunCheckpoint.id)
+                assert (await session.execute(ours)).all()
+            await expire(bench, run.id)
+            gate.opened.set()
+            async with other.running():
+                row = await ended(bench, run.id)
+                await asyncio.gather(*frozen.tasks.values())
+        assert (row.status, len(counting.calls)) == (RunStatus.SUCCEEDED, 1)
+        assert row.output == {"text": "Wait is over", "before": "call 1, then"}
 
     async def test_that_kills_every_process_fails_in_the_end(self, bench: Bench, other: Executor) -> None:
         lease = await bench.planted(lease_s=-1)
