@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
@@ -19,6 +19,8 @@ from app.services.runs.logged_event import LoggedEvent
 T = TypeVar("T")
 
 _LAST_EVENTS_S = 1.0
+_PIECE_BYTES = 2**16
+_HEARTBEAT: Final = format_sse_event(comment="heartbeat")
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -59,50 +61,76 @@ class Reader:
     stopping: asyncio.Event
 
 
-def event_stream(events: AsyncIterator[LoggedEvent], reader: Reader) -> StreamingResponse:
+def event_stream(batches: AsyncIterator[Sequence[LoggedEvent]], reader: Reader) -> StreamingResponse:
     """`id` is the event's `seq`, for `Last-Event-ID`. The stream says in a comment why it ends early."""
-    return _streamed(_frames(events, reader, _event_frame))
+    return _streamed(_pieces(batches, reader, _event_frame))
 
 
 def snapshot_stream(snapshots: AsyncIterator[Snapshot], reader: Reader) -> StreamingResponse:
     """Events `snapshot`, and `end` for the last one; ends early as `event_stream` does."""
-    return _streamed(_frames(snapshots, reader, _snapshot_frame))
+    batches = ([snapshot] async for snapshot in snapshots)
+    return _streamed(_pieces(batches, reader, _snapshot_frame))
 
 
-def _streamed(frames: AsyncIterator[bytes]) -> StreamingResponse:
-    return StreamingResponse(frames, media_type="text/event-stream", headers=_HEADERS)
+def _streamed(pieces: AsyncIterator[bytes]) -> StreamingResponse:
+    return StreamingResponse(pieces, media_type="text/event-stream", headers=_HEADERS)
 
 
-async def _frames(
-    events: AsyncIterator[T], reader: Reader, frame: Callable[[T], bytes]
+async def _pieces(
+    batches: AsyncIterator[Sequence[T]], reader: Reader, frame: Callable[[T], bytes]
 ) -> AsyncIterator[bytes]:
-    upcoming: asyncio.Task[T] | None = None
+    """Events that are known together are sent together: a write to the socket costs more than an event."""
+    ahead = _Ahead(batches)
     stop = asyncio.ensure_future(_shortly_after(reader.stopping))
     patience_s = min(reader.heartbeat_s, reader.standing.every_s)
     spoken = monotonic()
     try:
-        while True:
-            upcoming = upcoming or asyncio.ensure_future(anext(events))
-            await asyncio.wait({upcoming, stop}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-            if ending := await _ending(stop, reader):
-                yield format_sse_event(comment=ending)
-                return
-            if not upcoming.done():
-                if monotonic() - spoken >= reader.heartbeat_s:
-                    yield format_sse_event(comment="heartbeat")
+        while (batch := await ahead.within(patience_s, stop)) is not None:
+            due = not batch and monotonic() - spoken >= reader.heartbeat_s
+            for piece in _joined(map(frame, batch)) if batch else [_HEARTBEAT if due else b""]:
+                if ending := await _ending(stop, reader):
+                    yield format_sse_event(comment=ending)
+                    return
+                if piece:
+                    yield piece
                     spoken = monotonic()
-                continue
-            try:
-                event = upcoming.result()
-            except StopAsyncIteration:
-                return
-            upcoming = None
-            yield frame(event)
-            spoken = monotonic()
     finally:
         stop.cancel()
-        if upcoming is not None:
-            upcoming.cancel()
+        ahead.cancel()
+
+
+@dataclass(slots=True)
+class _Ahead(Generic[T]):
+    """The next batch, awaited for as long as it takes while other things are looked after."""
+
+    batches: AsyncIterator[Sequence[T]]
+    task: asyncio.Task[Sequence[T] | None] | None = None
+
+    async def within(self, timeout_s: float, stop: asyncio.Future[None]) -> Sequence[T] | None:
+        """Empty where none came in time, or before `stop`; None at the end."""
+        self.task = self.task or asyncio.ensure_future(anext(self.batches, None))
+        either: set[asyncio.Future[Any]] = {self.task, stop}
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not self.task.done():
+            return ()
+        task, self.task = self.task, None
+        return task.result()
+
+    def cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+
+def _joined(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """In pieces that a slow reader's connection can hold."""
+    piece = b""
+    for frame in frames:
+        piece += frame
+        if len(piece) >= _PIECE_BYTES:
+            yield piece
+            piece = b""
+    if piece:
+        yield piece
 
 
 async def _ending(stop: asyncio.Future[None], reader: Reader) -> str | None:

@@ -208,14 +208,14 @@ class RunService:
         run.output, run.error, run.usage = ending.output, ending.error, ending.usage
         return run
 
-    async def events(self, run_id: UUID, *, after: int) -> AsyncIterator[LoggedEvent]:
+    async def events(self, run_id: UUID, *, after: int) -> AsyncIterator[Sequence[LoggedEvent]]:
         """Checks that the run is ours, then follows its log."""
         await self.get(run_id)
         return self.follow(run_id, after=after)
 
-    def follow(self, run_id: UUID, *, after: int) -> AsyncIterator[LoggedEvent]:
-        """The log of a run that is known to be ours."""
-        return self.streams.follow(self.tenant, run_id, after=after)
+    def follow(self, run_id: UUID, *, after: int) -> AsyncIterator[Sequence[LoggedEvent]]:
+        """The log of a run that is known to be ours, event by event or several together."""
+        return self.streams.batches(self.tenant, run_id, after=after)
 
     async def cancel(self, run_id: UUID) -> AgentRun:
         """Asks for the end of a run; `wait` for it. A run that has ended stays as it is."""

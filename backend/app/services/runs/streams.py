@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -36,7 +36,15 @@ class RunStreams:
         return [LoggedEvent(*row) for row in rows]
 
     async def follow(self, tenant: Tenant, run_id: UUID, *, after: int = 0) -> AsyncIterator[LoggedEvent]:
-        """Every event after `after`, as it is stored; ends with the terminal one.
+        """Every event after `after`, as it is stored; ends with the terminal one."""
+        async for events in self.batches(tenant, run_id, after=after):
+            for event in events:
+                yield event
+
+    async def batches(
+        self, tenant: Tenant, run_id: UUID, *, after: int = 0
+    ) -> AsyncIterator[Sequence[LoggedEvent]]:
+        """The events of `follow`, together as they become known.
 
         What this process stores is handed on from memory; the table is read for what was before, for what
         other processes store, and where a reader was too slow.
@@ -46,11 +54,11 @@ class RunStreams:
             if not events and after and await self._ended(tenant, run_id):
                 return  # `after` lies behind the last event
             while True:
-                for event in events:
-                    yield event
-                    after = event.seq
-                    if event.terminal:
+                if events:
+                    yield events
+                    if events[-1].terminal:
                         return
+                    after = events[-1].seq
                 events = await self._next(watcher, tenant, run_id, after=after, more=len(events) == PAGE)
 
     async def _next(
