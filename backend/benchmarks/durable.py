@@ -15,7 +15,7 @@ _INPUT = {"question": "world"}
 @benchmark("durable", floor='FastAPI, LangGraph with five nodes and its PostgreSQL saver, durability="sync"')
 async def durable(scale: Scale) -> Report:
     """Ours calls a model in three of its nodes and tells every event; the floor's nodes do nothing."""
-    count = scale.pick(8, 50, 1000)
+    count = scale.pick(8, 100, 1000)
     with data_folder() as data_dir, platform(data_dir) as ours:
         url = ours.services.migration_url
         with server("benchmarks.floors.saved_runs", url, str(_NODES), data_dir=data_dir) as bare:

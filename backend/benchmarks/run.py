@@ -17,7 +17,7 @@ from benchmarks.rounds import Cost, Side, take_turns
 _AIM = 1.9
 FLOOR = "floor"
 _AT_ONCE = 8
-_ROUNDS = 3
+_ROUNDS = 5
 _INPUT = {"name": "world"}
 Send = Callable[[], Awaitable[None]]
 
@@ -49,7 +49,7 @@ ASKING: dict[str, Any] = GREETING | {
 
 @benchmark("run", floor="FastAPI, LangGraph with three nodes and one inserted row per run")
 async def run(scale: Scale) -> Report:
-    count = scale.pick(8, 50, 1000)
+    count = scale.pick(8, 100, 1000)
     with data_folder() as data_dir, platform(data_dir) as ours:
         url = ours.services.migration_url
         with server("benchmarks.floors.bare_runs", url, data_dir=data_dir) as bare:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -19,15 +20,18 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from benchmarks._paced_server import TOKEN
 from benchmarks.children import BenchmarkFailed, data_folder, platform, server
-from benchmarks.processes import cpu_s, own_cpu_s
+from benchmarks.processes import cpu_s, own_cpu_s, used
 from benchmarks.registry import Report, Row, Scale, benchmark
+from benchmarks.rounds import Cost, Rounds, take_turns
 from benchmarks.run import ASKING, publish
 
 os.environ["LANGSMITH_TRACING"] = "false"
 
 _AIM = 1.5
 _PACE_S = 0.02
-_ROUNDS = 2
+_ROUNDS = 3
+_API, _DATABASE = "API", "PostgreSQL"
+_SIZES = ("few", "many")
 Write = Callable[[int], Awaitable[None]]
 """Lets the model write so many tokens."""
 
@@ -37,7 +41,6 @@ async def tokens(scale: Scale) -> Report:
     at_once = scale.pick(2, 100, 200)
     counts = scale.pick(5, 20, 100), scale.pick(20, 200, 600)
     graph = _bare_graph()
-    (floor_us,) = await _slopes(lambda n: _bare(graph, n), lambda: (own_cpu_s(),), at_once, counts)
     with (
         data_folder() as data_dir,
         platform(data_dir) as ours,
@@ -47,33 +50,59 @@ async def tokens(scale: Scale) -> Report:
             await publish(client, "paced", ASKING)
             await asyncio.gather(*(_streamed(client, 1) for _ in range(at_once)))  # everything is loaded
             postgres = ours.postgres
-            ours_us, database_us = await _slopes(
-                lambda n: _streamed(client, n),
-                lambda: (cpu_s([paced.process]), cpu_s(postgres)),
-                at_once,
-                counts,
-            )
+
+            def clocks() -> Cost:
+                return {_API: cpu_s([paced.process]), _DATABASE: cpu_s(postgres)}
+
+            sides = {
+                "ours": partial(_used, lambda n: _streamed(client, n), clocks, at_once, counts),
+                "floor": partial(
+                    _used, lambda n: _bare(graph, n), lambda: {_API: own_cpu_s()}, at_once, counts
+                ),
+            }
+            rounds = await take_turns(sides, _ROUNDS)
     what = f"{at_once} runs at once, {1 / _PACE_S:.0f} tokens per second each"
+    return _report(what, rounds, at_once * (counts[1] - counts[0]))
+
+
+def _report(what: str, rounds: Rounds, more: int) -> Report:
+    """`more` tokens were written in the long half of each round."""
+    cpu = {side: _per_token(rounds.least(side), more) for side in rounds.costs}
+    slopes = Rounds(
+        {side: [_per_token(cost, more) for cost in costs] for side, costs in rounds.costs.items()}
+    )
+    ours, floor = cpu["ours"], cpu["floor"][_API]
+    unit = "CPU µs per token"
     rows = [
-        Row(f"{what}: API process", "CPU µs per token", ours_us, floor_us, _AIM),
-        Row(f"{what}: with PostgreSQL", "CPU µs per token", ours_us + database_us, floor_us),
+        Row(
+            f"{what}: API process", unit, ours[_API], floor, _AIM, spread=slopes.spread("ours", "floor", _API)
+        ),
+        Row(
+            f"{what}: with PostgreSQL",
+            unit,
+            ours[_API] + ours[_DATABASE],
+            floor,
+            spread=slopes.spread("ours", "floor", _API, _DATABASE),
+        ),
     ]
-    cpu = {"ours": {"API": ours_us, "PostgreSQL": database_us}, "floor": {"API": floor_us}}
-    return Report(rows, cpu, "CPU µs per token")
+    return Report(rows, cpu, unit)
 
 
-async def _slopes(
-    write: Write, used: Callable[[], tuple[float, ...]], at_once: int, counts: tuple[int, int]
-) -> list[float]:
-    """Microseconds per token for each of the CPU clocks that `used` reads."""
-    costs: dict[int, list[list[float]]] = {count: [] for count in counts}
-    for count in counts * _ROUNDS:
-        before = used()
+async def _used(write: Write, clocks: Callable[[], Cost], at_once: int, counts: tuple[int, int]) -> Cost:
+    """CPU seconds by clock, for the few tokens and for the many."""
+    cost: Cost = {}
+    for count, size in zip(counts, _SIZES, strict=True):
+        before = clocks()
         await asyncio.gather(*(write(count) for _ in range(at_once)))
-        costs[count].append([after - earlier for after, earlier in zip(used(), before, strict=True)])
-    few, many = ([min(clock) for clock in zip(*costs[count], strict=True)] for count in counts)
-    more = at_once * (counts[1] - counts[0])
-    return [(most - least) * 1e6 / more for least, most in zip(few, many, strict=True)]
+        cost |= {f"{name} {size}": seconds for name, seconds in used(before, clocks()).items()}
+    return cost
+
+
+def _per_token(cost: Cost, more: int) -> Cost:
+    """Microseconds by clock: what the many cost more than the few."""
+    few, many = _SIZES
+    names = [name.removesuffix(f" {few}") for name in cost if name.endswith(few)]
+    return {name: (cost[f"{name} {many}"] - cost[f"{name} {few}"]) * 1e6 / more for name in names}
 
 
 async def _streamed(client: httpx2.AsyncClient, count: int) -> None:
