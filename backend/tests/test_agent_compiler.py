@@ -102,9 +102,25 @@ class TestPlan:
         plan = COMPILER.compile(line(text("a", "x"), text("b", "{{ a.text }}"), output="{{ b.text }}"))
         assert [[part.id for part in step.nodes] for step in plan.steps] == [["start", "a", "b", "done"]]
 
-    def test_a_policy_keeps_a_pure_node_apart(self) -> None:
-        plan = COMPILER.compile(line(text("a", "x", timeout_s=3), text("b", "x")))
-        assert [[part.id for part in step.nodes] for step in plan.steps] == [["start"], ["a"], ["b", "done"]]
+    def test_a_policy_keeps_a_pure_node_apart_where_the_graph_branches(self) -> None:
+        document = graph(
+            text("a", "x", timeout_s=3),
+            text("b", "x"),
+            text("c", "x"),
+            end(),
+            edges=["start > a", "start > c", "a > b", "b > done", "c > done"],
+        )
+        plan = COMPILER.compile(document)
+        steps = [[part.id for part in step.nodes] for step in plan.steps]
+        assert steps == [["start"], ["a"], ["b"], ["c"], ["done"]]
+
+    def test_pure_nodes_go_with_the_effectful_one_beside_them_in_a_line(self) -> None:
+        plan = COMPILER.compile(
+            line(text("a", "x"), llm("b", "x"), text("c", "x"), llm("d", "x"), output="{{ d.text }}")
+        )
+        steps = [[part.id for part in step.nodes] for step in plan.steps]
+        assert steps == [["start", "a", "b", "c"], ["d", "done"]]
+        assert [step.sources for step in plan.steps] == [(), ("start",)]
 
     def test_a_branch_or_join_ends_the_chain(self) -> None:
         document = graph(

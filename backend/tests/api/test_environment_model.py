@@ -31,8 +31,11 @@ async def hosted() -> AsyncIterator[Double]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def bound(settings: Settings, hosted: Double) -> AsyncIterator[Running]:
-    """A platform whose environment names the double, which is on loopback."""
-    changed = {"openai_api_key": KEY, "openai_base_url": hosted.base_url}
+    """A platform whose environment names the double, which is on loopback.
+
+    It leaves alone the runs of the others, which share the database but not the environment.
+    """
+    changed = {"openai_api_key": KEY, "openai_base_url": hosted.base_url, "run_claims": False}
     environment = Settings.model_validate(settings.model_dump(by_alias=False) | changed)
     async with running_server(environment) as running:
         yield running

@@ -112,7 +112,7 @@ class Vault:
         return await rotation.rotate(data_keys=data_keys)
 
     def mortal(self, dies_in: int) -> Mortal:
-        return Mortal(self.database.engine, self.database.sessions, self.database.wake, dies_in)
+        return Mortal(self.database.engine, self.database.sessions, self.database.wake, dies_in=dies_in)
 
     async def change_halfway(self) -> None:
         """A change to the next master key that is killed before any data key is wrapped by it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 from uuid import UUID
@@ -172,12 +173,11 @@ class TestOrphan:
 
     async def test_is_taken_by_one_of_many(self, bench: Bench) -> None:
         leases = [await bench.planted(lease_s=-1) for _ in range(5)]
-        many = [bench.executor(f"local:{n}") for n in range(4)]
-        await asyncio.gather(*(executor.claim() for executor in many))
-        await asyncio.gather(
-            *(task for executor in many for task in executor.tasks.values()), return_exceptions=True
-        )
-        assert [(await bench.run(lease.id)).fence for lease in leases] == [2] * 5
+        async with AsyncExitStack() as stack:
+            for number in range(4):
+                await stack.enter_async_context(bench.executor(f"local:{number}").running())
+            rows = [await ended(bench, lease.id) for lease in leases]
+        assert [row.fence for row in rows] == [2] * 5
 
 
 class TestHandedOverRun:
