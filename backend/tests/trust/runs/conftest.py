@@ -62,6 +62,7 @@ class Fleet:
             "ORRERY_BLOB_URL": str(self.folder / "blobs"),
             "ORRERY_EGRESS_ALLOW": "127.0.0.1",
             "ORRERY_SHUTDOWN_NOTICE_S": "0",
+            "ORRERY_SHUTDOWN_GRACE_S": "1",
             **model_settings(self.model),
         }
 

@@ -23,7 +23,7 @@ from tests.trust.serving import Platform
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
-WORDS = 30
+WORDS = 15
 
 
 @pytest.fixture

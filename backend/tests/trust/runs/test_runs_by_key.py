@@ -87,6 +87,21 @@ async def test_streamed_to_fifty_at_two_processes(
     assert len(made) == rounds
 
 
+async def test_left_in_the_background_by_fifty_at_two_processes(
+    api: Platform, other: Platform, agent: str
+) -> None:
+    headers = {"Idempotency-Key": uuid4().hex}
+
+    async def leave(url: str) -> str:
+        async with opened(url, f"/agents/{agent}/runs", body=asked("background"), headers=headers) as answer:
+            assert answer.status in (200, 202), await answer.text()
+            return str(json.loads(await answer.text())["id"])
+
+    (made,) = set(await together((api, other), leave))
+    check_whole(await read(other.url, made))
+    assert await runs_of(api, agent) == [made]
+
+
 async def test_another_body_with_the_key_makes_no_run_at_any_process(
     api: Platform, other: Platform, agent: str
 ) -> None:

@@ -16,7 +16,7 @@ from tests.trust.serving import Platform
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
-WORDS = 60
+WORDS = 30
 
 
 async def stopped_amid(process: Platform, *, every_s: float) -> list[bytes]:
@@ -54,6 +54,7 @@ async def test_goes_on_at_another_process(api: Platform, other: Platform) -> Non
     await check_resumed(api, seen)
 
 
+@pytest.mark.soak
 async def test_that_takes_no_longer_than_the_grace_ends_before(alone: Platform) -> None:
     with alone.client() as client:
         agent = published(client, "talks", talking_graph(1))
