@@ -40,7 +40,7 @@ class Listener:
             try:
                 await self._listen()
                 failures = 0
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except Exception as error:
                 logger.warning("not_listening", error=type(error).__name__)
             finally:
                 self.heard(False)

@@ -5,6 +5,7 @@ Creating and waiting is what every caller pays for, so it goes to the driver wit
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,6 +78,10 @@ class RunFilters:
     q: str | None = None
 
 
+class _NotThere(Exception):
+    """There is no such version."""
+
+
 @dataclass(slots=True)
 class RunService:
     """A run outlives its request: it is executed by `executor`, here or elsewhere."""
@@ -113,16 +118,16 @@ class RunService:
         if request.version == "draft":
             snapshot = await self.agents.snapshot(reference)
             run.agent_id, run.version_id = snapshot.agent_id, snapshot.id
-        async with self.database.writing(self.tenant, subject_id=run.id) as connection:
-            if await self._locked(connection, reference, request.version, run):
+        try:
+            async with self.database.writing(self.tenant, subject_id=run.id) as connection:
+                if not await self._locked(connection, reference, request.version, run):
+                    raise _NotThere  # inside, so that nothing of the request is kept
                 agent = await load_agent(connection, self.executor.factory, self.tenant, run.version_id)
                 _check_input(agent, request.input)
                 await self._insert(connection, run)
                 failpoint("run.creating")
-            else:
-                agent = None
-        if agent is None:
-            raise await self.agents.unrunnable(reference, request.version)
+        except _NotThere:
+            raise await self.agents.unrunnable(reference, request.version) from None
         failpoint("run.created")
         return run, agent
 
@@ -189,20 +194,22 @@ class RunService:
             return await steps.page(request, steps.of(run_id))
 
     async def wait(self, run_id: UUID, *, timeout_s: float) -> AgentRun:
-        """The run when it has ended, or as it is after `timeout_s`."""
-        if run_id in self.executor.tasks:
-            await self.executor.finished(run_id, timeout_s=timeout_s)
-        else:
-            await self.streams.ended(self.tenant, run_id, timeout_s=timeout_s)
+        """The run when it has ended, wherever that is, or as it is after `timeout_s`."""
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + timeout_s
+        if await self.executor.finished(run_id, timeout_s=timeout_s) is None and clock() < give_up:
+            await self.streams.ended(self.tenant, run_id, timeout_s=give_up - clock())
         return await self.get(run_id)
 
     async def outcome(self, run: AgentRun, *, timeout_s: float) -> AgentRun:
         """`wait` for a run whose row is at hand: if it ends here, the database is not asked again."""
         if run.id not in self.executor.tasks:
             return run if run.finished_at else await self.wait(run.id, timeout_s=timeout_s)
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + timeout_s
         left = await self.executor.finished(run.id, timeout_s=timeout_s)
         if left is None:
-            return await self.get(run.id)
+            return await self.wait(run.id, timeout_s=max(0, give_up - clock()))
         ending = left.ending
         run.status, run.finished_at = RunStatus(ending.status), left.finished_at
         run.output, run.error, run.usage = ending.output, ending.error, ending.usage

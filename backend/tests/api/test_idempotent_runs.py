@@ -12,7 +12,7 @@ from app.db.postgres.models.agents import AgentRun
 from tests.api.calls import API, arriving, ended, frames, keyed, new_agent, ok, problem, total
 from tests.factories import Factory, Member
 from tests.fixtures import Running
-from tests.graphs import asking_graph
+from tests.graphs import HELLO_GRAPH, asking_graph
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -58,6 +58,17 @@ class TestStream:
         gate.opened.set()
         await ended(client, run["id"])
         assert ok(await client.post(path, json=body, headers=headers))["output"] == {"text": "Wait is over"}
+
+
+class TestRefusal:
+    async def test_leaves_the_key_free(self, client: httpx2.AsyncClient) -> None:
+        agent = ok(await client.post(f"{API}/agents", json={"name": "Late", "graph": HELLO_GRAPH}), 201)[
+            "slug"
+        ]
+        path, headers, body = f"{API}/agents/{agent}/runs", keyed(), {"input": {"name": "Ada"}}
+        problem(await client.post(path, json=body, headers=headers), 409, "not_published")
+        ok(await client.post(f"{API}/agents/{agent}/publish"), 201)
+        assert ok(await client.post(path, json=body, headers=headers))["status"] == "succeeded"
 
 
 class TestCrash:

@@ -197,7 +197,7 @@ async def run(
     started = await (runs.get(earlier) if earlier else runs.start(agent, request))
     run_id = started.id
     if mode is RunMode.STREAM:
-        stream = event_stream(runs.follow(run_id, after=last_event_id or 0), reader)
+        stream = event_stream(runs.follow(run_id, after=(last_event_id or 0) if earlier else 0), reader)
         stream.headers["Location"] = _location(run_id)
         return stream
     ended = started

@@ -8,6 +8,7 @@ Importing this module imports LangGraph: import it when first used.
 
 from __future__ import annotations
 
+import json
 from collections import ChainMap
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,13 +26,17 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from sqlalchemy.exc import DBAPIError
 
+from app.agent.graph.ports import Undeliverable
+from app.core.errors import AppError
 from app.db.session import Database, Tenant
 from app.services.runs.run_log import CheckpointRow, RunLog, WriteRow
 from app.services.runs.stored_json import stored_json
 
 _WHOLE: Final = 0
 _ADDED: Final = 1
+_JSON: Final = b"J"  # in msgpack a number, which is never all that is packed
 """How a channel's value is kept: all of it, or the keys that it has beyond an earlier version."""
 
 _CHECKPOINTS = """
@@ -183,12 +188,16 @@ class RunCheckpoints(BaseCheckpointSaver[int]):
                 await connection.fetch(statement, lease.org_id, lease.id, lease.fence, list(keeping))
 
     async def _thread(self, thread_id: str) -> _Thread:
+        """Raises `Undeliverable` where the database is away: the run then goes on later."""
         run = self._log_of(thread_id)
-        await run.settled()
         key = (run.lease.org_id, run.lease.id)
-        async with self._database.reading(Tenant(run.lease.org_id)) as connection:
-            rows = await connection.fetch(_CHECKPOINTS, *key)
-            writes = await connection.fetch(_WRITES, *key)
+        try:
+            await run.settled()
+            async with self._database.reading(Tenant(run.lease.org_id)) as connection:
+                rows = await connection.fetch(_CHECKPOINTS, *key)
+                writes = await connection.fetch(_WRITES, *key)
+        except (AppError, DBAPIError) as error:
+            raise Undeliverable("the checkpoints cannot be read") from error
         return _Thread(
             thread_id,
             {(row[0], row[1]): CheckpointRow(*row) for row in rows},
@@ -197,9 +206,15 @@ class RunCheckpoints(BaseCheckpointSaver[int]):
         )
 
     def packed(self, value: Any) -> bytes:
-        return self.serde.dumps_typed(value)[1]
+        """msgpack; JSON after a mark where that cannot hold it: integers beyond 64 bits, half surrogates."""
+        try:
+            return self.serde.dumps_typed(value)[1]
+        except TypeError:
+            return _JSON + json.dumps(value).encode()
 
     def unpacked(self, data: bytes) -> Any:
+        if data.startswith(_JSON):
+            return json.loads(data[len(_JSON) :])
         return self.serde.loads_typed(("msgpack", data))
 
 

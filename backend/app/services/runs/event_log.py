@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core.ids import new_id
 from app.core.tasks import end
-from app.db.outage import is_lost_race, is_outage
+from app.db.outage import sqlstate
 from app.db.session import Database
 from app.services.runs.commit import store
 from app.services.runs.leases import Lease
@@ -30,6 +30,8 @@ logger = structlog.get_logger(__name__)
 
 _PERIOD_S = 0.02
 _RETRY_S = 0.25
+_REFUSED = ("22", "23", "54")
+"""SQLSTATE classes: values that are none, broken constraints, too much of something."""
 
 
 @dataclass(slots=True)
@@ -135,7 +137,7 @@ class EventLog:
         except BaseException:
             for portion in batch:
                 portion.run.put_back(portion)
-                self.dirty[portion.run.lease.id] = portion.run
+                self.dirty.setdefault(portion.run.lease.id, portion.run)
             raise
         for portion, rows in told:
             self._settle(portion, rows, accepted)
@@ -157,5 +159,5 @@ class EventLog:
 def _is_refusal(error: Exception) -> bool:
     """Whether the same would be refused for ever."""
     if isinstance(error, DBAPIError):
-        return not (is_outage(error) or is_lost_race(error))
+        return isinstance(error.orig, ValueError) or sqlstate(error).startswith(_REFUSED)
     return isinstance(error, TypeError | ValueError)

@@ -19,6 +19,8 @@ from app.services.runs.recovery import Recovered
 from app.services.runs.run_log import Ending, RunLog
 from app.services.runs.stored_json import event_json
 
+_PAUSE_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -79,6 +81,11 @@ def cancelled() -> Ending:
 def handed_over() -> Ending:
     """The run goes back into the queue: whoever has room goes on with it."""
     return Ending(RunStatus.QUEUED)
+
+
+def put_off() -> Ending:
+    """The same for a run that cannot go on here and now: a while later, and not for ever."""
+    return Ending(RunStatus.QUEUED, pause_s=_PAUSE_S)
 
 
 def _told(status: RunStatus, code: str, message: str, usage: Json | None = None) -> Ending:

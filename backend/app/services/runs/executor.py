@@ -19,16 +19,26 @@ from app.core.failpoints import failpoint
 from app.core.tasks import end
 from app.db.listening import Listener
 from app.db.postgres.channels import RUN_COMMANDS, RUN_EVENTS, RUN_QUEUE
+from app.db.postgres.models.agents import RunStatus
 from app.db.session import Database, Tenant
 from app.services.runs.commands import cancels_of
 from app.services.runs.event_log import EventLog
-from app.services.runs.execution import Execution, Left, cancelled, failed, failed_by, handed_over, succeeded
+from app.services.runs.execution import (
+    Execution,
+    Left,
+    cancelled,
+    failed,
+    failed_by,
+    handed_over,
+    put_off,
+    succeeded,
+)
 from app.services.runs.journal import RunJournal
 from app.services.runs.leases import RUNS, Leases
 from app.services.runs.node_cache import NodeCaches
 from app.services.runs.partitions import keep_partitions
 from app.services.runs.recovery import recover
-from app.services.runs.run_claims import ClaimedRun, claim_runs
+from app.services.runs.run_claims import ClaimedRun, claim_cancelled, claim_runs
 from app.services.runs.run_log import Ending, FencedOff, RunLog
 from app.services.runs.versions import load_agent
 from app.services.runs.watch import news_or_timeout
@@ -143,11 +153,13 @@ class Executor:
     def _supervised(self, run_id: UUID, work: Coroutine[Any, Any, Left | None]) -> asyncio.Task[Left | None]:
         task = asyncio.create_task(work, name=f"run-{run_id}")
         self.tasks[run_id] = task
-        task.add_done_callback(lambda _: self._gone(run_id))
+        task.add_done_callback(lambda gone: self._gone(run_id, gone))
         return task
 
-    def _gone(self, run_id: UUID) -> None:
-        self.tasks.pop(run_id, None)
+    def _gone(self, run_id: UUID, task: asyncio.Task[Left | None]) -> None:
+        if self.tasks.get(run_id) is not task:
+            return
+        del self.tasks[run_id]
         self.log.close(run_id)
         self.cancelled.discard(run_id)
         if run_id in self.claimed:
@@ -215,7 +227,10 @@ class Executor:
         return succeeded(result, run)
 
     async def _leave(self, run: RunLog, ending: Ending) -> Left | None:
-        """Stores how the run ends; None where it is not ours any more, or the database is away too long."""
+        """Stores how the run ends; None where it is not ours any more, or the database is away too long.
+
+        A result that PostgreSQL refuses makes the run fail.
+        """
         bound = logger.bind(run_id=str(run.lease.id), status=str(ending.status))
         try:
             failpoint("run.finishing")
@@ -224,7 +239,7 @@ class Executor:
             bound.warning("run_fenced_off")
         except Exception as error:
             bound.warning("run_end_not_stored", error=repr(error))
-            if run.broken is not None:
+            if run.broken is not None and ending.status != RunStatus.FAILED:
                 return await self._leave(run, failed_by("unstorable", "The run's result cannot be stored."))
         else:
             failpoint("run.finished")
@@ -233,7 +248,7 @@ class Executor:
         return None
 
     def _lost(self, run: RunLog) -> None:
-        run.fenced_off = True
+        run.lose()
         task = self.tasks.get(run.lease.id)
         if task is not None:
             task.cancel()
@@ -262,14 +277,16 @@ class Executor:
             await news_or_timeout(self.queue_news, min(_LOOK_EVERY_S, self.sweep_interval_s))
 
     async def claim(self) -> int:
-        """Takes up runs that nobody executes, as many as there is room for; answers how many."""
+        """Takes up runs that nobody executes, as many as there is room for; answers how many.
+
+        Those that are only to be ended need no room.
+        """
         free = self.concurrency - len(self.tasks) - self.reservations
-        limit = min(free, self.claim_concurrency - len(self.claimed))
-        if limit <= 0:
-            return 0
-        runs = await claim_runs(
-            self.database, owner=self.owner, limit=limit, lease_s=self.lease_s, executing=list(self.tasks)
-        )
+        limit = max(0, min(free, self.claim_concurrency - len(self.claimed)))
+        by_us: dict[str, Any] = {"owner": self.owner, "lease_s": self.lease_s, "executing": list(self.tasks)}
+        runs = await claim_cancelled(self.database, **by_us)
+        if limit:
+            runs += await claim_runs(self.database, limit=limit, **by_us)
         for run in runs:
             failpoint("run.claimed")
             self.claimed.add(run.id)
@@ -290,7 +307,8 @@ class Executor:
                 execution = await self._execution(claimed)
             except (Exception, asyncio.CancelledError) as error:
                 logger.warning("run_not_taken_up", run_id=str(claimed.id), error=repr(error))
-                return await _uninterrupted(self._leave(run, _unfit(error)))
+                ending = cancelled() if claimed.id in self.cancelled else _unfit(error)
+                return await _uninterrupted(self._leave(run, ending))
         return await self._execute(execution)
 
     async def _execution(self, claimed: ClaimedRun) -> Execution:
@@ -321,7 +339,7 @@ class Executor:
 def _undelivered(error: Undeliverable, run: RunLog) -> Ending:
     """A database that is away ends no run: another process, or this one later, goes on with it."""
     if run.broken is None:
-        return handed_over()
+        return put_off()
     return failed_by(error.code, "What the run told or did cannot be stored.")
 
 
@@ -329,7 +347,7 @@ def _unfit(error: BaseException) -> Ending:
     """A graph that does not compile any more never will; everything else may be better next time."""
     if isinstance(error, AppError) and not isinstance(error, Unavailable):
         return failed_by(error.code, error.detail)
-    return handed_over()
+    return handed_over() if isinstance(error, asyncio.CancelledError) else put_off()
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, Left | None]) -> Left | None:

@@ -31,8 +31,8 @@ LEASE = text("make_interval(secs => :lease)")
 _MINE = """(org_id, id, fence) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]))
     AND lease_owner = $4"""
 _STILL_OURS = f"SELECT org_id, id, fence FROM {{}} WHERE {_MINE}"  # noqa: S608  (ours)
-# A row that is locked is being written under its fence, which prolongs it; waiting for it would let all the
-# others run out.
+# A row that is locked is being written by its holder, and is prolonged the next time; waiting for it would
+# let all the others run out.
 _PROLONG = f"""
     WITH free AS (SELECT org_id, id FROM {{0}} WHERE {_MINE} FOR NO KEY UPDATE SKIP LOCKED)
     UPDATE {{0}} t SET lease_until = now() + make_interval(secs => $5)

@@ -15,12 +15,13 @@ from app.db.base import Json
 from app.db.session import Database, Tenant
 from app.services.runs.leases import Lease
 
-_CLAIM = """
+_AT_ONCE = 100
+_WAITING = """
     WITH waiting AS (
         SELECT org_id, id, created_at,
             row_number() OVER (PARTITION BY org_id ORDER BY created_at, id) AS place
         FROM agent_runs WHERE finished_at IS NULL AND (lease_until IS NULL OR lease_until < now())
-            AND NOT (lease_owner IS NOT DISTINCT FROM $1 AND id = ANY($4::uuid[]))
+            AND NOT id = ANY($4::uuid[])
     ), busy AS (
         SELECT org_id, count(*) AS runs FROM agent_runs
         WHERE finished_at IS NULL AND lease_until >= now() GROUP BY org_id
@@ -31,6 +32,17 @@ _CLAIM = """
         WHERE r.finished_at IS NULL AND (r.lease_until IS NULL OR r.lease_until < now())
         ORDER BY COALESCE(b.runs, 0) + w.place, w.created_at LIMIT $2 FOR UPDATE OF r SKIP LOCKED
     )
+"""
+_CANCELLED = """
+    WITH chosen AS (
+        SELECT r.org_id, r.id, r.lease_until FROM agent_run_commands c
+        JOIN agent_runs r ON r.org_id = c.org_id AND r.id = c.run_id
+        WHERE r.finished_at IS NULL AND (r.lease_until IS NULL OR r.lease_until < now())
+            AND c.kind = 'cancel' AND c.consumed_at IS NULL AND NOT r.id = ANY($4::uuid[])
+        LIMIT $2 FOR UPDATE OF r SKIP LOCKED
+    )
+"""
+_TAKE = """
     UPDATE agent_runs r SET status = 'running', fence = r.fence + 1, lease_owner = $1,
         lease_until = now() + make_interval(secs => $3), started_at = COALESCE(r.started_at, now()),
         recoveries = r.recoveries + CASE WHEN c.lease_until IS NULL THEN 0 ELSE 1 END
@@ -39,6 +51,8 @@ _CLAIM = """
         EXISTS (SELECT FROM agent_run_commands o WHERE o.org_id = r.org_id AND o.run_id = r.id
             AND o.kind = 'cancel')
 """
+_CLAIM = _WAITING + _TAKE
+_CLAIM_CANCELLED = _CANCELLED + _TAKE
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,14 @@ async def claim_runs(
 ) -> list[ClaimedRun]:
     """At most `limit` runs, none of those that `owner` is `executing`; any number may claim side by side."""
     rows = await database.system_statement(_CLAIM, owner, limit, lease_s, list(executing))
+    return [_claimed(row) for row in rows]
+
+
+async def claim_cancelled(
+    database: Database, *, owner: str, lease_s: float, executing: Collection[UUID]
+) -> list[ClaimedRun]:
+    """Some of the runs that nobody executes and somebody wants to end."""
+    rows = await database.system_statement(_CLAIM_CANCELLED, owner, _AT_ONCE, lease_s, list(executing))
     return [_claimed(row) for row in rows]
 
 

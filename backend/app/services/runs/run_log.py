@@ -63,7 +63,10 @@ def telling(event: Any, node_path: str) -> Telling:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run leaves this process: ended, or `queued` again. `event` is its one terminal event, as JSON."""
+    """How a run leaves this process: ended, or `queued` again. `event` is its one terminal event, as JSON.
+
+    With `pause_s` it is claimed so much later, as if its process had died.
+    """
 
     status: str
     event: str | None = None
@@ -71,6 +74,7 @@ class Ending:
     output: Json | None = None
     error: Json | None = None
     usage: Json | None = None
+    pause_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +200,18 @@ class RunLog:
             self.pending.writes.extend(writes)
             self._added()
 
+    def lose(self) -> None:
+        """The run is another process's from now on."""
+        self.fenced_off = True
+        self.settle(self.added, FencedOff("another process holds the run"))
+
     async def leave(self, ending: Ending) -> None:
-        """Stores everything and how the run leaves this process, as one."""
+        """Stores everything and how the run leaves this process, as one.
+
+        Raises what made something of it unstorable, unless it ends by that.
+        """
+        if self.broken is not None and ending.status == "succeeded":
+            raise self.broken
         if ending.event is not None:
             self.pending.events.append(Telling("", time(), ending.type, ending.event))
         self.pending.ending = ending

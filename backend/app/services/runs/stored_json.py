@@ -36,7 +36,7 @@ def event_json(event: Any) -> str:
     except ValueError:  # half a surrogate pair
         text = _NUL
     if _SUSPECT.search(text):
-        return stored_json(event.model_dump(mode="json", by_alias=True, exclude_none=True)) or ""
+        return stored_json(event.model_dump(by_alias=True, exclude_none=True)) or ""
     return text
 
 

@@ -169,6 +169,15 @@ class TestCancel:
         assert row.status is RunStatus.CANCELLED
         assert [event.type for event in await bench.events(run.id)] == ["RUN_ERROR"]
 
+    async def test_of_a_run_that_waits_needs_no_room(self, bench: Bench, gate: Gate) -> None:
+        executor = bench.executor("local:full", claim_concurrency=1, grace_s=0)
+        await bench.start(executor, asking_graph(gate.slug), mode=RunMode.BACKGROUND)
+        async with executor.running():
+            await gate.entered.wait()
+            waiting = await bench.start(executor, mode=RunMode.BACKGROUND)
+            await bench.runs(executor).cancel(waiting.id)
+            assert (await ended(bench, waiting.id, within_s=5)).status is RunStatus.CANCELLED
+
 
 class TestBackground:
     async def test_is_queued_until_somebody_has_room(self, bench: Bench, executor: Executor) -> None:
