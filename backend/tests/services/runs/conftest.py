@@ -28,9 +28,10 @@ from app.resources import Resources, open_resources
 from app.services.agent_service import AgentService
 from app.services.run_service import RunRequest, RunService
 from app.services.runs import event_log
+from app.services.runs import executor as executor_module
 from app.services.runs.event_log import EventLog
 from app.services.runs.executor import Executor
-from app.services.runs.leases import Lease
+from app.services.runs.leases import LOCAL, Lease
 from app.services.runs.logged_event import LoggedEvent
 from app.services.runs.run_log import Ending, FencedOff, RunLog
 from app.services.runs.stored_json import event_json
@@ -87,6 +88,20 @@ async def resources(
         owner="local:tests",
     ) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that other tests left open in this process takes up no run of these ones."""
+    for name in ("claim_runs", "claim_cancelled"):
+        monkeypatch.setattr(executor_module, name, _for_local_owners(getattr(executor_module, name)))
+
+
+def _for_local_owners(real: Any) -> Any:
+    async def claimed(database: Database, *, owner: str, **rest: Any) -> list[Any]:
+        return await real(database, owner=owner, **rest) if owner.startswith(f"{LOCAL}:") else []
+
+    return claimed
 
 
 @pytest.fixture
