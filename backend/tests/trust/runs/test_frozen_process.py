@@ -17,7 +17,7 @@ from tests.trust.runs.agents import STEPS, order_graph, published, talking_graph
 from tests.trust.runs.effects import Effects, effects
 from tests.trust.runs.elsewhere import elsewhere
 from tests.trust.runs.rows import rows_of, run_row, until
-from tests.trust.runs.streams import check_whole, opened, read, run_of
+from tests.trust.runs.streams import check_whole, event_of, names, opened, read, run_of
 from tests.trust.runs.talking import answer, question
 from tests.trust.serving import Platform
 
@@ -84,6 +84,36 @@ async def test_frozen_amid_a_models_answer(api: Platform, other: Platform, model
     assert await rows_of(other, run_id) == before
     status, output = await run_row(other, run_id, "status", "output")
     assert (status, json.loads(output)) == ("succeeded", {"text": answer(WORDS)})
+
+
+async def test_thawed_while_another_process_is_at_the_run(
+    api: Platform, other: Platform, model: Double
+) -> None:
+    with api.client() as client:
+        agent = published(client, "talks", talking_graph(1))
+    body = {"input": question(3 * WORDS, every_s=0.1), "mode": "stream"}
+    async with opened(api.url, f"/agents/{agent}/runs", body=body) as stream:
+        frames = stream.frames()
+        seen = [await anext(frames) for _ in range(6)]
+        run_id, before = run_of(seen), model.open
+        (fence,) = await run_row(other, run_id, "fence")
+
+        async def answered_again() -> bool:
+            (now,) = await run_row(other, run_id, "fence")
+            return now > fence and model.open > before
+
+        async with frozen(api):
+            await until(answered_again)
+        seen += [frame async for frame in frames]
+    check_whole(seen)
+    assert seen == await read(other.url, run_id)
+    told = [(event_of(frame)["type"], event_of(frame).get("messageId")) for frame in seen]
+    first, second = dict.fromkeys(message for kind, message in told if kind == "TEXT_MESSAGE_START")
+    messages = [message for kind, message in told if kind == "TEXT_MESSAGE_CONTENT"]
+    assert messages == sorted(messages, key=[first, second].index)  # nothing of the first one any more
+    assert names(seen)[-1] == b"RUN_FINISHED"
+    last_seq, output = await run_row(other, run_id, "last_seq", "output")
+    assert (last_seq, json.loads(output)) == (len(seen), {"text": answer(3 * WORDS)})
 
 
 async def test_frozen_amid_a_call_with_effects(api: Platform, other: Platform, service: Effects) -> None:
