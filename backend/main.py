@@ -45,6 +45,7 @@ from app.embedded import read_services_file
 from app.resources import Resources, demanded, open_resources, process_name
 from app.services.runs.claims import queues_due
 from app.services.runs.clock import mend_times
+from app.services.runs.commands import sweep_commands
 from app.workers import celery_app
 
 logger = structlog.get_logger(__name__)
@@ -178,6 +179,7 @@ async def _wake_forever(database: Database, interval_s: float) -> None:
                 due = await queues_due(session)
                 await sweep_expired(session)
                 await sweep_cache(session)
+                await sweep_commands(session)
             for queue in due:
                 await database.wake(queue)
         except Exception as error:

@@ -333,16 +333,16 @@ async def get_model_resolver(caller: CallerDep, resources: ResourcesDep) -> Mode
     return resources.models(caller.tenant)
 
 
+async def get_runs(caller: CallerDep, resources: ResourcesDep) -> RunService:
+    return resources.runs(caller.tenant, caller.principal)
+
+
 CollectionsDep = Annotated[CollectionService, Depends(get_collections)]
 DocumentsDep = Annotated[DocumentService, Depends(get_documents)]
 IntakeDep = Annotated[IntakeService, Depends(get_intake)]
 JobsDep = Annotated[JobService, Depends(get_jobs)]
 ProjectsDep = Annotated[ProjectService, Depends(get_projects)]
 RagDep = Annotated[RagService, Depends(get_rag)]
-
-
-async def get_runs(caller: CallerDep, resources: ResourcesDep) -> RunService:
-    return resources.runs(caller.tenant, caller.principal)
 
 
 AgentsDep = Annotated[AgentService, Depends(get_agents)]

@@ -7,8 +7,9 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
+from fastapi import Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
@@ -17,6 +18,9 @@ from app.api.credentials import Standing
 from app.services.runs.logged_event import LoggedEvent
 
 T = TypeVar("T")
+
+MAX_SEQ = 2**63 - 1
+LastEventId = Annotated[int | None, Header(ge=0, le=MAX_SEQ)]
 
 _LAST_EVENTS_S = 1.0
 _PIECE_BYTES = 2**16

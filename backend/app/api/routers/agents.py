@@ -27,7 +27,7 @@ from app.api.schemas.agents import (
     VersionSummary,
 )
 from app.api.schemas.common import PageRead, page_of
-from app.api.sse import event_stream, stream_of
+from app.api.sse import LastEventId, event_stream, stream_of
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.models.agents import RunMode
@@ -35,7 +35,6 @@ from app.db.postgres.repositories.agents import Agents, AgentVersions
 from app.services.run_service import RunRequest
 
 router = native_router("/agents", tag="agents")
-MAX_SEQ = 2**63 - 1
 
 
 @router.post(
@@ -182,7 +181,7 @@ async def run(
     reader: ReaderDep,
     response: Response,
     earlier: EarlierDep,
-    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ)] = None,
+    last_event_id: LastEventId = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
     key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None,
 ) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Header, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from app.api.dependencies import ReaderDep, ResourcesDep, RunsDep, allow, paged
@@ -13,7 +13,7 @@ from app.api.idempotency import without_key
 from app.api.native import native_router
 from app.api.schemas.agents import EventRead, RunRead, RunSummary, StepRead
 from app.api.schemas.common import Moment, PageRead, page_of
-from app.api.sse import event_stream, stream_of
+from app.api.sse import MAX_SEQ, LastEventId, event_stream, stream_of
 from app.core.paging import PageRequest
 from app.core.permissions import Permission
 from app.db.postgres.models.agents import RunStatus
@@ -23,7 +23,6 @@ from app.services.run_service import RunFilters
 router = native_router("/runs", tag="runs")
 
 CANCEL_WITHIN_S = 5.0
-MAX_SEQ = 2**63 - 1
 
 
 @router.get("", operation_id="runs_list", summary="List runs", dependencies=[allow(Permission.AGENTS_READ)])
@@ -88,7 +87,7 @@ async def events(
     resources: ResourcesDep,
     reader: ReaderDep,
     after: Annotated[int, Query(ge=0, le=MAX_SEQ, description="The last `seq` that was seen")] = 0,
-    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ)] = None,
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """The run's log from event `after` + 1 until it ends, as it is stored."""
     followed = await runs.events(run_id, after=max(after, last_event_id or 0))

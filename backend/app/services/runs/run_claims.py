@@ -16,12 +16,32 @@ from app.db.session import Database, Tenant
 from app.services.runs.leases import Lease
 
 _AT_ONCE = 100
+_DEPTH = 32  # as many claims at the same moment do not get into each other's way
+# Organizations are found by a loose index scan, so that a claim costs one look per organization and run that
+# it may take, however many wait.
 _WAITING = """
-    WITH waiting AS (
+    WITH RECURSIVE orgs AS (
+        (SELECT org_id FROM agent_runs
+         WHERE finished_at IS NULL AND lease_until IS NULL ORDER BY org_id LIMIT 1)
+        UNION ALL
+        SELECT following.org_id FROM orgs o CROSS JOIN LATERAL (
+            SELECT org_id FROM agent_runs
+            WHERE finished_at IS NULL AND lease_until IS NULL AND org_id > o.org_id ORDER BY org_id LIMIT 1
+        ) AS following
+    ), candidates AS (
+        SELECT due.* FROM orgs o CROSS JOIN LATERAL (
+            SELECT org_id, id, created_at FROM agent_runs
+            WHERE finished_at IS NULL AND lease_until IS NULL AND org_id = o.org_id
+            ORDER BY created_at, id LIMIT $2 + {depth}
+        ) AS due
+        UNION ALL
+        (SELECT org_id, id, created_at FROM agent_runs
+         WHERE finished_at IS NULL AND lease_until < now() AND NOT id = ANY($4::uuid[])
+         ORDER BY lease_until LIMIT $2 + {depth})
+    ), waiting AS (
         SELECT org_id, id, created_at,
             row_number() OVER (PARTITION BY org_id ORDER BY created_at, id) AS place
-        FROM agent_runs WHERE finished_at IS NULL AND (lease_until IS NULL OR lease_until < now())
-            AND NOT id = ANY($4::uuid[])
+        FROM candidates
     ), busy AS (
         SELECT org_id, count(*) AS runs FROM agent_runs
         WHERE finished_at IS NULL AND lease_until >= now() GROUP BY org_id
@@ -29,10 +49,10 @@ _WAITING = """
         SELECT r.org_id, r.id, r.lease_until FROM waiting w
         JOIN agent_runs r USING (org_id, id)
         LEFT JOIN busy b USING (org_id)
-        WHERE r.finished_at IS NULL AND (r.lease_until IS NULL OR r.lease_until < now())
+        WHERE r.finished_at IS NULL AND COALESCE(r.lease_until, '-infinity') < now()
         ORDER BY COALESCE(b.runs, 0) + w.place, w.created_at LIMIT $2 FOR UPDATE OF r SKIP LOCKED
     )
-"""
+""".replace("{depth}", str(_DEPTH))
 _CANCELLED = """
     WITH chosen AS (
         SELECT r.org_id, r.id, r.lease_until FROM agent_run_commands c

@@ -106,7 +106,18 @@ class AgentRun(ProjectRow):
         Index("ix_agent_runs_agent", "org_id", "agent_id", "created_at", "id"),
         Index("ix_agent_runs_version", "org_id", "version_id"),
         Index("ix_agent_runs_list", "org_id", "project_id", "created_at", "id"),
-        Index("ix_agent_runs_open", "lease_until", postgresql_where=text("finished_at IS NULL")),
+        Index(
+            "ix_agent_runs_leased",
+            "lease_until",
+            postgresql_where=text("finished_at IS NULL AND lease_until IS NOT NULL"),
+        ),
+        Index(
+            "ix_agent_runs_waiting",
+            "org_id",
+            "created_at",
+            "id",
+            postgresql_where=text("finished_at IS NULL AND lease_until IS NULL"),
+        ),
     )
 
     agent_id: Mapped[UUID]
