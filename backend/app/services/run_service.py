@@ -38,10 +38,11 @@ _PUBLISHED = """
     SELECT a.id, v.id FROM agents a
     JOIN agent_versions v ON v.org_id = a.org_id AND v.agent_id = a.id
         AND v.version = COALESCE($4::int, a.live_version)
-    WHERE a.org_id = $1 AND a.project_id = $2 AND a.deleted_at IS NULL
-        AND ($5::uuid IS NULL AND a.slug = $3 OR a.id = $5::uuid)
+    WHERE a.org_id = $1 AND a.project_id = $2 AND a.deleted_at IS NULL AND a.{column} = $3
     FOR SHARE OF a
 """
+_PUBLISHED_BY_SLUG = _PUBLISHED.format(column="slug")
+_PUBLISHED_BY_ID = _PUBLISHED.format(column="id")
 _DRAFT = "SELECT id FROM agents WHERE org_id = $1 AND id = $2 AND deleted_at IS NULL FOR SHARE"
 _INSERT = """
     INSERT INTO agent_runs (org_id, id, project_id, agent_id, version_id, mode, status, input, metadata,
@@ -96,15 +97,16 @@ class RunService:
     async def start(self, reference: str, request: RunRequest) -> AgentRun:
         """Creates the run; starts it detached from the caller, or leaves it to whoever has room for it."""
         if request.mode is RunMode.BACKGROUND:
-            run, _ = await self._created(reference, request)
+            run, _, _ = await self._created(reference, request)
             self.executor.queue_news.set()
             return run
         with self.executor.reserved():
-            run, agent = await self._created(reference, request)
-            self.executor.start(Execution(self.tenant, run.id, 1, agent, request.input))
+            run, agent, inputs = await self._created(reference, request)
+            self.executor.start(Execution(self.tenant, run.id, 1, agent, inputs))
             return run
 
-    async def _created(self, reference: str, request: RunRequest) -> tuple[AgentRun, ExecutableAgent]:
+    async def _created(self, reference: str, request: RunRequest) -> tuple[AgentRun, ExecutableAgent, Json]:
+        """The run's row, its agent and its inputs with defaults."""
         run = AgentRun(
             org_id=self.tenant.org_id,
             id=new_id(),
@@ -113,7 +115,6 @@ class RunService:
             status=RunStatus.QUEUED if request.mode is RunMode.BACKGROUND else RunStatus.RUNNING,
             input=request.input,
             run_metadata=request.metadata or {},
-            recoveries=0,
         )
         if request.version == "draft":
             snapshot = await self.agents.snapshot(reference)
@@ -123,13 +124,13 @@ class RunService:
                 if not await self._locked(connection, reference, request.version, run):
                     raise _NotThere  # inside, so that nothing of the request is kept
                 agent = await load_agent(connection, self.executor.factory, self.tenant, run.version_id)
-                _check_input(agent, request.input)
+                inputs = _checked(agent, request.input)
                 await self._insert(connection, run)
                 failpoint("run.creating")
         except _NotThere:
             raise await self.agents.unrunnable(reference, request.version) from None
         failpoint("run.created")
-        return run, agent
+        return run, agent, inputs
 
     async def _locked(
         self, connection: DriverConnection, reference: str, version: str | int, run: AgentRun
@@ -139,8 +140,9 @@ class RunService:
         if version == "draft":
             return bool(await connection.fetch(_DRAFT, org, run.agent_id))
         number = None if version == "live" else int(version)
-        project = self.tenant.project
-        rows = await connection.fetch(_PUBLISHED, org, project, reference, number, as_uuid(reference))
+        agent_id = as_uuid(reference)
+        query = _PUBLISHED_BY_ID if agent_id else _PUBLISHED_BY_SLUG
+        rows = await connection.fetch(query, org, self.tenant.project, agent_id or reference, number)
         if rows:
             run.agent_id, run.version_id = rows[0]
         return bool(rows)
@@ -235,10 +237,10 @@ class RunService:
         return await self.get(run_id)
 
 
-def _check_input(agent: ExecutableAgent, value: Json) -> None:
-    """Refuses, before there is a run, an input that does not fit."""
+def _checked(agent: ExecutableAgent, value: Json) -> Json:
+    """The inputs; refuses, before there is a run, what does not fit."""
     try:
-        agent.validate_input(value)
+        return agent.validate_input(value)
     except InvalidInput as error:
         errors = [FieldError(f"/body/input{e.pointer}", e.code, e.message) for e in error.errors]
         raise InvalidInput(error.detail, errors=errors) from error

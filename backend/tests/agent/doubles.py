@@ -299,6 +299,11 @@ class Bench:
         return Ports(bound, self.shelf, self.log, self.log, self.clock, **self.more)
 
     async def run(self, **inputs: Any) -> RunResult:
+        return await self.given({"question": "Why?", **inputs}, run_id="run-1", thread_id="thread-1")
+
+    async def given(self, inputs: Any, run_id: str = "r", thread_id: str = "t", **how: Any) -> RunResult:
+        """Runs with exactly these inputs, which are checked before."""
+        checked = self.agent.validate_input(inputs)
         return await self.agent.run(
-            {"question": "Why?", **inputs}, ports=self.ports, run_id="run-1", thread_id="thread-1"
+            checked, **{"ports": self.ports, "run_id": run_id, "thread_id": thread_id} | how
         )

@@ -73,11 +73,8 @@ class TestCancel:
         other = Log()
         ports = bench.ports
         second = asyncio.create_task(
-            bench.agent.run(
-                {"question": "x"},
-                ports=type(ports)(ports.models, ports.retriever, other, other),
-                run_id="2",
-                thread_id="2",
+            bench.given(
+                {"question": "x"}, "2", "2", ports=type(ports)(ports.models, ports.retriever, other, other)
             )
         )
         await cancelled(bench, after="TEXT_MESSAGE_CONTENT")

@@ -77,9 +77,7 @@ class TestNodes:
             edges=["start > done"],
         )
         document["inputs"] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-        result = await Bench(document).agent.run(
-            {"n": 3}, ports=Bench(document).ports, run_id="r", thread_id="t"
-        )
+        result = await Bench(document).given({"n": 3})
         assert result.output == {"n": 3, "deep": {"list": [3, "n=3", True]}}
 
     async def test_the_session_is_read(self) -> None:
@@ -93,9 +91,7 @@ class TestNodes:
         )
         bench = Bench(document)
         session = Session("s-1", user={"name": "Ada"})
-        result = await bench.agent.run(
-            {"question": "x"}, ports=bench.ports, run_id="r", thread_id="t", session=session
-        )
+        result = await bench.given({"question": "x"}, session=session)
         assert result.output == {"who": "Ada", "thread": "s-1", "tone": "calm"}
 
     async def test_a_value_that_only_the_run_can_miss(self) -> None:
@@ -120,9 +116,7 @@ class TestNodes:
     async def test_the_messages_of_the_session_can_be_indexed(self) -> None:
         bench = Bench(graph(end(last="{{ session.messages.0.content }}"), edges=["start > done"]))
         session = Session("s", messages=({"role": "user", "content": "Hello"},))
-        result = await bench.agent.run(
-            {"question": "x"}, ports=bench.ports, run_id="r", thread_id="t", session=session
-        )
+        result = await bench.given({"question": "x"}, session=session)
         assert result.output == {"last": "Hello"}
 
     async def test_state_goes_through_its_reducers(self) -> None:

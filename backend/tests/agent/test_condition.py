@@ -42,7 +42,7 @@ def document(*whens: str, inputs: Mapping[str, Any] | None = None, **policies: A
 async def way(pool: ExpressionPool, found: dict[str, Any], **inputs: Any) -> Any:
     bench = Bench(found, expressions=pool)
     given = {"n": 0, "s": "", "x": None, **inputs}
-    result = await bench.agent.run(given, ports=bench.ports, run_id="r", thread_id="t")
+    result = await bench.given(given)
     return result.output["way"]
 
 

@@ -50,7 +50,7 @@ def bench(found: dict[str, Any], http: Http, **ports: Any) -> Bench:
 
 
 async def run(bench: Bench, run_id: str = "r", **inputs: Any) -> RunResult:
-    return await bench.agent.run(inputs, ports=bench.ports, run_id=run_id, thread_id="t")
+    return await bench.given(inputs, run_id)
 
 
 @asynccontextmanager

@@ -104,7 +104,7 @@ async def agree(document: Graph) -> None:
     for values in product((False, True), repeat=len(BITS)):
         inputs = dict(zip(BITS, values, strict=True))
         bench = Bench(document)
-        result = await bench.agent.run(inputs, ports=bench.ports, run_id="r", thread_id="t")
+        result = await bench.given(inputs)
         expected = interpreted(document, inputs)
         started = Counter(value["node_id"] for value in bench.log.custom("node.started"))
         assert started == Counter(dict.fromkeys(expected, 1))

@@ -57,7 +57,7 @@ class ExecutableAgent:
 
     async def run(
         self,
-        input: Mapping[str, Any],
+        inputs: Mapping[str, Any],
         *,
         ports: Ports,
         run_id: str,
@@ -65,16 +65,15 @@ class ExecutableAgent:
         session: Session | None = None,
         past: Past | None = None,
     ) -> RunResult:
-        """Runs to the end; events go to `ports.sink`, steps to `ports.journal`.
+        """Runs to the end; `inputs` are as `validate_input` gives them.
 
+        Events go to `ports.sink`, steps to `ports.journal`.
         With a `past` it goes on where that ends: steps that the journal recalls are not executed again.
         Emits RUN_STARTED first and exactly one of RUN_FINISHED (then returns) and RUN_ERROR (then
-        raises `RunFailed`) last. Without a terminal event it ends in three cases, where writing one
-        is up to the caller: `InvalidInput`, raised before anything is emitted; `CancelledError`,
-        which aborts model calls and is passed on at once; and `Undeliverable`, when sink or journal
-        raised.
+        raises `RunFailed`) last. Without a terminal event it ends in two cases, where writing one is up
+        to the caller: `CancelledError`, which aborts model calls and is passed on at once; and
+        `Undeliverable`, when sink or journal raised.
         """
-        inputs = self.validate_input(dict(input) if isinstance(input, Mapping) else input)
         told = _snapshot(session or Session(id=thread_id))
         run = RunContext(self.plan, ports, run_id, thread_id, told, past or Past())
         if run.past.begun:

@@ -24,7 +24,7 @@ _PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A run that is leased to this process. `seq`: its last event that is stored.
+    """A run that is leased to this process, with checked `inputs`. `seq`: its last event that is stored.
 
     `recovered`: what other processes did of it before.
     """
@@ -33,7 +33,7 @@ class Execution:
     run_id: UUID
     fence: int
     agent: ExecutableAgent
-    input: Json
+    inputs: Json
     seq: int = 0
     recovered: Recovered | None = None
 

@@ -211,7 +211,7 @@ class Executor:
         try:
             async with asyncio.timeout(self.timeout_s):
                 result = await execution.agent.run(
-                    execution.input, ports=ports, run_id=run_id, thread_id=run_id, past=past
+                    execution.inputs, ports=ports, run_id=run_id, thread_id=run_id, past=past
                 )
         except TimeoutError:
             return failed_by(
@@ -323,7 +323,7 @@ class Executor:
             run_id=claimed.id,
             fence=claimed.fence,
             agent=agent,
-            input=claimed.input,
+            inputs=agent.validate_input(claimed.input),
             seq=claimed.last_seq,
             recovered=recovered,
         )
