@@ -77,6 +77,11 @@ def _retry(console: Console, retry: Mapping[str, Any]) -> None:
     )
 
 
+def _continued(console: Console, taken_up: Mapping[str, Any]) -> None:
+    times = "" if taken_up["times"] == 1 else f" for the {taken_up['times']}th time"
+    console.print(f"[yellow]⟳[/] another process goes on with the run{times}")
+
+
 def _discarded(console: Console, message: Mapping[str, Any]) -> None:
     console.print(
         f"[yellow]✂[/] {message['node_id']}: the text above does not count: {_reason(message['reason'])}",
@@ -105,6 +110,7 @@ def _reason(error: Mapping[str, Any]) -> str:
 
 _TOLD: dict[str, Callable[[Console, Mapping[str, Any]], None]] = {
     "RUN_STARTED": _started,
+    "run.continued": _continued,
     "node.started": _node_started,
     "node.finished": _node_finished,
     "retry": _retry,

@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.cli import tailing
+from app.agent.core.events import PAYLOADS
+from app.cli import storytelling, tailing
 from app.cli.client import ApiError, Client, Unreachable, event_data
 from app.cli.tailing import Tail, succeeded
 from app.core.errors import Misconfigured
@@ -68,6 +69,10 @@ class Server:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tailing, "_PAUSES_S", (0.0,))
+
+
+def test_every_event_of_ours_has_its_line() -> None:
+    assert set(PAYLOADS) <= set(storytelling._TOLD)
 
 
 class TestTail:

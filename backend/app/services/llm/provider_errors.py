@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -14,11 +12,11 @@ from pydantic import SecretStr
 from app.agent.core.interfaces import ModelError
 from app.core.egress import EgressBusy, EgressDenied, EgressTimeout, EgressTooLarge
 from app.core.errors import AppError
+from app.core.retry_after import retry_after_s
 
 MAX_ERROR_BYTES = 16 * 2**10
 """Of an error's body; the rest is not read."""
 _MAX_SHOWN = 500
-_LONGEST_WAIT_S = 3600.0
 _BY_STATUS = {
     401: "auth",
     403: "auth",
@@ -91,22 +89,6 @@ class ProviderErrors:
         """What others say, bounded, without our key."""
         said = said.replace(self._key, "…") if self._key else said
         return said if len(said) <= _MAX_SHOWN else said[: _MAX_SHOWN - 1] + "…"
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The wait that a server asks for (RFC 9110, 10.2.3, and `retry-after-ms`), an hour at most."""
-    given = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
-    for text, unit_s in zip(given, (0.001, 1.0), strict=True):
-        try:
-            wait_s = float(text) * unit_s
-        except ValueError:
-            continue
-        return min(max(wait_s, 0.0), _LONGEST_WAIT_S) if wait_s == wait_s else None
-    try:
-        wait_s = parsedate_to_datetime(given[1]).timestamp() - time.time()
-    except ValueError:
-        return None
-    return min(max(wait_s, 0.0), _LONGEST_WAIT_S)
 
 
 def _code(status: int) -> str:

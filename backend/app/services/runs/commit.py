@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+from app.agent.core.interfaces import StepRecord
 from app.core.failpoints import failpoint
 from app.db.postgres.channels import RUN_EVENTS
 from app.db.session import Database
 from app.services.runs.logged_event import LoggedEvent
-from app.services.runs.run_log import Portion
+from app.services.runs.run_log import CheckpointRow, Portion, WriteRow
 from app.services.runs.stored_json import stored_json
 
 _MOST_IDS = 200  # a notice holds 8,000 bytes
@@ -144,6 +145,9 @@ class Keyed(Protocol):
     def key(self) -> tuple[Any, ...]: ...
 
 
+KeyedT = TypeVar("KeyedT", bound=Keyed)
+
+
 def _run(portion: Portion) -> tuple[Any, ...]:
     lease, ending = portion.run.lease, portion.pending.ending
     head = (lease.org_id, lease.id, lease.fence, portion.last_seq)
@@ -157,12 +161,12 @@ def _event(row: LoggedEvent) -> tuple[Any, ...]:
     return row.run_id, row.seq, row.ts, row.node_path, row.type, row.text
 
 
-def _latest(rows: Sequence[Keyed]) -> list[Any]:
+def _latest(rows: Sequence[KeyedT]) -> list[KeyedT]:
     """The last row of each key: one statement cannot change a row twice."""
     return list({row.key: row for row in rows}.values())
 
 
-def _step(portion: Portion, step: Any) -> tuple[Any, ...]:
+def _step(portion: Portion, step: StepRecord) -> tuple[Any, ...]:
     return (
         *(portion.run.lease.id, step.node_path, step.visit, step.node_type, step.status, step.attempts),
         *(stored_json(value) for value in (step.output, step.error, step.usage)),
@@ -170,12 +174,12 @@ def _step(portion: Portion, step: Any) -> tuple[Any, ...]:
     )
 
 
-def _checkpoint(portion: Portion, row: Any) -> tuple[Any, ...]:
+def _checkpoint(portion: Portion, row: CheckpointRow) -> tuple[Any, ...]:
     run_id = portion.run.lease.id
     return run_id, row.ns, row.id, row.parent_id, row.body, row.channels, row.metadata
 
 
-def _write(portion: Portion, row: Any) -> tuple[Any, ...]:
+def _write(portion: Portion, row: WriteRow) -> tuple[Any, ...]:
     return (
         *(portion.run.lease.id, row.ns, row.checkpoint_id, row.task_id, row.idx),
         *(row.task_path, row.channel, row.value),

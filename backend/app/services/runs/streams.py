@@ -67,7 +67,7 @@ class RunStreams:
         """What comes after `after`, or nothing where nothing came for a while; `more` is there already."""
         if not more:
             await news_or_timeout(watcher.news, _POLL_HEARING_S if self.watch.heard else POLL_S)
-        rows: list[LoggedEvent] = [row for row in watcher.taken() if row.seq > after]
+        rows = [row for row in watcher.taken() if row.seq > after]
         if rows and rows[0].seq == after + 1 and rows[-1].seq - after == len(rows):
             return rows
         return await self.page(tenant, run_id, after=after)

@@ -7,8 +7,9 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
+
+from app.services.runs.logged_event import LoggedEvent
 
 _KEPT = 1_000
 
@@ -21,9 +22,9 @@ class Watcher:
     """
 
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    rows: deque[Any] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    rows: deque[LoggedEvent] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
-    def taken(self) -> list[Any]:
+    def taken(self) -> list[LoggedEvent]:
         """The rows so far, and no news any more."""
         self.news.clear()
         rows = list(self.rows)
@@ -47,7 +48,7 @@ class Watch:
         for run_id in list(self.waiting):
             self.notify(run_id)
 
-    def deliver(self, run_id: UUID, rows: Sequence[Any]) -> None:
+    def deliver(self, run_id: UUID, rows: Sequence[LoggedEvent]) -> None:
         """These events of the run were stored by this process."""
         for watcher in self.waiting.get(run_id, ()):
             watcher.rows.extend(rows)

@@ -6,8 +6,6 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -27,12 +25,12 @@ from app.agent.graph.references import (
     Template,
     as_text,
 )
+from app.core.retry_after import retry_after_s
 
 _READING = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"https?://[^/?#{]+", re.IGNORECASE)
 _MOST_HEADERS = 64
 _LONGEST_HEADER = 2048
-_LONGEST_WAIT_S = 3600.0
 _QUOTED = 200
 """Characters of an answer that a message quotes."""
 _PRIVATE = ("set-cookie", "set-cookie2")
@@ -214,19 +212,7 @@ def _unexpected(config: HttpConfig, reply: HttpReply) -> HttpFailed:
     said = " ".join(reply.text[: 4 * _QUOTED].split())[:_QUOTED]
     host = urlsplit(reply.url).hostname
     message = f"{config.method} to {host!r} was answered {reply.status}" + (f": {said}" if said else "")
-    return HttpFailed(message, code=code, retry_after_s=_retry_after_s(reply.headers))
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` (RFC 9110, 10.2.3), as seconds or a date; an hour at most."""
-    given = headers.get("retry-after", "").strip()
-    if given.isascii() and given.isdecimal():
-        return min(float(given[:9]), _LONGEST_WAIT_S)
-    try:
-        wait_s = (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds()
-    except (TypeError, ValueError):
-        return None
-    return min(max(wait_s, 0.0), _LONGEST_WAIT_S)
+    return HttpFailed(message, code=code, retry_after_s=retry_after_s(reply.headers))
 
 
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:
