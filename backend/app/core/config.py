@@ -185,7 +185,9 @@ class Settings(BaseSettings):
         default=True, description="go on with runs that nobody executes, in this process"
     )
     run_claim_concurrency: int = Field(default=100, ge=1, description="of them; the rest is for callers")
-    run_recoveries: int = Field(default=5, ge=0, description="processes that may die over one run")
+    run_recoveries: int = Field(
+        default=5, ge=0, description="processes that may die over one run without a step done between"
+    )
     run_warm_up: bool = Field(default=True, description="load the engine at the start, not in the first run")
     run_timeout_s: float = Field(default=600, gt=0)
     run_wait_timeout_s: float = Field(default=60, gt=0)

@@ -23,8 +23,8 @@ _MOST_IDS = 200  # a notice holds 8,000 bytes
 _RUNS = """
     WITH runs AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
-            $7::text[], $8::text[], $9::float8[])
-        AS r (org_id, run_id, fence, last_seq, status, output, error, usage, pause_s)
+            $7::text[], $8::text[], $9::float8[], $10::bool[])
+        AS r (org_id, run_id, fence, last_seq, status, output, error, usage, pause_s, progress)
     ), locked AS (
         SELECT r.org_id, r.id FROM agent_runs r
         WHERE (r.org_id, r.id) IN (SELECT org_id, run_id FROM runs)
@@ -38,7 +38,8 @@ _RUNS = """
                 ELSE COALESCE(r.finished_at, now()) END,
             lease_owner = CASE WHEN i.status IS NULL THEN r.lease_owner END,
             lease_until = CASE WHEN i.status IS NULL THEN r.lease_until
-                WHEN i.pause_s IS NOT NULL THEN now() + make_interval(secs => i.pause_s) END
+                WHEN i.pause_s IS NOT NULL THEN now() + make_interval(secs => i.pause_s) END,
+            recoveries = CASE WHEN i.progress THEN 0 ELSE r.recoveries END
         FROM locked l JOIN runs i ON i.org_id = l.org_id AND i.run_id = l.id
         WHERE r.org_id = l.org_id AND r.id = l.id AND r.fence = i.fence
             AND (r.finished_at IS NULL OR i.status IS NOT NULL AND r.last_seq = i.last_seq)
@@ -115,7 +116,7 @@ async def store(database: Database, batch: Stored, *, writer: str) -> dict[UUID,
 def _statement(batch: Stored, writer: str) -> tuple[str, list[Any]]:
     """Only with the parts that have rows: five tables make a slow plan."""
     parts = [_RUNS]
-    values: list[Any] = _columns([_run(portion) for portion, _ in batch], 9)
+    values: list[Any] = _columns([_run(portion) for portion, _ in batch], 10)
     for template, found in (
         (_EVENTS, [_event(row) for _, rows in batch for row in rows]),
         (_STEPS, [_step(p, step) for p, _ in batch for step in _latest(p.pending.steps)]),
@@ -150,11 +151,12 @@ KeyedT = TypeVar("KeyedT", bound=Keyed)
 
 def _run(portion: Portion) -> tuple[Any, ...]:
     lease, ending = portion.run.lease, portion.pending.ending
+    progress = any(step.ended for step in portion.pending.steps)
     head = (lease.org_id, lease.id, lease.fence, portion.last_seq)
     if ending is None:
-        return (*head, None, None, None, None, None)
+        return (*head, None, None, None, None, None, progress)
     results = (stored_json(value) for value in (ending.output, ending.error, ending.usage))
-    return (*head, str(ending.status), *results, ending.pause_s)
+    return (*head, str(ending.status), *results, ending.pause_s, progress)
 
 
 def _event(row: LoggedEvent) -> tuple[Any, ...]:

@@ -46,7 +46,7 @@ from app.services.runs.watch import news_or_timeout
 logger = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 1.0
-_DIED = "{0} processes that worked on this run died, each time anew (ORRERY_RUN_RECOVERIES)."
+_DIED = "{0} processes died over this run, one after the other at the same place (ORRERY_RUN_RECOVERIES)."
 
 
 @dataclass(slots=True)

@@ -77,7 +77,7 @@ _CLAIM_CANCELLED = _CANCELLED + _TAKE
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A run that is leased to us from now. `recoveries`: how many processes died over it."""
+    """A run that is leased to us from now. `recoveries`: how many died since its last step."""
 
     tenant: Tenant
     id: UUID

@@ -106,7 +106,7 @@ class TestHttpNode:
                     while not (row := await bench.run(run.id)).finished_at:
                         await asyncio.sleep(0.05)
                 frozen.tasks[run.id].cancel()
-        assert (row.status, row.output, row.recoveries) == (RunStatus.SUCCEEDED, {"text": "done"}, 1)
+        assert (row.status, row.output, row.fence) == (RunStatus.SUCCEEDED, {"text": "done"}, 2)
         first, second = (request.headers["idempotency-key"] for request in there.requests)
         assert first == second
 

@@ -15,7 +15,7 @@ from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finish
 from app.db.postgres.models.agents import AgentRun, AgentRunCheckpoint, RunStatus
 from app.services.runs.executor import Executor
 from tests.factories import Factory, Gate, Member
-from tests.graphs import HELLO_GRAPH
+from tests.graphs import HELLO_GRAPH, asking_graph
 from tests.services.runs.conftest import Bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -119,7 +119,7 @@ class TestOrphan:
                 await asyncio.gather(*frozen.tasks.values())
         assert row.status is RunStatus.SUCCEEDED
         assert row.output == {"text": "Wait is over", "before": "call 1, then"}
-        assert (len(counting.calls), row.recoveries) == (1, 1)
+        assert (len(counting.calls), row.fence) == (1, 2)
         assert row.usage
         assert row.usage["by_model"]["counting"] == {"input_tokens": 2, "output_tokens": 3}
         events = await bench.events(run.id)
@@ -152,6 +152,22 @@ class TestOrphan:
                 await asyncio.gather(*frozen.tasks.values())
         assert (row.status, len(counting.calls)) == (RunStatus.SUCCEEDED, 1)
         assert row.output == {"text": "Wait is over", "before": "call 1, then"}
+
+    async def test_counts_the_deaths_since_its_last_step(
+        self, bench: Bench, frozen: Executor, other: Executor, gate: Gate
+    ) -> None:
+        async with frozen.running():
+            run = await bench.start(frozen, asking_graph(gate.slug))
+            await gate.entered.wait()
+            await expire(bench, run.id)
+            gate.entered.clear()
+            async with other.running():
+                await gate.entered.wait()
+                died = (await bench.run(run.id)).recoveries
+                gate.opened.set()
+                row = await ended(bench, run.id)
+                await asyncio.gather(*frozen.tasks.values())
+        assert (died, row.recoveries) == (1, 0)
 
     async def test_that_kills_every_process_fails_in_the_end(self, bench: Bench, other: Executor) -> None:
         lease = await bench.planted(lease_s=-1)

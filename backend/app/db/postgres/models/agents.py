@@ -95,7 +95,8 @@ class AgentVersion(TenantRow):
 class AgentRun(ProjectRow):
     """One execution. Whoever holds the lease with the current `fence` is its only writer.
 
-    An open run without a lease waits to be claimed. `recoveries` counts the processes that died over it.
+    An open run without a lease waits to be claimed. `recoveries` counts the processes that died over it since
+    it last brought a step to its end.
     """
 
     __tablename__ = "agent_runs"
