@@ -13,7 +13,7 @@ import structlog
 
 from app.agent.core.interfaces import Expressions, Http, Models, Retriever
 from app.agent.factory import AgentFactory
-from app.agent.graph.ports import Past, Ports, Undeliverable
+from app.agent.graph.ports import Past, Ports, RunResult, Undeliverable
 from app.core.errors import AppError, Unavailable
 from app.core.failpoints import failpoint
 from app.core.tasks import end
@@ -194,25 +194,10 @@ class Executor:
             return await _uninterrupted(self._leave(run, ending))
 
     async def _outcome(self, execution: Execution, run: RunLog) -> Ending:
-        recovered = execution.recovered
-        plan = execution.agent.plan
-        journal = RunJournal(run, recovered.known if recovered else {}, awaited=plan.durability == "step")
-        ports = Ports(
-            models=self.models(execution.tenant),
-            retriever=self.retriever(execution.tenant),
-            sink=run,
-            journal=journal,
-            http=self.http(execution.tenant),
-            expressions=self.expressions(execution.tenant),
-            cache=self.caches.of(execution.tenant, execution.run_id),
-        )
-        run_id = str(execution.run_id)
-        past = recovered.past if recovered else Past()
+        """How the run ends; whatever breaks on our side is an ending, too."""
         try:
             async with asyncio.timeout(self.timeout_s):
-                result = await execution.agent.run(
-                    execution.inputs, ports=ports, run_id=run_id, thread_id=run_id, past=past
-                )
+                return succeeded(await self._result(execution, run), run)
         except TimeoutError:
             return failed_by(
                 "timeout", f"The run took longer than {self.timeout_s:g} s (ORRERY_RUN_TIMEOUT_S)."
@@ -222,9 +207,25 @@ class Executor:
         except AppError as error:
             return failed(error, run)
         except Exception as error:
-            logger.error("run_crashed", run_id=run_id, exc_info=error)
+            logger.error("run_crashed", run_id=str(execution.run_id), exc_info=error)
             return failed_by("internal_error", "The run failed on our side; the log has it under its id.")
-        return succeeded(result, run)
+
+    async def _result(self, execution: Execution, run: RunLog) -> RunResult:
+        recovered, run_id = execution.recovered, str(execution.run_id)
+        awaited = execution.agent.plan.durability == "step"
+        ports = Ports(
+            models=self.models(execution.tenant),
+            retriever=self.retriever(execution.tenant),
+            sink=run,
+            journal=RunJournal(run, recovered.known if recovered else {}, awaited=awaited),
+            http=self.http(execution.tenant),
+            expressions=self.expressions(execution.tenant),
+            cache=self.caches.of(execution.tenant, execution.run_id),
+        )
+        past = recovered.past if recovered else Past()
+        return await execution.agent.run(
+            execution.inputs, ports=ports, run_id=run_id, thread_id=run_id, past=past
+        )
 
     async def _leave(self, run: RunLog, ending: Ending) -> Left | None:
         """Stores how the run ends; None where it is not ours any more, or the database is away too long.

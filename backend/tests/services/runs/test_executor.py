@@ -10,9 +10,12 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, ModelError
+from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, Http, ModelError, Usage
+from app.agent.graph.executable import ExecutableAgent
+from app.agent.graph.ports import RunResult
 from app.core.errors import Unavailable
 from app.db.postgres.models.agents import AgentRun, RunMode, RunStatus
+from app.db.session import Tenant
 from app.services.runs import event_log
 from app.services.runs.executor import Executor
 from tests.factories import Factory, Gate, Member
@@ -88,6 +91,31 @@ class TestRun:
         assert row.error["code"] == "auth"
         (event,) = await terminal_events(bench, row.id)
         assert (event["type"], event["code"]) == ("RUN_ERROR", "auth")
+
+    async def test_that_cannot_be_given_what_it_needs_fails(self, bench: Bench) -> None:
+        def unmade(_: Tenant) -> Http:
+            raise RuntimeError("no way out")
+
+        executor = bench.executor("local:poor", http=unmade, claims=False)
+        async with executor.running():
+            run = await bench.start(executor)
+            assert await executor.finished(run.id, timeout_s=10)
+        row = await bench.run(run.id)
+        assert row.status is RunStatus.FAILED
+        assert row.error
+        assert row.error["code"] == "internal_error"
+
+    async def test_that_returns_without_a_terminal_event_fails(
+        self, bench: Bench, executor: Executor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def returns(*_: Any, **__: Any) -> RunResult:
+            return RunResult({}, Usage(), {})
+
+        monkeypatch.setattr(ExecutableAgent, "run", returns)
+        async with executor.running():
+            run = await bench.start(executor)
+            assert await executor.finished(run.id, timeout_s=10)
+        assert (await bench.run(run.id)).status is RunStatus.FAILED
 
     async def test_ends_as_it_ended_though_the_database_is_away_just_then(
         self, bench: Bench, executor: Executor, monkeypatch: pytest.MonkeyPatch
