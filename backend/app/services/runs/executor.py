@@ -16,7 +16,7 @@ from app.agent.factory import AgentFactory
 from app.agent.graph.ports import Past, Ports, RunResult, Undeliverable
 from app.core.errors import AppError, Unavailable
 from app.core.failpoints import failpoint
-from app.core.tasks import end
+from app.core.tasks import end, whole
 from app.db.listening import Listener
 from app.db.postgres.channels import RUN_COMMANDS, RUN_EVENTS, RUN_QUEUE
 from app.db.postgres.models.agents import RunStatus
@@ -34,7 +34,7 @@ from app.services.runs.execution import (
     succeeded,
 )
 from app.services.runs.journal import RunJournal
-from app.services.runs.leases import RUNS, Leases
+from app.services.runs.leases import RUNS, Leases, put_back_runs
 from app.services.runs.node_cache import NodeCaches
 from app.services.runs.partitions import keep_partitions
 from app.services.runs.recovery import recover
@@ -91,17 +91,20 @@ class Executor:
     async def running(self) -> AsyncIterator[None]:
         """The executor's own tasks, for the length of the block.
 
-        Runs still open then get `grace_s`; after it they go back into the queue.
+        Runs still open then get `grace_s`; after it they go back into the queue. No lease is left behind.
         """
-        async with self.log.writer(), self.leases.beating(), _tasks(self._obey_forever(), *self._services()):
-            try:
-                async with _tasks(*([self._claim_forever()] if self.claims else [])):
-                    yield
-            finally:
-                await self._stop()
+        try:
+            async with self.log.writer(), self.leases.beating(), _tasks(*self._services()):
+                try:
+                    async with _tasks(*([self._claim_forever()] if self.claims else [])):
+                        yield
+                finally:
+                    await self._stop()
+        finally:
+            await self._put_back()
 
     def _services(self) -> list[Coroutine[Any, Any, None]]:
-        services = [keep_partitions(self.database)]
+        services = [self._obey_forever(), keep_partitions(self.database)]
         if self.warm_up:
             services.append(self.factory.warm_up())
         if self.listen_url is not None:
@@ -272,7 +275,7 @@ class Executor:
         while True:
             self.queue_news.clear()
             try:
-                await self.claim()
+                await whole(self.claim())  # cut off, it would leave runs that are leased to nobody's task
             except Exception as error:
                 logger.warning("runs_not_claimed", error=repr(error))
             await news_or_timeout(self.queue_news, min(_LOOK_EVERY_S, self.sweep_interval_s))
@@ -335,6 +338,16 @@ class Executor:
         for task in self.tasks.values():
             task.cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+    async def _put_back(self) -> None:
+        """What a claim took whose answer was lost, and what could not be handed over."""
+        try:
+            runs = await put_back_runs(self.database, self.owner)
+        except Exception as error:
+            logger.warning("runs_not_put_back", error=repr(error))
+            return
+        if runs:
+            logger.info("runs_put_back", runs=runs)
 
 
 def _undelivered(error: Undeliverable, run: RunLog) -> Ending:

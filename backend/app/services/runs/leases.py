@@ -39,6 +39,11 @@ _PROLONG = f"""
     FROM free WHERE t.org_id = free.org_id AND t.id = free.id
 """  # noqa: S608  (ours)
 
+_PUT_BACK_RUNS = """
+    UPDATE agent_runs SET status = 'queued', lease_owner = NULL, lease_until = NULL
+    WHERE lease_owner = $1 AND finished_at IS NULL RETURNING org_id, id
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -117,6 +122,11 @@ async def put_back(database: Database, owner: str) -> int:
     )
     async with database.system_work() as session:
         return len((await session.execute(statement)).all())
+
+
+async def put_back_runs(database: Database, owner: str) -> int:
+    """Gives back the runs of a process that executes nothing any more: it has not died over them."""
+    return len(await database.system_statement(_PUT_BACK_RUNS, owner))
 
 
 async def release_local(database: Database, table: Table) -> int:

@@ -18,6 +18,7 @@ from app.db.postgres.models.agents import AgentRun, RunMode, RunStatus
 from app.db.session import Tenant
 from app.services.runs import event_log
 from app.services.runs.executor import Executor
+from app.services.runs.run_claims import claim_runs
 from tests.factories import Factory, Gate, Member
 from tests.graphs import asking_graph
 from tests.services.runs.conftest import Bench, failing
@@ -295,3 +296,36 @@ class TestShutdown:
             await gate.entered.wait()
         deltas = [e.event["delta"] for e in await bench.events(run.id) if e.type == "TEXT_MESSAGE_CONTENT"]
         assert deltas == ["Wait"]
+
+    async def test_gives_back_what_was_claimed_and_never_told(self, bench: Bench) -> None:
+        """The claim was committed, and its answer lost on the way."""
+        executor = bench.executor("local:deaf", claims=False)
+        run = await bench.start(executor, mode=RunMode.BACKGROUND)
+        async with executor.running():
+            await claim_runs(
+                bench.resources.database, owner=executor.owner, limit=1000, lease_s=30, executing=[]
+            )
+            assert (await bench.run(run.id)).lease_owner == executor.owner
+        row = await bench.run(run.id)
+        assert (row.status, row.lease_owner, row.lease_until) == (RunStatus.QUEUED, None, None)
+        assert row.recoveries == 0
+
+    async def test_amid_a_claim_leaves_no_lease(
+        self, bench: Bench, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claimed = asyncio.Event()
+
+        async def slow(*given: Any, **named: Any) -> Any:
+            runs = await claim_runs(*given, **named)
+            if runs:
+                claimed.set()
+                await asyncio.sleep(0.3)
+            return runs
+
+        monkeypatch.setattr("app.services.runs.executor.claim_runs", slow)
+        executor = bench.executor("local:hasty", grace_s=0)
+        run = await bench.start(executor, asking_graph(gate.slug), mode=RunMode.BACKGROUND)
+        async with executor.running():
+            await claimed.wait()
+        row = await bench.run(run.id)
+        assert (row.status, row.lease_owner, row.recoveries) == (RunStatus.QUEUED, None, 0)
