@@ -11,10 +11,10 @@ every unit of work of the request joins as a savepoint (ADR 7).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -158,6 +158,18 @@ class Database:
                 return await self.system.fetch(query, *args)
             async with driver_transaction(self.engine, "BEGIN; SET LOCAL ROLE orrery_system") as connection:
                 return await connection.fetch(query, *args)
+
+    @contextmanager
+    def apart(self) -> Iterator[Database]:
+        """The same database, whose system statements wait for nobody else's, for the length of the block."""
+        if self.system is None:
+            yield self
+            return
+        own = SystemConnection(self.system.url, self.system.timeout_s)
+        try:
+            yield replace(self, system=own)
+        finally:
+            own.close()
 
     async def wake_all(self, queues: set[str]) -> None:
         for queue in sorted(queues):

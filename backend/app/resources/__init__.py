@@ -63,6 +63,7 @@ from app.services.session_service import SessionService
 logger = structlog.get_logger(__name__)
 
 _CHECK_S = 2
+_LEAST_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,12 +277,17 @@ async def _open_database(settings: Settings, url: str, wake: Wake) -> AsyncItera
     ) as engine:
         await check_runtime_role(engine)
         direct = listen_url(settings, url)
-        system = SystemConnection(direct, settings.database_timeout_s) if direct else None
+        system = SystemConnection(direct, _statement_timeout_s(settings)) if direct else None
         try:
             yield make_database(engine, wake, system)
         finally:
             if system is not None:
                 system.close()
+
+
+def _statement_timeout_s(settings: Settings) -> float:
+    """How long a statement on leased rows may take: a connection that fell silent must not cost the lease."""
+    return min(settings.database_timeout_s, max(settings.lease_s / 3, _LEAST_TIMEOUT_S))
 
 
 async def _pepper(settings: Settings, database: Database) -> bytes:

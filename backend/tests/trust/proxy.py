@@ -1,4 +1,4 @@
-"""A TCP proxy that goes wrong when told to: cuts, swallows answers, ends one direction, adds latency."""
+"""A TCP proxy that goes wrong when told to: cuts, swallows, ends one direction, adds latency."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Proxy:
     refusing: bool = False
     open: set[asyncio.StreamWriter] = field(default_factory=set)
     near: set[asyncio.StreamWriter] = field(default_factory=set)
+    stranded: set[asyncio.StreamWriter] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def cut(self) -> None:
@@ -37,6 +38,10 @@ class Proxy:
         """Drops every connection; new ones are welcome."""
         for writer in list(self.open):
             writer.transport.abort()
+
+    def strand(self) -> None:
+        """Swallows whatever either side of every connection says from now on; new ones are welcome."""
+        self.stranded |= self.open
 
     def half_close(self) -> None:
         """Ends what comes to the near side of every connection, which may still write."""
@@ -70,6 +75,7 @@ class Proxy:
             await self._copy(reader, far_writer, answering=False)
         finally:
             self.open -= {writer, far_writer}
+            self.stranded -= {writer, far_writer}
             self.near.discard(writer)
             far_writer.transport.abort()
             answers.cancel()
@@ -82,11 +88,14 @@ class Proxy:
             while chunk := await reader.read(_CHUNK):
                 if answering and self.latency_s:
                     await asyncio.sleep(self.latency_s)
-                if not (answering and self.mute):
+                if not self._swallows(writer, answering=answering):
                     writer.write(chunk)
                     await writer.drain()
-            if not (answering and self.mute):
+            if not self._swallows(writer, answering=answering):
                 writer.write_eof()
+
+    def _swallows(self, writer: asyncio.StreamWriter, *, answering: bool) -> bool:
+        return writer in self.stranded or (answering and self.mute)
 
 
 @asynccontextmanager

@@ -26,7 +26,10 @@ RUNS: Table = AgentRun.__table__  # type: ignore[assignment]
 ITEMS: Table = WorkItem.__table__  # type: ignore[assignment]
 LOCAL = "local"  # how owners are called that use the embedded database
 LEASE = text("make_interval(secs => :lease)")
-
+_BEATS = 3
+_TRIES = 30
+"""How often a lease is prolonged while it lasts, and how often that is tried where it fails at once."""
+_LEAST_PATIENCE_S = 1.0
 
 _MINE = """(org_id, id, fence) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]))
     AND lease_owner = $4"""
@@ -66,12 +69,17 @@ class Leases:
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
-        """Prolongs what is held, thrice per lease, for the length of the block."""
-        task = asyncio.create_task(self._beat(), name=f"heartbeat-{self.table.name}")
-        try:
-            yield
-        finally:
-            await end(task)
+        """Prolongs what is held, thrice per lease, for the length of the block.
+
+        On a connection of its own, so that no other statement holds it up; one that does not answer is given
+        up while there is time for another.
+        """
+        with self.database.apart() as database:
+            task = asyncio.create_task(self._beat(database), name=f"heartbeat-{self.table.name}")
+            try:
+                yield
+            finally:
+                await end(task)
 
     @asynccontextmanager
     async def holding(self, lease: Lease, lost: Callable[[], object]) -> AsyncIterator[None]:
@@ -82,23 +90,26 @@ class Leases:
         finally:
             self.held.pop(lease, None)
 
-    async def _beat(self) -> None:
+    async def _beat(self, database: Database) -> None:
+        beaten = True
         while True:
-            await asyncio.sleep(self.lease_s / 3)
-            if not self.held:
-                continue
-            try:
-                await self._prolong()
-            except Exception as error:
-                logger.warning("heartbeat_failed", table=self.table.name, error=repr(error))
+            await asyncio.sleep(self.lease_s / (_BEATS if beaten else _TRIES))
+            beaten = not self.held or await self._beaten(database)
 
-    async def _prolong(self) -> None:
+    async def _beaten(self, database: Database) -> bool:
+        try:
+            async with asyncio.timeout(max(self.lease_s / (2 * _BEATS), _LEAST_PATIENCE_S)):
+                await self._prolong(database)
+        except Exception as error:
+            logger.warning("heartbeat_failed", table=self.table.name, error=repr(error))
+            return False
+        return True
+
+    async def _prolong(self, database: Database) -> None:
         held = dict(self.held)
         mine = [list(column) for column in zip(*((h.org_id, h.id, h.fence) for h in held), strict=True)]
-        await self.database.system_statement(
-            _PROLONG.format(self.table.name), *mine, self.owner, self.lease_s
-        )
-        rows = await self.database.system_statement(_STILL_OURS.format(self.table.name), *mine, self.owner)
+        await database.system_statement(_PROLONG.format(self.table.name), *mine, self.owner, self.lease_s)
+        rows = await database.system_statement(_STILL_OURS.format(self.table.name), *mine, self.owner)
         alive = {Lease(*row) for row in rows}
         for lease in held.keys() - alive:
             if lease in self.held:

@@ -37,7 +37,7 @@ from app.services.runs.run_log import Ending, FencedOff, RunLog
 from app.services.runs.stored_json import event_json
 from app.services.runs.streams import RunStreams
 from app.services.runs.watch import Watch
-from tests.factories import Factory, Member
+from tests.factories import Factory, Gate, Member
 from tests.fixtures import settings_for
 from tests.graphs import HELLO_GRAPH
 
@@ -122,6 +122,13 @@ async def member(make: Factory) -> Member:
 @pytest.fixture
 def tenant(member: Member) -> Tenant:
     return member.tenant
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def gate(make: Factory, member: Member) -> AsyncIterator[Gate]:
+    gate = await make.gate(member)
+    yield gate
+    gate.opened.set()
 
 
 def checkpoints(database: Database, log: EventLog) -> Any:

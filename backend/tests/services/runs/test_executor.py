@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 
 from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, Http, ModelError, Usage
 from app.agent.graph.executable import ExecutableAgent
@@ -19,7 +18,7 @@ from app.db.session import Tenant
 from app.services.runs import event_log
 from app.services.runs.executor import Executor
 from app.services.runs.run_claims import claim_runs
-from tests.factories import Factory, Gate, Member
+from tests.factories import Gate
 from tests.graphs import asking_graph
 from tests.services.runs.conftest import Bench, failing
 
@@ -43,13 +42,6 @@ async def terminal_events(bench: Bench, run_id: UUID) -> list[dict[str, Any]]:
 @pytest.fixture
 def executor(bench: Bench) -> Executor:
     return bench.executor("local:one", lease_s=3, sweep_interval_s=0.2, grace_s=0.2)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def gate(make: Factory, member: Member) -> AsyncIterator[Gate]:
-    gate = await make.gate(member)
-    yield gate
-    gate.opened.set()
 
 
 class TestRun:

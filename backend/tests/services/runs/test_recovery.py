@@ -8,13 +8,12 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import update
 
 from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, TextDelta, Usage
 from app.db.postgres.models.agents import AgentRun, AgentRunCheckpoint, RunStatus
 from app.services.runs.executor import Executor
-from tests.factories import Factory, Gate, Member
+from tests.factories import Factory, Gate
 from tests.graphs import HELLO_GRAPH, asking_graph
 from tests.services.runs.conftest import Bench
 
@@ -34,13 +33,6 @@ class Counting:
         self.calls.append(request)
         yield TextDelta(f"call {len(self.calls)}")
         yield Finished(usage=Usage(2, 3))
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def gate(make: Factory, member: Member) -> AsyncIterator[Gate]:
-    gate = await make.gate(member)
-    yield gate
-    gate.opened.set()
 
 
 @pytest.fixture
