@@ -97,6 +97,7 @@ async def execute(node: PlannedNode, values: Values, run: RunContext) -> Outcome
         except Undeliverable:
             raise
         except Exception as error:
+            run.rule_out_outage(error)
             effort.spend(scope.used)
             failure, retry_after_s = _failure(error, node)
             await _discard(scope, failure)

@@ -72,7 +72,7 @@ class ExecutableAgent:
         Emits RUN_STARTED first and exactly one of RUN_FINISHED (then returns) and RUN_ERROR (then
         raises `RunFailed`) last. Without a terminal event it ends in two cases, where writing one is up
         to the caller: `CancelledError`, which aborts model calls and is passed on at once; and
-        `Undeliverable`, when sink or journal raised.
+        `Undeliverable`, when sink or journal raised or the platform's database is away.
         """
         told = _snapshot(session or Session(id=thread_id))
         run = RunContext(self.plan, ports, run_id, thread_id, told, past or Past())
@@ -88,6 +88,7 @@ class ExecutableAgent:
             message = f"node {failed.node_id!r} failed: {failed.failure.message}"
             raise await _ended(run, failed.failure.code, message, node_id=failed.node_id) from failed
         except Exception as error:
+            run.rule_out_outage(error)
             _log.exception("run %s broke", run_id)
             raise await _ended(run, "internal_error", "the run failed unexpectedly") from error
         await run.end(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,9 +63,17 @@ class NoCache:
         return None
 
 
+def never(_: Exception) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Bound to the run's tenant and version by whoever builds them."""
+    """Bound to the run's tenant and version by whoever builds them.
+
+    `is_outage` knows the errors of ports which mean that the platform's own database is away: they are no
+    failure of the node that met them, and the run stops as `Undeliverable`.
+    """
 
     models: Models
     retriever: Retriever
@@ -75,6 +83,7 @@ class Ports:
     http: Http = field(default_factory=NoHttp)
     expressions: Expressions = field(default_factory=NoExpressions)
     cache: NodeCache = field(default_factory=NoCache)
+    is_outage: Callable[[Exception], bool] = never
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,10 @@ class RunFailed(AppError):
 
 
 class Undeliverable(AppError):
-    """The sink or the journal raised (the cause): the run stops at once and emits nothing more."""
+    """The sink or the journal raised, or the platform's database is away: the cause says which.
+
+    The run stops at once and emits nothing more.
+    """
 
     code, title = "undeliverable", "Events or steps cannot be written"
 

@@ -59,6 +59,11 @@ class RunContext:
     def recall(self, node_path: str) -> StepRecord | None:
         return self.ports.journal.recall(node_path, 1)
 
+    def rule_out_outage(self, error: Exception) -> None:
+        """Raises `Undeliverable` where `error` is not the graph's: the platform's database is away."""
+        if self.ports.is_outage(error):
+            raise Undeliverable("the database is away") from error
+
     async def ready(self) -> None:
         """Returns once everything that was recorded is stored."""
         await _delivered(self.ports.journal.ready())

@@ -18,6 +18,7 @@ from app.core.errors import AppError, Unavailable
 from app.core.failpoints import failpoint
 from app.core.tasks import end, whole
 from app.db.listening import Listener
+from app.db.outage import is_outage
 from app.db.postgres.channels import RUN_COMMANDS, RUN_EVENTS, RUN_QUEUE
 from app.db.postgres.models.agents import RunStatus
 from app.db.session import Database, Tenant
@@ -224,6 +225,7 @@ class Executor:
             http=self.http(execution.tenant),
             expressions=self.expressions(execution.tenant),
             cache=self.caches.of(execution.tenant, execution.run_id),
+            is_outage=is_outage,
         )
         past = recovered.past if recovered else Past()
         return await execution.agent.run(
