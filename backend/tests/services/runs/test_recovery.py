@@ -1,24 +1,31 @@
 """Runs whose process died go on in another one: nothing that is in the journal is done again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 from uuid import UUID
 
 import pytest
-from sqlalchemy import update
+import pytest_asyncio
+from sqlalchemy import delete, update
 
 from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, TextDelta, Usage
-from app.db.postgres.models.agents import AgentRun, AgentRunCheckpoint, RunStatus
+from app.core.egress import Egress
+from app.db.postgres.models.agents import AgentRun, AgentRunCheckpoint, AgentRunStep, RunStatus
+from app.db.session import Tenant
+from app.services.http_service import ProjectHttp
 from app.services.runs.executor import Executor
+from tests.core.peers import Peer, ok, peer, says, way_out
 from tests.factories import Factory, Gate
 from tests.graphs import HELLO_GRAPH, asking_graph
 from tests.services.runs.conftest import Bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
+HUGE = {"id": 2**64, "debt": -(2**80), "each": [2**53 + 1, 2**63, 10**40]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,3 +211,55 @@ class TestHandedOverRun:
         assert len(counting.calls) == 1
         kinds = [event.type for event in await bench.events(run.id)]
         assert (kinds.count("RUN_STARTED"), sum(kind in TERMINAL for kind in kinds)) == (1, 1)
+
+
+class TestHugeIntegers:
+    """JSON has integers without end; msgpack, which checkpoints are written in, ends at 64 bits."""
+
+    @pytest.fixture
+    def stopping(self, bench: Bench, egress: Egress) -> Executor:
+        return bench.executor("local:stopping", grace_s=0, claims=False, http=self.door(bench, egress))
+
+    @pytest_asyncio.fixture(loop_scope="session")
+    async def there(self) -> AsyncIterator[Peer]:
+        answer = ok(json.dumps(HUGE).encode(), headers=["Content-Type: application/json"])
+        async with peer(says(answer)) as there:
+            yield there
+
+    @pytest_asyncio.fixture(loop_scope="session")
+    async def egress(self, there: Peer) -> AsyncIterator[Egress]:
+        async with way_out(there.authority) as egress:
+            yield egress
+
+    def door(self, bench: Bench, egress: Egress) -> Callable[[Tenant], ProjectHttp]:
+        return lambda tenant: ProjectHttp(egress, bench.resources.secrets(tenant), 2**20)
+
+    @pytest.mark.parametrize("left", ["checkpoint", "journal"])
+    async def test_of_an_answer_are_the_same_after_a_recovery(
+        self, bench: Bench, stopping: Executor, other: Executor, gate: Gate, there: Peer, left: str
+    ) -> None:
+        async with stopping.running():
+            run = await bench.start(stopping, self.graph(there.url, gate.slug))
+            await gate.entered.wait()
+        gone = AgentRunStep if left == "checkpoint" else AgentRunCheckpoint
+        async with bench.resources.database.unit_of_work(bench.tenant) as session:
+            await session.execute(delete(gone).where(gone.run_id == run.id))
+        gate.opened.set()
+        async with other.running():
+            row = await ended(bench, run.id)
+        assert (row.status, row.output) == (RunStatus.SUCCEEDED, {"text": "Wait is over", "sent": HUGE})
+        assert len(there.requests) == 1
+
+    def graph(self, url: str, gate: str) -> dict[str, object]:
+        ask = {"model": "slow", "prompt": [{"role": "user", "content": "Well?"}]}
+        end = {"output": {"text": "{{ ask.text }}", "sent": "{{ call.body }}"}}
+        return HELLO_GRAPH | {
+            "bindings": {"models": {"slow": gate}},
+            "nodes": [
+                {"id": "start", "type": "start"},
+                {"id": "call", "type": "http", "config": {"url": url}},
+                {"id": "ask", "type": "llm", "config": ask},
+                {"id": "done", "type": "end", "config": end},
+            ],
+            "edges": [{"source": a, "target": b} for a, b in pairwise(("start", "call", "ask", "done"))],
+        }
