@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from time import monotonic
 from typing import Annotated, Any, Final, Generic, TypeVar
 
+from anyio import CancelScope
 from fastapi import Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
 from app.api.credentials import Standing
+from app.core.tasks import end
 from app.services.runs.logged_event import LoggedEvent
 
 T = TypeVar("T")
@@ -65,24 +69,37 @@ class Reader:
     stopping: asyncio.Event
 
 
-def event_stream(batches: AsyncIterator[Sequence[LoggedEvent]], reader: Reader) -> StreamingResponse:
+def event_stream(batches: AsyncGenerator[Sequence[LoggedEvent], None], reader: Reader) -> StreamingResponse:
     """`id` is the event's `seq`, for `Last-Event-ID`. The stream says in a comment why it ends early."""
-    return _streamed(_pieces(batches, reader, _event_frame))
+    return _Streamed(_pieces(batches, reader, _event_frame))
 
 
-def snapshot_stream(snapshots: AsyncIterator[Snapshot], reader: Reader) -> StreamingResponse:
+def snapshot_stream(snapshots: AsyncGenerator[Snapshot, None], reader: Reader) -> StreamingResponse:
     """Events `snapshot`, and `end` for the last one; ends early as `event_stream` does."""
-    batches = ([snapshot] async for snapshot in snapshots)
-    return _streamed(_pieces(batches, reader, _snapshot_frame))
+    return _Streamed(_pieces(_one_by_one(snapshots), reader, _snapshot_frame))
 
 
-def _streamed(pieces: AsyncIterator[bytes]) -> StreamingResponse:
-    return StreamingResponse(pieces, media_type="text/event-stream", headers=_HEADERS)
+async def _one_by_one(snapshots: AsyncGenerator[Snapshot, None]) -> AsyncGenerator[list[Snapshot], None]:
+    async with aclosing(snapshots):
+        async for snapshot in snapshots:
+            yield [snapshot]
+
+
+class _Streamed(StreamingResponse):
+    """Closes its source before it returns, also when the client vanished while it was sent something."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(pieces, media_type="text/event-stream", headers=_HEADERS)
+        self.pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.pieces):
+            await super().__call__(scope, receive, send)
 
 
 async def _pieces(
-    batches: AsyncIterator[Sequence[T]], reader: Reader, frame: Callable[[T], bytes]
-) -> AsyncIterator[bytes]:
+    batches: AsyncGenerator[Sequence[T], None], reader: Reader, frame: Callable[[T], bytes]
+) -> AsyncGenerator[bytes, None]:
     """Events that are known together are sent together: a write to the socket costs more than an event."""
     ahead = _Ahead(batches)
     stop = asyncio.ensure_future(_shortly_after(reader.stopping))
@@ -99,15 +116,16 @@ async def _pieces(
                     yield piece
                     spoken = monotonic()
     finally:
-        stop.cancel()
-        ahead.cancel()
+        with CancelScope(shield=True):
+            await end(stop)
+            await ahead.close()
 
 
 @dataclass(slots=True)
 class _Ahead(Generic[T]):
     """The next batch, awaited for as long as it takes while other things are looked after."""
 
-    batches: AsyncIterator[Sequence[T]]
+    batches: AsyncGenerator[Sequence[T], None]
     task: asyncio.Task[Sequence[T] | None] | None = None
 
     async def within(self, timeout_s: float, stop: asyncio.Future[None]) -> Sequence[T] | None:
@@ -120,9 +138,10 @@ class _Ahead(Generic[T]):
         task, self.task = self.task, None
         return task.result()
 
-    def cancel(self) -> None:
+    async def close(self) -> None:
         if self.task is not None:
-            self.task.cancel()
+            await end(self.task)
+        await self.batches.aclose()
 
 
 def _joined(frames: Iterable[bytes]) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def end(task: asyncio.Task[None]) -> None:
+async def end(task: asyncio.Future[Any]) -> None:
     """Cancels `task` and waits for it. A cancellation of the caller meanwhile is not swallowed.
 
     (`suppress(CancelledError)` around `await task` would swallow it.)

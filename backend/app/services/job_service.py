@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -111,7 +111,9 @@ class JobService:
                 statement = statement.where(WorkItem.state.in_(statuses))
             return await items.page(request, statement)
 
-    async def follow(self, job_id: UUID, *, seen: int | None, every_s: float) -> AsyncIterator[JobState]:
+    async def follow(
+        self, job_id: UUID, *, seen: int | None, every_s: float
+    ) -> AsyncGenerator[JobState, None]:
         """The job whenever it is no longer as `seen` (a `mark`), looked at `every_s`; the last has ended."""
         with suppress(NotFound):  # its project was deleted meanwhile
             while True:

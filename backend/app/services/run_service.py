@@ -6,7 +6,7 @@ Creating and waiting is what every caller pays for, so it goes to the driver wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -217,12 +217,12 @@ class RunService:
         run.output, run.error, run.usage = ending.output, ending.error, ending.usage
         return run
 
-    async def events(self, run_id: UUID, *, after: int) -> AsyncIterator[Sequence[LoggedEvent]]:
+    async def events(self, run_id: UUID, *, after: int) -> AsyncGenerator[Sequence[LoggedEvent], None]:
         """Checks that the run is ours, then follows its log."""
         await self.get(run_id)
         return self.follow(run_id, after=after)
 
-    def follow(self, run_id: UUID, *, after: int) -> AsyncIterator[Sequence[LoggedEvent]]:
+    def follow(self, run_id: UUID, *, after: int) -> AsyncGenerator[Sequence[LoggedEvent], None]:
         """The log of a run that is known to be ours, event by event or several together."""
         return self.streams.batches(self.tenant, run_id, after=after)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 from uuid import UUID
 
@@ -105,9 +106,10 @@ async def events(
     return snapshot_stream(_snapshots(states), reader)
 
 
-async def _snapshots(states: AsyncIterator[JobState]) -> AsyncIterator[Snapshot]:
-    async for state in states:
-        yield Snapshot(state.mark, _read(state), last=state.ended)
+async def _snapshots(states: AsyncGenerator[JobState, None]) -> AsyncGenerator[Snapshot, None]:
+    async with aclosing(states):
+        async for state in states:
+            yield Snapshot(state.mark, _read(state), last=state.ended)
 
 
 @router.post(

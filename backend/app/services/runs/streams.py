@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -35,15 +35,18 @@ class RunStreams:
             rows = await connection.fetch(_PAGE, tenant.org_id, run_id, after, limit)
         return [LoggedEvent(*row) for row in rows]
 
-    async def follow(self, tenant: Tenant, run_id: UUID, *, after: int = 0) -> AsyncIterator[LoggedEvent]:
+    async def follow(
+        self, tenant: Tenant, run_id: UUID, *, after: int = 0
+    ) -> AsyncGenerator[LoggedEvent, None]:
         """Every event after `after`, as it is stored; ends with the terminal one."""
-        async for events in self.batches(tenant, run_id, after=after):
-            for event in events:
-                yield event
+        async with aclosing(self.batches(tenant, run_id, after=after)) as batches:
+            async for events in batches:
+                for event in events:
+                    yield event
 
     async def batches(
         self, tenant: Tenant, run_id: UUID, *, after: int = 0
-    ) -> AsyncIterator[Sequence[LoggedEvent]]:
+    ) -> AsyncGenerator[Sequence[LoggedEvent], None]:
         """The events of `follow`, together as they become known.
 
         What this process stores is handed on from memory; the table is read for what was before, for what

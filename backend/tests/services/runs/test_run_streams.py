@@ -135,6 +135,16 @@ class TestFollow:
         await asyncio.gather(upcoming, return_exceptions=True)
         assert lease.id not in log.watch.waiting
 
+    async def test_closed_between_two_events_forgets_its_reader(
+        self, bench: Bench, log: EventLog, streams: RunStreams
+    ) -> None:
+        lease = await bench.planted()
+        await say(RunLog(log, lease), 1, 2)
+        events = streams.follow(bench.tenant, lease.id)
+        assert (await anext(events)).seq == 1
+        await events.aclose()
+        assert lease.id not in log.watch.waiting
+
 
 class TestEnded:
     async def test_is_told_at_once_in_this_process(
