@@ -204,7 +204,7 @@ class TestDatabase:
             found = await wrong(database_answers, subject)
             assert "not enabled and forced on 'agents', 'chunks', 'invoices'" in found
             assert "can be read past the wall of their tables: 'vector_entries_default'" in found
-            assert "may open 302" in found
+            assert "may open 306" in found
             assert "of a newer Orrery" in await wrong(schema_is_current, subject)
             with pytest.raises(Misconfigured, match=r"the schema '9999' of a newer Orrery.*upgrade Orrery"):
                 await migrate(fresh.migration_url)

@@ -36,6 +36,7 @@ _PATIENCE_S = 5.0
 _OLDEST, _OLDEST_VECTOR = 150000, (0, 8)
 _SKEW_S, _LARGE_SKEW_S = 1.0, 30.0
 _PROCESSES = 2  # the API and one worker
+_BESIDE_POOL = 3  # connections of a process: for notices, for what runs tell and do, for heartbeats
 _FORBIDDEN = "42501"
 _MIGRATE = "run 'orrery migrate' (with embedded services, 'orrery serve' does it)"
 
@@ -72,7 +73,7 @@ def server_findings(facts: ServerFacts, place: str, settings: Settings) -> Itera
         yield fail(f"PostgreSQL {facts.version} is too old", "upgrade it to 15 or newer")
     else:
         yield ok(f"PostgreSQL {facts.version} answers at {place}")
-    needed = _PROCESSES * settings.database_pool_size + _PROCESSES
+    needed = _PROCESSES * (settings.database_pool_size + _BESIDE_POOL)
     if needed > facts.usable_connections:
         yield warn(
             f"PostgreSQL lets us have {facts.usable_connections} connections, and {_PROCESSES} processes "

@@ -22,8 +22,8 @@ WORDS = 20
 _MB_PER_STREAM = 0.25
 _MB_OF_NOISE = 30
 """What an allocator may keep that holds nothing."""
-_POOL = 10 + 2
-"""Connections to the database: the pool's (ORRERY_DATABASE_POOL_SIZE), one for notices, one for logs."""
+_POOL = 10 + 3
+"""Connections to the database: the pool's (ORRERY_DATABASE_POOL_SIZE); for notices, logs and heartbeats."""
 
 
 @dataclass(frozen=True, slots=True)
