@@ -355,6 +355,7 @@ class Executor:
 def _undelivered(error: Undeliverable, run: RunLog) -> Ending:
     """A database that is away ends no run: another process, or this one later, goes on with it."""
     if run.broken is None:
+        logger.warning("run_put_off", run_id=str(run.lease.id), error=repr(error.__cause__ or error))
         return put_off()
     return failed_by(error.code, "What the run told or did cannot be stored.")
 
