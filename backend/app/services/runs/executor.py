@@ -47,7 +47,7 @@ from app.services.runs.watch import news_or_timeout
 logger = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 1.0
-_DIED = "{0} processes died over this run, one after the other at the same place (ORRERY_RUN_RECOVERIES)."
+_DIED = "Given up after {0} tries: processes died there, or lost the database (ORRERY_RUN_RECOVERIES)."
 
 
 @dataclass(slots=True)
