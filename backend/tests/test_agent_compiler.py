@@ -97,49 +97,45 @@ class TestReport:
         assert failure.value.status == 422
 
 
+def steps_of(document: dict[str, Any]) -> list[list[str]]:
+    return [[part.id for part in step.nodes] for step in COMPILER.compile(document).steps]
+
+
 class TestPlan:
     def test_a_chain_of_pure_nodes_is_one_step(self) -> None:
-        plan = COMPILER.compile(line(text("a", "x"), text("b", "{{ a.text }}"), output="{{ b.text }}"))
-        assert [[part.id for part in step.nodes] for step in plan.steps] == [["start", "a", "b", "done"]]
+        document = line(text("a", "x"), text("b", "{{ a.text }}"), output="{{ b.text }}")
+        assert steps_of(document) == [["start", "a", "b", "done"]]
 
-    def test_a_policy_keeps_a_pure_node_apart_where_the_graph_branches(self) -> None:
+    def test_a_step_of_a_line_has_one_effectful_node(self) -> None:
+        document = line(text("a", "x"), llm("b", "x"), text("c", "x"), llm("d", "x"), output="{{ d.text }}")
+        assert steps_of(document) == [["start", "a", "b", "c"], ["d", "done"]]
+
+    def test_what_runs_side_by_side_is_one_step(self) -> None:
         document = graph(
-            text("a", "x", timeout_s=3),
-            text("b", "x"),
-            text("c", "x"),
-            end(),
-            edges=["start > a", "start > c", "a > b", "b > done", "c > done"],
-        )
-        plan = COMPILER.compile(document)
-        steps = [[part.id for part in step.nodes] for step in plan.steps]
-        assert steps == [["start"], ["a"], ["b"], ["c"], ["done"]]
+            llm("before"),
+            llm("a1"),
+            llm("a2"),
+            llm("b"),
+            llm("after"),
+            end(answer="{{ after.text }}"),
+            edges=[
+                "start > before", "before > a1", "before > b", "a1 > a2", "a2 > after", "b > after",
+                "after > done",
+            ],
+        )  # fmt: skip
+        assert steps_of(document) == [["start", "before"], ["a1", "a2", "b"], ["after", "done"]]
 
-    def test_pure_nodes_go_with_the_effectful_one_beside_them_in_a_line(self) -> None:
-        plan = COMPILER.compile(
-            line(text("a", "x"), llm("b", "x"), text("c", "x"), llm("d", "x"), output="{{ d.text }}")
-        )
-        steps = [[part.id for part in step.nodes] for step in plan.steps]
-        assert steps == [["start", "a", "b", "c"], ["d", "done"]]
-        assert [step.sources for step in plan.steps] == [(), ("start",)]
-
-    def test_a_branch_or_join_ends_the_chain(self) -> None:
+    def test_what_may_run_beside_an_end_is_one_step_with_it(self) -> None:
         document = graph(
-            text("a", "x"),
-            text("b", "x"),
-            end(),
-            edges=["start > a", "start > b", "a > done", "b > done"],
+            llm("before"),
+            node("p", "pick", {"take": "no", "choices": ["yes", "no"]}),
+            end("early", answer="x"),
+            llm("a"),
+            llm("b"),
+            end("late", answer="x"),
+            edges=["start > before", "before > p", "p.yes > early", "p.no > a", "a > b", "b > late"],
         )
-        plan = COMPILER.compile(document)
-        assert [[part.id for part in step.nodes] for step in plan.steps] == [
-            ["start"],
-            ["a"],
-            ["b"],
-            ["done"],
-        ]
-
-    def test_steps_know_the_steps_before_them(self) -> None:
-        plan = COMPILER.compile(full())
-        assert {step.id: step.sources for step in plan.steps}["done"] == ("write", "apology")
+        assert steps_of(document) == [["start", "before", "p"], ["early", "a", "b", "late"]]
 
     def test_the_model_whose_text_is_the_answer_speaks(self) -> None:
         assert COMPILER.compile(full()).answering == ("write",)
@@ -185,8 +181,8 @@ class TestPlan:
         assert COMPILER.compile(document).answering == ("polish",)
 
     def test_the_same_document_gives_the_same_order(self) -> None:
-        orders = [[step.id for step in COMPILER.compile(full()).steps] for _ in range(3)]
-        assert orders[0] == orders[1] == orders[2] == ["start", "search", "write", "apology", "done"]
+        orders = [steps_of(full()) for _ in range(3)]
+        assert orders[0] == orders[1] == orders[2] == [["start", "search"], ["write", "apology", "done"]]
 
 
 JSON = st.recursive(

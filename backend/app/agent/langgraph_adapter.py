@@ -1,9 +1,7 @@
 """Plan → LangGraph's `StateGraph`, which drives the steps and does nothing else.
 
-Every edge is static, and every node runs exactly once: a node to which no taken edge leads passes
-`skipped` on. So LangGraph's barrier of many sources (`add_edge([a, b], j)`) fires exactly once, also
-where branches are of unequal length. A join on `any` has a gate before it that is tried after each
-source and lets the step begin once.
+Steps come one after the other: what runs side by side does so inside of one (`graph.stepping`), because
+LangGraph lets whatever begins together end together before anything follows (ADR 12).
 
 Importing this module imports LangGraph (seconds without bytecode): import it when first used.
 """
@@ -19,13 +17,13 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Command, Durability
+from langgraph.types import Durability
 from typing_extensions import TypedDict
 
 from app.agent.core.state import RunState, Update, apply, join
 from app.agent.graph.plan import Plan, Step
 from app.agent.graph.run_context import RunContext
-from app.agent.graph.stepping import GATE, beginning, gate, run_step
+from app.agent.graph.stepping import beginning, run_step
 
 Graph = CompiledStateGraph[Any, RunContext, Any, Any]
 
@@ -36,15 +34,14 @@ class Drive:
     def __init__(self, plan: Plan, checkpointer: BaseCheckpointSaver[Any] | None = None) -> None:
         self._plan = plan
         self._graph = _compiled(plan, checkpointer)
-        # A step takes one superstep, a gate one per source.
         self._durability: Durability | None = None
         if checkpointer is not None:
             self._durability = "exit" if plan.durability == "exit" else "sync"
         self._shape = _shape(plan)
-        self._limit = 10 + sum(1 + len(step.sources) for step in plan.steps)
+        self._limit = 10 + len(plan.steps)  # a step takes one superstep
 
     async def __call__(self, inputs: Mapping[str, Any], run: RunContext) -> RunState:
-        """Runs to the end. Raises what a step raises; other steps are cancelled by then.
+        """Runs to the end. Raises what a step raises.
 
         A run that goes on begins after its last checkpoint, or anew where it has none, or one of another plan
         (an older release's): what the journal recalls is not done again either way.
@@ -79,27 +76,20 @@ def _shape(plan: Plan) -> str:
 
 def _compiled(plan: Plan, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
     graph: StateGraph[Any, RunContext, Any, Any] = StateGraph(_channels(plan), context_schema=RunContext)
-    gated = {step.id for step in plan.steps if step.join == "any" and len(step.sources) > 1}
+    before = START
     for step in plan.steps:
         graph.add_node(step.id, _running(step))
-        if step.id in gated:
-            graph.add_node(step.id + GATE, _gating(step), destinations=(step.id,))
-            for source in step.sources:
-                graph.add_edge(source, step.id + GATE)
-        elif len(step.sources) > 1:
-            graph.add_edge(list(step.sources), step.id)
-        else:
-            graph.add_edge(step.sources[0] if step.sources else START, step.id)
+        graph.add_edge(before, step.id)
+        before = step.id
     return graph.compile(checkpointer=checkpointer)
 
 
 def _channels(plan: Plan) -> Any:
-    reducers = {name: field.reducer for name, field in plan.state.items()}
     return TypedDict(  # type: ignore[operator]
         "RunChannels",
         {
             "inputs": dict[str, Any],
-            "state": Annotated[dict[str, Any], apply(reducers)],
+            "state": Annotated[dict[str, Any], apply(plan.reducers)],
             "outputs": Annotated[dict[str, Any], join],
             "handles": Annotated[dict[str, Any], join],
         },
@@ -111,12 +101,3 @@ def _running(step: Step) -> Any:
         return await run_step(step, state, runtime.context)
 
     return run
-
-
-def _gating(step: Step) -> Any:
-    async def try_gate(state: RunState) -> Command[str] | None:
-        if not gate(step, state["handles"]):
-            return None
-        return Command(update={"handles": {step.id + GATE: None}}, goto=step.id)
-
-    return try_gate

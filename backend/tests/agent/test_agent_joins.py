@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.agent.graph.issues import IssueCode
+from app.agent.graph.ports import RunFailed
 from tests.agent.documents import end, graph, llm, node, text
-from tests.agent.doubles import COMPILER, Bench
+from tests.agent.doubles import COMPILER, Bench, Log
 
 
 def runs_of(bench: Bench) -> list[str]:
@@ -83,6 +84,60 @@ class TestAll:
         assert names.index("node.started n4") < names.index("node.finished n0")
 
 
+class TestBranches:
+    """They do not wait for each other."""
+
+    async def test_go_on_each_in_its_own_time(self) -> None:
+        document = graph(
+            node("quick", "nap", {"seconds": 0.01}),
+            text("next", "x"),
+            node("slow", "nap", {"seconds": 0.3}),
+            end(),
+            edges=["start > quick", "start > slow", "quick > next", "next > done", "slow > done"],
+        )
+        bench = Bench(document)
+        await bench.run()
+        names = bench.log.names
+        assert names.index("node.finished next") < names.index("node.finished slow")
+
+    async def test_are_cancelled_when_one_fails_the_run(self) -> None:
+        document = graph(
+            node("bad", "nap", {"seconds": 0.01, "fail": True}),
+            node("slow", "nap", {"seconds": 30}),
+            end(),
+            edges=["start > bad", "start > slow", "bad > done", "slow > done"],
+        )
+        bench = Bench(document)
+        with pytest.raises(RunFailed, match="bad"):
+            await bench.run()
+        assert "node.finished slow" not in bench.log.names
+
+    def noting(self, quick: float, slow: float) -> dict[str, Any]:
+        """Two branches that wait, write to the state and read it."""
+        parts = [
+            part
+            for name, seconds in (("a", quick), ("b", slow))
+            for part in (
+                node(f"{name}_nap", "nap", {"seconds": seconds}),
+                node(f"{name}_note", "note", {"field": "seen", "value": name}),
+                text(f"{name}_read", "{{ state.seen }}"),
+            )
+        ]
+        edges = ["a_read > done", "b_read > done"]
+        for name in ("a", "b"):
+            edges += [
+                f"start > {name}_nap", f"{name}_nap > {name}_note", f"{name}_note > {name}_read"
+            ]  # fmt: skip
+        done = end(a="{{ a_read.text }}", b="{{ b_read.text }}", all="{{ state.seen }}")
+        state = {"seen": {"type": "array", "reducer": "append", "initial": []}}
+        return graph(*parts, done, edges=edges, state=state)
+
+    @pytest.mark.parametrize(("quick", "slow"), [(0.0, 0.05), (0.05, 0.0)])
+    async def test_see_what_led_to_them_whoever_was_faster(self, quick: float, slow: float) -> None:
+        result = await Bench(self.noting(quick, slow)).run()
+        assert result.output == {"a": '["a"]', "b": '["b"]', "all": ["a", "b"]}
+
+
 class TestAny:
     def fast_and_slow(self, take: str = "both") -> dict[str, Any]:
         return graph(
@@ -104,6 +159,34 @@ class TestAny:
         ran = runs_of(bench)
         assert sorted(ran) == sorted(["start", "fast", "slow1", "slow2", "first", "after", "done"])
         assert ran.index("first") <= ran.index("slow2") + 1
+
+    async def test_acts_while_what_is_slower_still_runs(self) -> None:
+        document = graph(
+            node("fast", "nap", {"seconds": 0.01}),
+            node("slow", "nap", {"seconds": 0.3}),
+            text("first", "x", join="any"),
+            end(),
+            edges=["start > fast", "start > slow", "fast > first", "slow > first", "first > done"],
+        )
+        bench = Bench(document)
+        await bench.run()
+        names = bench.log.names
+        assert names.index("node.finished first") < names.index("node.finished slow")
+
+    async def test_is_recorded_so_that_whoever_goes_on_takes_the_same_one(self) -> None:
+        document = graph(
+            node("a", "nap", {"seconds": 0.05}),
+            node("b", "nap", {"seconds": 0.0}),
+            text("first", '{{ a.text ?? b.text ?? "" }}', join="any"),
+            end(answer="{{ first.text }}"),
+            edges=["start > a", "start > b", "a > first", "b > first", "first > done"],
+        )
+        bench = Bench(document)
+        told = (await bench.run()).output
+        again = Bench(document)
+        again.log = Log(*bench.log.steps)
+        assert (await again.run()).output == told
+        assert "node.started first" not in again.log.names
 
     async def test_losers_are_not_cancelled(self) -> None:
         bench = Bench(self.fast_and_slow())

@@ -120,13 +120,11 @@ def _replayed(node: PlannedNode, done: StepRecord) -> Outcome:
 
 async def _clear_the_way(effort: _Effort) -> None:
     """Nothing that can be noticed outside begins before all that led to it is stored."""
-    node = effort.node
-    if not _journalled(node):
-        return
-    if node.effect is Effect.WRITE:
-        await effort.run.begin(_record(effort, "started"))
-    else:
-        await effort.run.ready()
+    match effort.node.effect:
+        case Effect.WRITE:
+            await effort.run.begin(_record(effort, "started"))
+        case Effect.READ:
+            await effort.run.ready()
 
 
 async def skip(node: PlannedNode, run: RunContext) -> None:
@@ -253,7 +251,7 @@ def _usage(effort: _Effort) -> dict[str, Any] | None:
 
 
 def _journalled(node: PlannedNode) -> bool:
-    return node.effect is not Effect.PURE
+    return node.effect is not Effect.PURE or node.first_wins
 
 
 def _failure(error: Exception, node: PlannedNode) -> tuple[Failure, float | None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.agent.core.base import ERROR, Effect, NodeConfig, NodeType
+from app.agent.core.state import Reducer
 from app.agent.graph.branches import Arrival
 from app.agent.graph.policies import CachePolicy, DefaultOutputs, RetryPolicy
 from app.agent.graph.references import Reference
@@ -32,6 +33,15 @@ class PlannedNode:
     live: bool
 
     @property
+    def sources(self) -> frozenset[str]:
+        return frozenset(arrival.source for arrival in self.arrivals)
+
+    @property
+    def first_wins(self) -> bool:
+        """Whether it depends on the time what the node is told: its outcome is journalled, pure or not."""
+        return self.join == "any" and len(self.sources) > 1
+
+    @property
     def catches(self) -> bool:
         """Whether a failure leaves by an edge."""
         return ERROR in self.handles
@@ -39,23 +49,37 @@ class PlannedNode:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What runs in one go: one node, or a chain of pure ones. `sources` are the steps that come before."""
+    """What runs in one go: nodes in an order in which they can run, chains and branches alike.
+
+    `followers` are, for each of them, those of the step to which an edge of it leads.
+    """
 
     nodes: tuple[PlannedNode, ...]
-    sources: tuple[str, ...]
+    followers: Mapping[str, tuple[PlannedNode, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        followers: dict[str, list[PlannedNode]] = {node.id: [] for node in self.nodes}
+        for node in self.nodes:
+            for source in node.sources & followers.keys():
+                followers[source].append(node)
+        object.__setattr__(self, "followers", {name: tuple(nodes) for name, nodes in followers.items()})
 
     @property
     def id(self) -> str:
         return self.nodes[0].id
 
-    @property
-    def join(self) -> Literal["all", "any"]:
-        return self.nodes[0].join
+    def before(self, node: PlannedNode) -> list[PlannedNode]:
+        """The nodes of the step that lead to `node`, in its order."""
+        leading = set(node.sources)
+        for earlier in reversed(self.nodes):
+            if earlier.id in leading:
+                leading |= earlier.sources
+        return [earlier for earlier in self.nodes if earlier.id in leading]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in an order in which they can run. `answer` is the output that is the interface's answer."""
+    """Steps, one after the other. `answer` is the output that is the interface's answer."""
 
     steps: tuple[Step, ...]
     ends: tuple[str, ...]
@@ -68,6 +92,10 @@ class Plan:
     @property
     def nodes(self) -> tuple[PlannedNode, ...]:
         return tuple(node for step in self.steps for node in step.nodes)
+
+    @property
+    def reducers(self) -> dict[str, Reducer]:
+        return {name: field.reducer for name, field in self.state.items()}
 
     @property
     def answering(self) -> tuple[str, ...]:

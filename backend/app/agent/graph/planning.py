@@ -1,8 +1,10 @@
-"""Checked flow → plan: order, fused chains of pure nodes, and which nodes speak for the agent."""
+"""Checked flow → plan: order, steps, and which nodes speak for the agent."""
 
 from __future__ import annotations
 
-from app.agent.core.base import ERROR, SUCCESS, Effect
+from collections.abc import Iterator
+
+from app.agent.core.base import ERROR, Effect
 from app.agent.graph.branches import Cube
 from app.agent.graph.config_fields import uses_in
 from app.agent.graph.flow import Flow
@@ -66,58 +68,40 @@ def _node(flow: Flow, name: str) -> Node:
 
 
 def _steps(flow: Flow, planned: dict[str, PlannedNode]) -> tuple[Step, ...]:
-    """A pure node joins the step of its only source if that is pure and leads nowhere else."""
-    chains: dict[str, list[PlannedNode]] = {}
-    step_of: dict[str, str] = {}
-    for name in flow.order:
-        arrivals = planned[name].arrivals
-        source = arrivals[0].source if len(arrivals) == 1 else None
-        if source and _fusible(flow, planned[name]) and _leads_only_on(flow, planned[source]):
-            step_of[name] = step_of[source]
-            chains[step_of[source]].append(planned[name])
-        else:
-            step_of[name] = name
-            chains[name] = [planned[name]]
-    return _shortened(
-        tuple(
-            Step(
-                tuple(nodes),
-                tuple(dict.fromkeys(step_of[arrival.source] for arrival in nodes[0].arrivals)),
-            )
-            for nodes in chains.values()
-        )
-    )
+    """As few as there can be with a checkpoint between effectful parts.
 
-
-def _shortened(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Where nothing branches, pure steps go with the effectful one beside them: there is no order to keep.
-
-    (What became of the effectful node is in the journal, so the others are worked out anew from it.)
+    (What became of effectful nodes is in the journal; the others are worked out anew from it.)
     """
-    before: tuple[tuple[str, ...], ...] = ((), *((step.id,) for step in steps[:-1]))
-    if any(step.sources != sources for step, sources in zip(steps, before, strict=True)):
-        return steps
-    shortened: list[Step] = []
-    for step in steps:
-        if shortened and _goes_with(shortened[-1], step):
-            shortened[-1] = Step(shortened[-1].nodes + step.nodes, shortened[-1].sources)
+    steps: list[list[PlannedNode]] = []
+    for part in _parts(flow, planned):
+        if steps and not (_effectful(steps[-1]) and _effectful(part)):
+            steps[-1] += part
         else:
-            shortened.append(Step(step.nodes, tuple(last.id for last in shortened[-1:])))
-    return tuple(shortened)
+            steps.append(part)
+    return tuple(Step(tuple(nodes)) for nodes in steps)
 
 
-def _goes_with(step: Step, following: Step) -> bool:
-    """Whether both hold one effectful node at most; who reads the state must see what was written before."""
-    effectful = [node for node in step.nodes + following.nodes if node.effect is not Effect.PURE]
-    return len(effectful) <= 1 and not any(node.config.writes() for node in step.nodes)
+def _parts(flow: Flow, planned: dict[str, PlannedNode]) -> Iterator[list[PlannedNode]]:
+    """Nodes beside which nothing runs, one by one; between them, together, those that run side by side."""
+    beside: list[PlannedNode] = []
+    pending = 0  # edges from nodes before to nodes after; for those that lead nowhere one that never arrives
+    for name in flow.order:
+        node = planned[name]
+        arriving = len({arrival.source for arrival in node.arrivals})
+        if arriving < pending:
+            beside.append(node)
+        else:
+            if beside:
+                yield beside
+                beside = []
+            yield [node]
+        pending += max(1, len(flow.successors[name])) - arriving
+    if beside:
+        yield beside
 
 
-def _fusible(flow: Flow, node: PlannedNode) -> bool:
-    return node.effect == Effect.PURE and _node(flow, node.id).plain
-
-
-def _leads_only_on(flow: Flow, node: PlannedNode) -> bool:
-    return _fusible(flow, node) and node.handles == (SUCCESS,) and len(flow.successors[node.id]) == 1
+def _effectful(nodes: list[PlannedNode]) -> bool:
+    return any(node.effect is not Effect.PURE for node in nodes)
 
 
 def _live(flow: Flow, answer: str) -> frozenset[str]:

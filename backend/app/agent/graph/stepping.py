@@ -1,40 +1,29 @@
-"""One step of a plan: who is active, what runs, what the run's state becomes."""
+"""One step of a plan: who is active, what runs when, what the run's state becomes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from app.agent.core.state import RunState, Update, Write
+from app.agent.core.state import RunState, Update, Write, apply
 from app.agent.graph.attempts import execute, skip
 from app.agent.graph.plan import Plan, PlannedNode, Step
 from app.agent.graph.run_context import RunContext
 from app.agent.graph.scope import Values
 
-GATE = "?"
-"""Marks, after a node's id, the gate before it: no node id can contain it."""
-
 
 async def run_step(step: Step, state: RunState, run: RunContext) -> Update:
-    """Runs the step's nodes in turn. A node to which no taken edge leads is skipped, and so is,
-    by the same rule, whatever depends on it alone."""
-    outputs: dict[str, dict[str, Any]] = {}
-    handles: dict[str, str | None] = {}
-    writes: list[Write] = []
-    known = ChainMap(handles, state["handles"])
-    finished: ChainMap[str, Any] = ChainMap(outputs, state["outputs"])
-    values = Values({"inputs": state["inputs"], "session": run.session, "state": state["state"]}, finished)
-    for node in step.nodes:
-        if not is_taken(node, known):
-            handles[node.id] = None
-            await skip(node, run)
-            continue
-        outcome = await execute(node, values, run)
-        handles[node.id] = outcome.handle
-        outputs[node.id] = outcome.outputs
-        writes.extend(outcome.writes)
-    return Update(outputs=outputs, handles=handles, state=writes)
+    """Runs the step's nodes, side by side where nothing orders them.
+
+    A node to which no taken edge leads is skipped, and so is, by the same rule, whatever depends on it alone.
+    Raises what a node raises; by then the others are cancelled.
+    """
+    progress = _Progress(step, state, run)
+    await progress.to_the_end()
+    return progress.update()
 
 
 async def run_alone(plan: Plan, inputs: Mapping[str, Any], run: RunContext) -> RunState:
@@ -55,17 +44,97 @@ def beginning(plan: Plan, inputs: Mapping[str, Any]) -> RunState:
     return RunState(inputs=dict(inputs), state=initial, outputs={}, handles={})
 
 
-def is_taken(node: PlannedNode, handles: ChainMap[str, str | None] | dict[str, str | None]) -> bool:
+@dataclass(slots=True)
+class _Progress:
+    """A step on its way. Each node begins when the tokens it waits for are there, whatever runs beside it."""
+
+    step: Step
+    begin: RunState
+    run: RunContext
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    handles: dict[str, str | None] = field(default_factory=dict)
+    writes: dict[str, tuple[Write, ...]] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
+
+    async def to_the_end(self) -> None:
+        running: list[asyncio.Task[list[PlannedNode]]] = []
+        ready = self._ready(self.step.nodes)
+        try:
+            while ready or running:
+                if len(ready) == 1 and not running:  # a chain needs no tasks
+                    ready = await self._run(ready[0])
+                    continue
+                running += [asyncio.create_task(self._run(node), name=node.id) for node in ready]
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                ended = [task for task in running if task in done]
+                running = [task for task in running if task not in done]
+                ready = _followers(ended)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _run(self, node: PlannedNode) -> list[PlannedNode]:
+        """Runs or skips the node; answers who can begin now because of it."""
+        handle = None
+        if is_taken(node, self._known):
+            outcome = await execute(node, self._values(node), self.run)
+            self.outputs[node.id], self.writes[node.id] = outcome.outputs, outcome.writes
+            handle = outcome.handle
+        else:
+            await skip(node, self.run)
+        self.handles[node.id] = handle
+        return self._ready(self.step.followers[node.id])
+
+    def _ready(self, nodes: Iterable[PlannedNode]) -> list[PlannedNode]:
+        """Who of `nodes` begins now; each is answered once."""
+        known = self._known
+        ready = [node for node in nodes if node.id not in self.begun and may_begin(node, known)]
+        self.begun.update(node.id for node in ready)
+        return ready
+
+    @property
+    def _known(self) -> ChainMap[str, str | None]:
+        return ChainMap(self.handles, self.begin["handles"])
+
+    def _values(self, node: PlannedNode) -> Values:
+        sources = {"inputs": self.begin["inputs"], "session": self.run.session, "state": self._state(node)}
+        finished: ChainMap[str, Any] = ChainMap(self.outputs, self.begin["outputs"])
+        return Values(sources, finished)
+
+    def _state(self, node: PlannedNode) -> dict[str, Any]:
+        """As those before the node left it: what runs beside it is not seen, however fast it was."""
+        if not self.writes or not any(self.writes.values()):
+            return self.begin["state"]
+        before = self.step.before(node)
+        return apply(self.run.plan.reducers)(self.begin["state"], self._written(before))
+
+    def _written(self, nodes: Iterable[PlannedNode]) -> list[Write]:
+        return [write for node in nodes for write in self.writes.get(node.id, ())]
+
+    def update(self) -> Update:
+        """Writes in the order of the plan, whoever was first."""
+        return Update(outputs=self.outputs, handles=self.handles, state=self._written(self.step.nodes))
+
+
+def _followers(ended: list[asyncio.Task[list[PlannedNode]]]) -> list[PlannedNode]:
+    """Raises the failure of the one that began first."""
+    for task in ended:
+        if failure := task.exception():
+            raise failure
+    return [node for task in ended for node in task.result()]
+
+
+def may_begin(node: PlannedNode, handles: Mapping[str, str | None]) -> bool:
+    """Whether all tokens that the node waits for are there; for one that joins on `any`, a taken one is
+    enough."""
+    if node.first_wins and is_taken(node, handles):
+        return True
+    return all(arrival.source in handles for arrival in node.arrivals)
+
+
+def is_taken(node: PlannedNode, handles: Mapping[str, str | None]) -> bool:
     """Whether some edge into the node carries the token `taken`; a start has no edges and always runs."""
     return not node.arrivals or any(
         handles.get(arrival.source) == arrival.handle for arrival in node.arrivals
     )
-
-
-def gate(step: Step, handles: dict[str, str | None]) -> bool:
-    """Whether a step that joins on `any` begins now: on the first taken token, or, to be skipped,
-    when the last token was not taken either. Only once."""
-    node = step.nodes[0]
-    if node.id + GATE in handles:
-        return False
-    return is_taken(node, handles) or all(arrival.source in handles for arrival in node.arrivals)
