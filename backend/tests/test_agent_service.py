@@ -74,17 +74,13 @@ class TestPublish:
         await new_collection(server, member, "handbook")
         assert (await agents.version("asker", "1")).bindings["collections"] == {"kb": old}
 
-    async def test_resolves_models_of_the_registry_to_ids(
+    async def test_keeps_the_names_of_models(
         self, make: Factory, member: Member, agents: AgentService
     ) -> None:
         gate = await make.gate(member)
         await agents.create("Asker", graph=asking_graph(gate.slug))
         version = await agents.publish("asker")
-        assert version.bindings["models"] == {"main": (await agents.models.ids())[gate.slug]}
-
-    async def test_keeps_the_names_of_built_in_models(self, agents: AgentService) -> None:
-        await agents.create("Asker", graph=asking_graph("default-chat"))
-        assert (await agents.publish("asker")).bindings["models"] == {"main": "default-chat"}
+        assert version.bindings["models"] == {"main": gate.slug}
 
     async def test_stores_the_draft_as_it_was(self, agents: AgentService) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)

@@ -118,7 +118,6 @@ class AgentService:
     async def publish(self, reference: str, *, note: str = "") -> AgentVersion:
         """The draft as the next immutable version, which is live from now; `InvalidGraph` with the report."""
         catalog = await self._catalog()
-        model_ids = await self.models.ids()
         async with self.database.unit_of_work(self.tenant) as session:
             agent = await Agents(session, self.tenant).find(reference, lock=True)
             graph = self._checked(agent.draft, catalog)
@@ -129,7 +128,7 @@ class AgentService:
                 agent_id=agent.id,
                 version=await versions.newest_number(agent.id) + 1,
                 graph=agent.draft,
-                bindings=await self._bindings(session, graph, model_ids),
+                bindings=await self._bindings(session, graph),
                 content_hash=graph.content_hash,
                 note=note,
                 author_id=self.principal,
@@ -159,11 +158,10 @@ class AgentService:
     async def snapshot(self, reference: str) -> AgentVersion:
         """The draft as it is now, to be run: an unpublished version; `InvalidGraph` with the report."""
         catalog = await self._catalog()
-        model_ids = await self.models.ids()
         async with self.database.unit_of_work(self.tenant) as session:
             agent = await Agents(session, self.tenant).find(reference)
             graph = self._checked(agent.draft, catalog)
-            bindings = await self._bindings(session, graph, model_ids)
+            bindings = await self._bindings(session, graph)
             # What the names stand for may change under an unchanged draft.
             bound = sha256(f"{graph.content_hash} {json.dumps(bindings, sort_keys=True)}".encode())
             return await AgentVersions(session, self.tenant).snapshot(
@@ -198,15 +196,12 @@ class AgentService:
             names = await Collections(session, self.tenant).names()
         return await self.models.catalog(collections=names)
 
-    async def _bindings(self, session: AsyncSession, graph: AgentGraph, model_ids: dict[str, str]) -> Json:
-        """The graph's bindings with slugs resolved to ids, so that renaming cannot re-bind a version."""
+    async def _bindings(self, session: AsyncSession, graph: AgentGraph) -> Json:
+        """The graph's bindings, collections by their ids; models keep their names until they are called."""
         collections = Collections(session, self.tenant)
         bound: Json = graph.bindings.model_dump(mode="json")
         bound["collections"] = {
             name: str((await collections.find(target)).id)
             for name, target in graph.bindings.collections.items()
-        }
-        bound["models"] = {
-            name: model_ids.get(target, target) for name, target in graph.bindings.models.items()
         }
         return bound

@@ -171,10 +171,6 @@ class ModelResolver:
                 remedies[name] = _DECLARE if row.connection_id else _LOCAL_REMEDY
         return Catalog(models=found, remedies=remedies, collections=collections)
 
-    async def ids(self) -> dict[str, str]:
-        """Slug → registry id, for the models that have a row."""
-        return {row.slug: str(row.id) for row in await self._rows() if self._exists(row)}
-
     async def _rows(self) -> list[ModelRegistry]:
         async with self.sources.database.unit_of_work(self.tenant) as session:
             models = Models(session, self.tenant)

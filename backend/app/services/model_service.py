@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.agent.core.interfaces import ChatModel
 from app.api.schemas.models import ModelConfig
-from app.core.errors import FieldError, Invalid, NotFound
+from app.core.constants import DEFAULT_CHAT_MODEL
+from app.core.errors import Conflict, FieldError, Invalid, NotFound
 from app.core.ids import new_id
 from app.core.merge_patch import merge_patch
 from app.core.paging import Page, PageRequest
@@ -100,11 +101,16 @@ class ModelService:
             return row
 
     async def delete(self, reference: str, *, revisions: Collection[int] | None = None) -> None:
-        """Only if at one of `revisions`. Versions of agents that are bound to it fail from now on."""
+        """Only if at one of `revisions`; `Conflict` while agents are live that call it.
+
+        `default-chat` always has another meaning, and can go.
+        """
         async with self.database.unit_of_work(self.tenant) as session:
             models = Models(session, self.tenant)
             row = await models.find(reference, lock=True)
             models.demand_revision(row, revisions)
+            if row.slug != DEFAULT_CHAT_MODEL and (users := await models.callers(row)):
+                raise _in_use(row, users)
             after_commit(session, partial(self.changed, self.tenant))
             await session.delete(row)
 
@@ -123,6 +129,15 @@ class ModelService:
         except NotFound as error:
             message = f"{error.detail} Other models need a connection: POST /api/v1/model-connections."
             raise Invalid(message, errors=[FieldError("/body/model", "unknown_model", message)]) from error
+
+
+def _in_use(row: ModelRegistry, users: list[str]) -> Conflict:
+    named = ", ".join(map(repr, users[:10])) + (", …" if len(users) > 10 else "")
+    return Conflict(
+        f"Published agents call the model {row.slug!r}: {named}. Bind them to another one and publish them, "
+        "or delete them first.",
+        code="in_use",
+    )
 
 
 def _stored(config: ModelConfig) -> Json:

@@ -17,7 +17,7 @@ from app.db.postgres.models.identity import Role
 from tests.api.calls import API, new_agent, ok, pointers, problem
 from tests.factories import Factory, Member
 from tests.fixtures import Running, http_client, running_server
-from tests.graphs import asking_graph
+from tests.graphs import HELLO_GRAPH, asking_graph
 from tests.openai_compatible_double import Double, double, fails, says
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -211,6 +211,23 @@ class TestModels:
             pointer
         ]
 
+    async def test_that_published_agents_call_are_not_deleted(self, client: httpx2.AsyncClient) -> None:
+        made = await register(client, connection=(await connect(client))["slug"], model="m")
+        path = f"{API}/models/{made['slug']}"
+        callers = [await new_agent(client, asking_graph(name)) for name in (made["slug"], made["id"])]
+        told = problem(await client.delete(path), 409, "in_use")["detail"]
+        assert all(repr(slug) in told for slug in callers)
+        for slug in callers:
+            assert (await client.delete(f"{API}/agents/{slug}")).status_code in (202, 204)
+        assert (await client.delete(path)).status_code == 204
+
+    async def test_are_looked_up_by_name_when_they_are_called(self, client: httpx2.AsyncClient) -> None:
+        made = await register(client, slug=DEFAULT_CHAT_MODEL, connection=(await connect(client))["slug"])
+        agent = await new_agent(client, asking_graph(DEFAULT_CHAT_MODEL))
+        assert (await client.delete(f"{API}/models/{made['id']}")).status_code == 204
+        run = await client.post(f"{API}/agents/{agent}/runs", json={"input": {"name": "Ada"}})
+        assert ok(run)["status"] == "succeeded"
+
 
 class TestRuns:
     async def test_call_the_model_by_its_connection(self, client: httpx2.AsyncClient, hosted: Double) -> None:
@@ -261,9 +278,12 @@ class TestRuns:
         agent = await new_agent(client, asking_graph(made["slug"]))
         path = f"{API}/agents/{agent}/runs"
         ok(await client.post(path, json={"input": {"name": "Why?"}}))
+        ok(await client.patch(f"{API}/agents/{agent}", json={"graph": HELLO_GRAPH}))
+        ok(await client.post(f"{API}/agents/{agent}/publish", json={}), 201)
         assert (await client.delete(f"{API}/models/{made['id']}")).status_code == 204
-        run = ok(await client.post(path, json={"input": {"name": "Why?"}}))
+        run = ok(await client.post(path, json={"input": {"name": "Why?"}, "version": 1}))
         assert run["error"]["code"] == "not_found"
+        assert repr(made["slug"]) in run["error"]["message"]
 
 
 class TestResolve:

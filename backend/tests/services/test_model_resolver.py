@@ -148,7 +148,6 @@ class TestCatalogue:
         found = resolver(world)
         catalog = await found.catalog(collections=frozenset())
         assert set(catalog.models) == {DEFAULT_CHAT_MODEL, "mine", str(row.id)}
-        assert await found.ids() == {"mine": str(row.id)}
 
     async def test_leaves_out_models_whose_provider_is_gone(self, world: World) -> None:
         await register(world, "mine", provider="vanished")

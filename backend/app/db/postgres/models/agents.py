@@ -67,7 +67,7 @@ class Agent(ProjectRow):
 
 
 class AgentVersion(TenantRow):
-    """An immutable graph with its bindings resolved to ids. `version` is null for a snapshot of a draft."""
+    """An immutable graph, its collections bound by id. `version` is null for a snapshot of a draft."""
 
     __tablename__ = "agent_versions"
     __table_args__ = (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import undefer
 
 from app.core.slugs import as_uuid
+from app.db.postgres.models.agents import Agent, AgentVersion
 from app.db.postgres.models.registry import ModelConnection, ModelKind, ModelRegistry
 from app.db.postgres.models.secrets import OrganizationKey
 from app.db.postgres.repositories.base import Repository
@@ -52,6 +53,24 @@ class Models(Repository[ModelRegistry]):
             select(ModelRegistry.slug)
             .where(ModelRegistry.org_id == self.tenant.org_id, ModelRegistry.connection_id == connection.id)
             .order_by(ModelRegistry.slug)
+        )
+        return list((await self.session.execute(statement)).scalars())
+
+    async def callers(self, model: ModelRegistry) -> list[str]:
+        """The agents whose live version calls this model, by its name or its id."""
+        bound = func.jsonb_each_text(AgentVersion.bindings["models"]).table_valued("key", "value")
+        calls = select(1).select_from(bound).where(bound.c.value.in_([model.slug, str(model.id)])).exists()
+        live = (AgentVersion.org_id == Agent.org_id) & (AgentVersion.agent_id == Agent.id)
+        statement = (
+            select(Agent.slug)
+            .join(AgentVersion, live & (AgentVersion.version == Agent.live_version))
+            .where(
+                Agent.org_id == self.tenant.org_id,
+                Agent.project_id == self.tenant.project,
+                Agent.deleted_at.is_(None),
+                calls,
+            )
+            .order_by(Agent.slug)
         )
         return list((await self.session.execute(statement)).scalars())
 
