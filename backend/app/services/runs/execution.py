@@ -17,9 +17,11 @@ from app.db.session import Tenant
 from app.services.runs.leases import Lease
 from app.services.runs.recovery import Recovered
 from app.services.runs.run_log import Ending, RunLog
-from app.services.runs.stored_json import event_json
+from app.services.runs.stored_json import event_json, storable
 
 _PAUSE_S = 5.0
+_LOGGED = 300
+"""Characters of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def succeeded(result: RunResult, run: RunLog) -> Ending:
         RunStatus.SUCCEEDED,
         run.terminal.body(),
         run.terminal.type,
-        output=dict(result.output),
+        output=dict(storable(result.output)),
         usage=_usage(result),
     )
 
@@ -86,6 +88,13 @@ def handed_over() -> Ending:
 def put_off() -> Ending:
     """The same for a run that cannot go on here and now: a while later, and not for ever."""
     return Ending(RunStatus.QUEUED, pause_s=_PAUSE_S)
+
+
+def why(ending: Ending) -> dict[str, str]:
+    """What a log says of a run that did not succeed."""
+    if ending.error is None:
+        return {}
+    return {"code": str(ending.error["code"]), "reason": str(ending.error["message"])[:_LOGGED]}
 
 
 def _told(status: RunStatus, code: str, message: str, usage: Json | None = None) -> Ending:

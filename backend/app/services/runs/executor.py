@@ -33,6 +33,7 @@ from app.services.runs.execution import (
     handed_over,
     put_off,
     succeeded,
+    why,
 )
 from app.services.runs.journal import RunJournal
 from app.services.runs.leases import RUNS, Leases, put_back_runs
@@ -54,8 +55,8 @@ _DIED = "Given up after {0} tries: processes died there, or lost the database (O
 class Executor:
     """Executes runs, prolongs their leases, obeys commands, and goes on with runs of dead processes.
 
-    `claims`: whether it takes up runs that nobody executes. `claim_concurrency` of its `concurrency` runs may
-    be such; the rest is for those that somebody waits for.
+    `claims`: whether it goes on with runs that nobody executes. `claim_concurrency` of its `concurrency` runs
+    may be such; the rest is for those that somebody waits for.
     """
 
     database: Database
@@ -97,7 +98,7 @@ class Executor:
         try:
             async with self.log.writer(), self.leases.beating(), _tasks(*self._services()):
                 try:
-                    async with _tasks(*([self._claim_forever()] if self.claims else [])):
+                    async with _tasks(self._claim_forever()):
                         yield
                 finally:
                     await self._stop()
@@ -237,7 +238,8 @@ class Executor:
 
         A result that PostgreSQL refuses makes the run fail.
         """
-        bound = logger.bind(run_id=str(run.lease.id), status=str(ending.status))
+        lease = run.lease
+        bound = logger.bind(run_id=str(lease.id), org_id=str(lease.org_id), status=str(ending.status))
         try:
             failpoint("run.finishing")
             await run.leave(ending)
@@ -249,7 +251,7 @@ class Executor:
                 return await self._leave(run, failed_by("unstorable", "The run's result cannot be stored."))
         else:
             failpoint("run.finished")
-            bound.info("run_ended")
+            bound.info("run_handed_over" if ending.status == RunStatus.QUEUED else "run_ended", **why(ending))
             return Left(ending, run.finished_at) if run.finished_at else None
         return None
 
@@ -285,13 +287,13 @@ class Executor:
     async def claim(self) -> int:
         """Takes up runs that nobody executes, as many as there is room for; answers how many.
 
-        Those that are only to be ended need no room.
+        Those that are only to be ended need no room, and are taken also by a process that `claims` nothing.
         """
         free = self.concurrency - len(self.tasks) - self.reservations
         limit = max(0, min(free, self.claim_concurrency - len(self.claimed)))
         by_us: dict[str, Any] = {"owner": self.owner, "lease_s": self.lease_s, "executing": list(self.tasks)}
         runs = await claim_cancelled(self.database, **by_us)
-        if limit:
+        if limit and self.claims:
             runs += await claim_runs(self.database, limit=limit, **by_us)
         for run in runs:
             failpoint("run.claimed")

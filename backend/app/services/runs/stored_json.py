@@ -40,6 +40,14 @@ def event_json(event: Any) -> str:
     return text
 
 
+def storable(value: Any) -> Any:
+    """`value` as it will be read again, NaN and infinities apart; itself where nothing is to be changed."""
+    try:
+        return _storable(value) if _NUL in orjson.dumps(value).decode() else value
+    except TypeError:
+        return _storable(value)
+
+
 def _storable(value: Any) -> Any:
     match value:
         case str():

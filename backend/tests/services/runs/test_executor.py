@@ -190,6 +190,13 @@ class TestCancel:
         assert row.status is RunStatus.CANCELLED
         assert [event.type for event in await bench.events(run.id)] == ["RUN_ERROR"]
 
+    async def test_of_a_run_that_waits_needs_nobody_who_takes_up_runs(self, bench: Bench) -> None:
+        executor = bench.executor("local:reserved", claims=False)
+        async with executor.running():
+            run = await bench.start(executor, mode=RunMode.BACKGROUND)
+            await bench.runs(executor).cancel(run.id)
+            assert (await ended(bench, run.id, within_s=5)).status is RunStatus.CANCELLED
+
     async def test_of_a_run_that_waits_needs_no_room(self, bench: Bench, gate: Gate) -> None:
         executor = bench.executor("local:full", claim_concurrency=1, grace_s=0)
         await bench.start(executor, asking_graph(gate.slug), mode=RunMode.BACKGROUND)
@@ -198,6 +205,14 @@ class TestCancel:
             waiting = await bench.start(executor, mode=RunMode.BACKGROUND)
             await bench.runs(executor).cancel(waiting.id)
             assert (await ended(bench, waiting.id, within_s=5)).status is RunStatus.CANCELLED
+
+
+class TestOutcome:
+    async def test_is_what_is_stored(self, bench: Bench, executor: Executor) -> None:
+        async with executor.running():
+            run = await bench.start(executor, name="A\x00da")
+            told = await bench.runs(executor).outcome(run, timeout_s=10)
+        assert told.output == (await bench.run(run.id)).output == {"text": "Hello, A\ufffdda!"}
 
 
 class TestBackground:

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.services.runs.stored_json import stored_json
+from app.services.runs.stored_json import storable, stored_json
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 ANY_JSON = st.recursive(
@@ -29,6 +29,11 @@ class TestStoredJson:
     @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
     def test_leaves_good_text_as_it_is(self, text: str) -> None:
         assert json.loads(stored_json({"t": text}) or "") == {"t": text}
+
+    @given(ANY_JSON)
+    def test_is_what_storable_says(self, value: object) -> None:
+        finite = json.loads(stored_json([value]) or "")
+        assert json.loads(json.dumps(storable([value])), parse_constant=lambda _: None) == finite
 
     def test_of_nothing_is_the_null_of_sql(self) -> None:
         assert stored_json(None) is None
