@@ -40,6 +40,7 @@ from openai.types.chat.completion_create_params import (
 from pydantic import TypeAdapter, ValidationError
 
 SSE = "text/event-stream; charset=utf-8"
+JSON = "application/json"
 _STREAMED: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsStreaming)
 _WHOLE: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsNonStreaming)
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(list[ChatCompletionMessageParam])
@@ -67,6 +68,10 @@ class Exchange:
     @property
     def model(self) -> str:
         return str(self.received.body.get("model"))
+
+    @property
+    def streams(self) -> bool:
+        return bool(self.received.body.get("stream"))
 
     @property
     def wants_usage(self) -> bool:
@@ -153,8 +158,11 @@ def says(
     ends = reason or ("tool_calls" if calls else "stop")
 
     async def script(exchange: Exchange) -> None:
-        if not exchange.received.body.get("stream"):
-            await _whole(exchange, "".join(deltas), calls, ends, tokens)
+        if not exchange.streams:
+            await exchange.wait(every_s * len(deltas))
+            await exchange.answer(
+                200, completion(exchange, "".join(deltas), calls, ends, tokens), Content_Type=JSON
+            )
             return
         await exchange.event(chunk(exchange, ChoiceDelta(role="assistant", content="")))
         await exchange.say(*deltas, every_s=every_s)
@@ -183,9 +191,14 @@ def _call_deltas(calls: Sequence[Calls]) -> Iterable[ChoiceDelta]:
                 yield ChoiceDelta(tool_calls=[ChoiceDeltaToolCall(index=index, function=piece)])
 
 
-async def _whole(
-    exchange: Exchange, text: str, calls: Sequence[Calls], reason: Any, tokens: tuple[int, int] | None
-) -> None:
+def completion(
+    exchange: Exchange,
+    text: str,
+    calls: Sequence[Calls] = (),
+    reason: Any = "stop",
+    tokens: tuple[int, int] | None = None,
+) -> bytes:
+    """An answer that comes all at once, as JSON."""
     made = [
         ChatCompletionMessageFunctionToolCall(
             id=call.id, type="function", function=Function(name=call.name, arguments="".join(call.pieces))
@@ -198,7 +211,14 @@ async def _whole(
         choices=[WholeChoice(index=0, message=message, finish_reason=reason, logprobs=None)],
         usage=usage_of(tokens) if tokens else None,
     )  # fmt: skip
-    await exchange.answer(200, answer.model_dump_json().encode(), Content_Type="application/json")
+    return answer.model_dump_json().encode()
+
+
+async def _half(exchange: Exchange, text: str) -> None:
+    """The first half of an answer that comes all at once."""
+    body = completion(exchange, text)
+    await exchange.begin(JSON)
+    await exchange.send(body[: len(body) // 2])
 
 
 def whole(text: str, **given: Any) -> Script:
@@ -216,19 +236,21 @@ def fails(status: int, message: str = "told to fail", *, code: str | None = None
 
     async def script(exchange: Exchange) -> None:
         error = {"message": message, "type": "error", "param": None, "code": code}
-        await exchange.answer(
-            status, json.dumps({"error": error}).encode(), Content_Type="application/json", **headers
-        )
+        await exchange.answer(status, json.dumps({"error": error}).encode(), Content_Type=JSON, **headers)
 
     return script
 
 
 def fails_amid(*deltas: str, error: Any) -> Script:
-    """A 200 that turns into an error."""
+    """A 200 that turns into an error, or is one where the answer comes all at once."""
 
     async def script(exchange: Exchange) -> None:
+        said = json.dumps({"error": error})
+        if not exchange.streams:
+            await exchange.answer(200, said.encode(), Content_Type=JSON)
+            return
         await exchange.say(*deltas)
-        await exchange.event(json.dumps({"error": error}))
+        await exchange.event(said)
         await exchange.end()
 
     return script
@@ -238,7 +260,10 @@ def breaks_off(*deltas: str) -> Script:
     """Closes the connection amid the answer."""
 
     async def script(exchange: Exchange) -> None:
-        await exchange.say(*deltas)
+        if exchange.streams:
+            await exchange.say(*deltas)
+        else:
+            await _half(exchange, "".join(deltas))
         exchange.writer.close()
 
     return script
@@ -248,7 +273,10 @@ def hangs(*deltas: str) -> Script:
     """Says something, and then nothing more until the caller goes away."""
 
     async def script(exchange: Exchange) -> None:
-        await exchange.say(*deltas)
+        if deltas and not exchange.streams:
+            await _half(exchange, "".join(deltas))
+        else:
+            await exchange.say(*deltas)
         await exchange.wait(None)
 
     return script
@@ -344,7 +372,7 @@ class Double:
     async def _list_models(self, exchange: Exchange) -> None:
         listed = [Model(id=name, created=0, object="model", owned_by="double") for name in self.models]
         body = {"object": "list", "data": [model.model_dump() for model in listed]}
-        await exchange.answer(200, json.dumps(body).encode(), Content_Type="application/json")
+        await exchange.answer(200, json.dumps(body).encode(), Content_Type=JSON)
 
 
 def _wrong(body: Any) -> str:

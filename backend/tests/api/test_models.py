@@ -237,6 +237,15 @@ class TestRuns:
         assert run["output"] == {"text": "So it is."}
         assert (hosted.calls[-1]["model"], hosted.calls[-1]["seed"]) == ("double-1", 7)
 
+    async def test_ask_for_no_stream_where_the_model_cannot(
+        self, client: httpx2.AsyncClient, hosted: Double
+    ) -> None:
+        hosted.next(says("All", " at once.", tokens=(4, 2)))
+        made = await called(client, hosted, config={"capabilities": ["tools"]})
+        run = await answer(client, made["slug"])
+        assert (run["output"], run["usage"]["output_tokens"]) == ({"text": "All at once."}, 2)
+        assert hosted.calls[-1]["stream"] is False
+
     async def test_are_refused_by_hosts_that_are_not_open_to_tenants(
         self, client: httpx2.AsyncClient
     ) -> None:

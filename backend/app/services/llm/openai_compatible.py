@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +38,10 @@ class Endpoint:
     limits: Limits
     api_key: SecretStr | None = field(default=None, repr=False)
 
+    def patient(self) -> Endpoint:
+        """For answers that come all at once: their first byte takes as long as all of it."""
+        return replace(self, limits=replace(self.limits, first_byte_s=self.limits.total_s))
+
     def call(self, method: str, path: str, body: object = None) -> Call:
         headers = {"Accept": "text/event-stream, application/json"}
         if self.api_key is not None:
@@ -54,6 +58,7 @@ class OpenAICompatible:
     `token_limit` names the field that `max_tokens` goes into: `max_completion_tokens` at OpenAI and Azure,
     whose reasoning models refuse the other one, else `max_tokens`, which all other servers know.
     `extra_body` is added to every request. Passages go into the prompt, numbered as citations name them.
+    Without the capability `streaming` the server is asked for its answer all at once.
     """
 
     def __init__(
@@ -67,7 +72,8 @@ class OpenAICompatible:
     ) -> None:
         self.name = f"{endpoint.label}/{model}"
         self.capabilities = capabilities
-        self._endpoint = endpoint
+        self._streamed = Capability.STREAMING in capabilities
+        self._endpoint = endpoint if self._streamed else endpoint.patient()
         self._model = model
         self._token_limit = token_limit or usual_token_limit(endpoint.base_url)
         self._extra_body = dict(extra_body or {})
@@ -75,8 +81,8 @@ class OpenAICompatible:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
         """Raises `ModelError`, also for an answer that breaks off. Closing it closes the connection."""
-        body = payload(request, self._model, token_limit=self._token_limit) | self._extra_body
-        call = self._endpoint.call("POST", "/chat/completions", body)
+        body = payload(request, self._model, token_limit=self._token_limit, streamed=self._streamed)
+        call = self._endpoint.call("POST", "/chat/completions", body | self._extra_body)
         answer = ChatAnswer()
         with _translated(self._errors, answer):
             async with self._endpoint.egress.stream(call) as reply:
@@ -183,8 +189,12 @@ def _translated(errors: ProviderErrors, answer: ChatAnswer | None = None) -> Ite
     try:
         yield
     except AppError as error:
-        raise errors.of_transport(error, begun=bool(answer and answer.begun)) from error
+        raise errors.of_transport(error, begun=_begun(answer)) from error
     except Malformed as error:
         raise errors.malformed(str(error)) from error
     except Reported as error:
-        raise errors.reported(error.error) from error
+        raise errors.reported(error.error, begun=_begun(answer)) from error
+
+
+def _begun(answer: ChatAnswer | None) -> bool:
+    return answer is not None and answer.begun

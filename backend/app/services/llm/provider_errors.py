@@ -57,10 +57,11 @@ class ProviderErrors:
             message += f": {self._scrubbed(said)}"
         return ModelError(_code(status), message, retry_after_s=retry_after_s(headers))
 
-    def reported(self, error: Any) -> ModelError:
-        """A failure that the server reports in the midst of a stream that had begun with 200."""
+    def reported(self, error: Any, *, begun: bool) -> ModelError:
+        """A failure that the server reports under a 200; `begun`: in the midst of its answer."""
         said = _said(error) or "no reason given"
-        message = f"{self._provider} broke off its answer: {self._scrubbed(said)}"
+        failed = "broke off its answer" if begun else "answered with an error"
+        message = f"{self._provider} {failed}: {self._scrubbed(said)}"
         return ModelError(_reported_code(error), message)
 
     def malformed(self, what: str) -> ModelError:
@@ -81,7 +82,7 @@ class ProviderErrors:
                 code = "bad_request"
             case _:
                 code = "server_error"
-        failed = "broke off its answer" if begun else "could not be asked"
+        failed = "broke off its answer" if begun else "gave no answer"
         message = f"{self._provider} {failed}: {error.detail}"
         return ModelError(code, message, retry_after_s=error.retry_after_s)
 
