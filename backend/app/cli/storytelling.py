@@ -63,10 +63,18 @@ def _node_finished(console: Console, node: Mapping[str, Any]) -> None:
     usage = node.get("usage")
     tokens = f", {usage['input_tokens']}+{usage['output_tokens']} tokens" if usage else ""
     if node["status"] == "succeeded":
-        console.print(f"[green]✓[/] {node['node_id']} [dim]{took}{tries}{tokens}[/]")
+        console.print(f"[green]✓[/] {node['node_id']} [dim]{took}{tries}{tokens}[/]{_ending(node)}")
         return
     error = node.get("error") or {}
-    console.print(f"[red]✗[/] {node['node_id']} [dim]{took}{tries}[/] {_reason(error)}", soft_wrap=True)
+    console.print(
+        f"[red]✗[/] {node['node_id']} [dim]{took}{tries}[/]{_ending(node)} {_reason(error)}", soft_wrap=True
+    )
+
+
+def _ending(node: Mapping[str, Any]) -> str:
+    """Why the model ended its answer, where it was not that all is said."""
+    reason = node.get("finish_reason") or "stop"
+    return "" if reason == "stop" else f" [yellow]finish_reason {escape(reason)}[/]"
 
 
 def _retry(console: Console, retry: Mapping[str, Any]) -> None:

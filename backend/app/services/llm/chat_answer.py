@@ -10,10 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.agent.core.interfaces import ChatEvent, Finished, TextDelta, ToolCall, ToolCallDelta, Usage
+from app.agent.core.interfaces import (
+    ChatEvent,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from app.core.ids import new_id
 
-_REASONS = {
+_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
     "max_tokens": "length",
