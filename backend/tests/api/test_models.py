@@ -253,7 +253,8 @@ class TestRuns:
         made = await register(client, connection=connection["id"], model="m")
         run = await answer(client, made["slug"])
         assert run["error"]["code"] == "bad_request"
-        assert "may not be called" in run["error"]["message"]
+        named = f"model {made['slug']!r} ({connection['slug']}/m) at http://127.0.0.1:1/v1"
+        assert f"{named} gave no answer: '127.0.0.1' may not be called" in run["error"]["message"]
 
     async def test_take_a_change_at_once(self, client: httpx2.AsyncClient, hosted: Double) -> None:
         made = await called(client, hosted)

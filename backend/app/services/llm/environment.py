@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from app.agent.core.interfaces import ChatModel, ModelError
 from app.core.config import Settings
+from app.core.constants import DEFAULT_CHAT_MODEL
 from app.core.egress import Gate, Limits
 from app.core.errors import Misconfigured
 from app.core.timed_cache import TimedCache
@@ -41,8 +42,13 @@ class EnvironmentChoice:
 
     @property
     def label(self) -> str:
-        """How messages and usage name the provider."""
+        """How usage names the provider."""
         return OPENAI if self.base_url == OPENAI_URL else self.provider
+
+    @property
+    def place(self) -> str:
+        """How messages name the server: tenants do not see the operator's URL."""
+        return OPENAI_URL if self.base_url == OPENAI_URL else "OPENAI_BASE_URL"
 
 
 def chosen(settings: Settings) -> EnvironmentChoice | None:
@@ -112,9 +118,19 @@ class EnvironmentModel:
         has = f"has {len(names)} models: {', '.join(names[:_MAX_NAMED])}" if names else "lists no models"
         more = ", …" if len(names) > _MAX_NAMED else ""
         raise ModelError(
-            "bad_request", f"The server at OPENAI_BASE_URL {has}{more}. Set ORRERY_DEFAULT_CHAT_MODEL to one."
+            "bad_request",
+            f"model {DEFAULT_CHAT_MODEL!r} cannot be told: the server at OPENAI_BASE_URL {has}{more}. "
+            "Set ORRERY_DEFAULT_CHAT_MODEL to one.",
         )
 
     def _endpoint(self, org_id: UUID) -> Endpoint:
         choice = self.choice
-        return Endpoint(choice.label, choice.base_url, self.gate.of(org_id), self.limits, choice.api_key)
+        return Endpoint(
+            choice.label,
+            choice.base_url,
+            self.gate.of(org_id),
+            self.limits,
+            choice.api_key,
+            slug=DEFAULT_CHAT_MODEL,
+            at=choice.place,
+        )

@@ -30,13 +30,23 @@ _NEW_LIMIT = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a provider is called. `label` is how messages name it; `limits` bound each call."""
+    """Where a provider is called. `label` is how usage names it; `limits` bound each call.
+
+    Messages name it as the logical model `slug`, if there is one, `at` some place: the base URL if empty.
+    """
 
     label: str
     base_url: str
     egress: Egress
     limits: Limits
     api_key: SecretStr | None = field(default=None, repr=False)
+    slug: str = ""
+    at: str = ""
+
+    def errors(self, model: str) -> ProviderErrors:
+        """Of calls for this model of the provider."""
+        named = f"model {self.slug!r} ({model})" if self.slug else model
+        return ProviderErrors(named, self.api_key, place=self.at or self.base_url)
 
     def patient(self) -> Endpoint:
         """For answers that come all at once: their first byte takes as long as all of it."""
@@ -77,7 +87,7 @@ class OpenAICompatible:
         self._model = model
         self._token_limit = token_limit or usual_token_limit(endpoint.base_url)
         self._extra_body = dict(extra_body or {})
-        self._errors = ProviderErrors(endpoint.label, endpoint.api_key)
+        self._errors = endpoint.errors(self.name)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
         """Raises `ModelError`, also for an answer that breaks off. Closing it closes the connection."""
@@ -154,7 +164,7 @@ class _Body:
 
 async def list_models(endpoint: Endpoint) -> list[str]:
     """The ids that `GET {base_url}/models` tells, sorted. Raises `ModelError`."""
-    errors = ProviderErrors(endpoint.label, endpoint.api_key)
+    errors = endpoint.errors(endpoint.label)
     with _translated(errors):
         async with endpoint.egress.stream(endpoint.call("GET", "/models")) as reply:
             await _refuse(reply, errors)

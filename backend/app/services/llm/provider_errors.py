@@ -25,6 +25,8 @@ _BY_STATUS = {
     429: "rate_limit",
     504: "timeout",
 }
+_OF_THE_PLACE = (404, 405, 421)
+"""Statuses of servers that were asked for something that they do not have."""
 _BY_NAME = {
     "rate_limit": "rate_limit",
     "insufficient_quota": "rate_limit",
@@ -41,10 +43,14 @@ _BY_NAME = {
 
 
 class ProviderErrors:
-    """Errors of one provider: messages name it, quote what its server says, and never hold its key."""
+    """Errors of calls for one model: messages name it, quote what its server says, and never hold its key.
 
-    def __init__(self, provider: str, key: SecretStr | None) -> None:
-        self._provider = provider
+    `model` is how they name it; `place`, where it is called, is added where that may be what is wrong.
+    """
+
+    def __init__(self, model: str, key: SecretStr | None, *, place: str) -> None:
+        self._model = model
+        self._located = f"{model} at {place}"
         self._key = key.get_secret_value() if key else ""
 
     def of_status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
@@ -52,7 +58,8 @@ class ProviderErrors:
         said = _said(_parsed(body)) or _text(body)
         if 300 <= status < 400:
             said = f"it redirects to {headers.get('location', '')!r}: correct the base URL"
-        message = f"{self._provider} answered {status}{_phrase(status)}"
+        named = self._located if 300 <= status < 400 or status in _OF_THE_PLACE else self._model
+        message = f"{named} answered {status}{_phrase(status)}"
         if said:
             message += f": {self._scrubbed(said)}"
         return ModelError(_code(status), message, retry_after_s=retry_after_s(headers))
@@ -61,15 +68,15 @@ class ProviderErrors:
         """A failure that the server reports under a 200; `begun`: in the midst of its answer."""
         said = _said(error) or "no reason given"
         failed = "broke off its answer" if begun else "answered with an error"
-        message = f"{self._provider} {failed}: {self._scrubbed(said)}"
+        message = f"{self._model} {failed}: {self._scrubbed(said)}"
         return ModelError(_reported_code(error), message)
 
     def malformed(self, what: str) -> ModelError:
         said = self._scrubbed(what)
-        return ModelError("server_error", f"{self._provider} gave no answer of its protocol: {said}")
+        return ModelError("server_error", f"{self._located} gave no answer of its protocol: {said}")
 
     def broken_off(self) -> ModelError:
-        return ModelError("server_error", f"{self._provider} broke off before its answer was finished")
+        return ModelError("server_error", f"{self._model} broke off before its answer was finished")
 
     def of_transport(self, error: AppError, *, begun: bool) -> ModelError:
         """An error of the way out; `begun`: an answer had begun."""
@@ -83,7 +90,7 @@ class ProviderErrors:
             case _:
                 code = "server_error"
         failed = "broke off its answer" if begun else "gave no answer"
-        message = f"{self._provider} {failed}: {error.detail}"
+        message = f"{self._located} {failed}: {error.detail}"
         return ModelError(code, message, retry_after_s=error.retry_after_s)
 
     def _scrubbed(self, said: str) -> str:
