@@ -109,10 +109,14 @@ class EnvironmentModel:
         """The model's name at the server: the one that is named, else the only one that it has."""
         if self.choice.model is not None:
             return self.choice.model
-        return await self._listed.get("", lambda: self._only_one(self._endpoint(org_id)))
+        return await self._listed.get("", lambda: self._only_one(org_id))
 
-    async def _only_one(self, endpoint: Endpoint) -> str:
-        names = await list_models(endpoint)
+    async def names(self, org_id: UUID) -> list[str]:
+        """The models that the server says it has. Raises `ModelError`."""
+        return await list_models(self._endpoint(org_id))
+
+    async def _only_one(self, org_id: UUID) -> str:
+        names = await self.names(org_id)
         if len(names) == 1:
             return names[0]
         has = f"has {len(names)} models: {', '.join(names[:_MAX_NAMED])}" if names else "lists no models"
