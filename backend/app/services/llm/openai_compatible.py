@@ -201,7 +201,7 @@ def _translated(errors: ProviderErrors, answer: ChatAnswer | None = None) -> Ite
     except AppError as error:
         raise errors.of_transport(error, begun=_begun(answer)) from error
     except Malformed as error:
-        raise errors.malformed(str(error)) from error
+        raise errors.malformed(error.what, error.said) from error
     except Reported as error:
         raise errors.reported(error.error, begun=_begun(answer)) from error
 

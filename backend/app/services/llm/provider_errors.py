@@ -16,7 +16,8 @@ from app.core.retry_after import retry_after_s
 
 MAX_ERROR_BYTES = 16 * 2**10
 """Of an error's body; the rest is not read."""
-_MAX_SHOWN = 500
+_MAX_SHOWN, _MAX_PIECE = 500, 100
+"""Characters of what a server says as an error, and as something that is none of its protocol."""
 _BY_STATUS = {
     401: "auth",
     403: "auth",
@@ -71,9 +72,12 @@ class ProviderErrors:
         message = f"{self._model} {failed}: {self._scrubbed(said)}"
         return ModelError(_reported_code(error), message)
 
-    def malformed(self, what: str) -> ModelError:
-        said = self._scrubbed(what)
-        return ModelError("server_error", f"{self._located} gave no answer of its protocol: {said}")
+    def malformed(self, what: str, said: Any = None) -> ModelError:
+        """Something else than an answer; `said` is the piece of it that `what` speaks of."""
+        if said is not None:
+            text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+            what = f"{self._scrubbed(text, _MAX_PIECE)!r} {what}"
+        return ModelError("server_error", f"{self._located} gave no answer of its protocol: {what}")
 
     def broken_off(self) -> ModelError:
         return ModelError("server_error", f"{self._model} broke off before its answer was finished")
@@ -93,10 +97,10 @@ class ProviderErrors:
         message = f"{self._located} {failed}: {error.detail}"
         return ModelError(code, message, retry_after_s=error.retry_after_s)
 
-    def _scrubbed(self, said: str) -> str:
-        """What others say, bounded, without our key."""
+    def _scrubbed(self, said: str, most: int = _MAX_SHOWN) -> str:
+        """What others say without our key, and then bounded: a piece of the key would be left else."""
         said = said.replace(self._key, "…") if self._key else said
-        return said if len(said) <= _MAX_SHOWN else said[: _MAX_SHOWN - 1] + "…"
+        return said if len(said) <= most else said[: most - 1] + "…"
 
 
 def _code(status: int) -> str:

@@ -153,6 +153,22 @@ class TestFailures:
         assert found.code == "server_error"
         assert found.message.startswith(f"{NAMED} at {server.base_url} gave no answer of its protocol: ")
 
+    @pytest.mark.parametrize(
+        "around",
+        [
+            *(b"data: %s\n\n", b'data: ["%s"]\n\n', b'data: {"choices": ["%s"]}\n\n', b"{%s"),
+            b'{"choices": ["%s"]}',
+        ],
+    )
+    @pytest.mark.parametrize("before", [60, 75, 85])
+    async def test_quote_no_piece_of_the_key_where_they_are_cut(
+        self, model: OpenAICompatible, server: Double, around: bytes, before: int
+    ) -> None:
+        server.next(sends(around % (b"x" * before + KEY.encode())))
+        message = (await failure(model)).message
+        assert "x…" in message
+        assert KEY[:5] not in message
+
     async def test_to_be_reached_are_told(self, server: Double) -> None:
         async with way_out() as closed:
             endpoint = Endpoint("vendor", server.base_url, closed, LIMITS, SecretStr(KEY))
