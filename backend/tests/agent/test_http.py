@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from app.agent.core.interfaces import Http
-from app.agent.graph.ports import RunFailed, RunResult
-from app.core.errors import NotFound
+from app.agent.graph.ports import RunFailed
 from app.services.http_service import ProjectHttp
-from tests.agent.documents import end, graph, issues, node, only
-from tests.agent.doubles import Bench, Kept
+from tests.agent.documents import issues, only
+from tests.agent.doubles import Kept
+from tests.agent.http_calls import FORM, JSON, TOKEN, Vault, bench, document, other_side, run
 from tests.core.peers import (
-    Peer,
     Script,
     hangs_up_after,
     in_turn,
-    nobody_listening,
     ok,
     peer,
     redirects,
@@ -29,47 +24,7 @@ from tests.core.peers import (
     way_out,
 )
 
-TOKEN = "canary-sk-4f7a1c9e2b"
-JSON = "Content-Type: application/json"
-FORM = "Content-Type: application/x-www-form-urlencoded"
 BUSY = says(ok(b"slow down", status="429 Busy", headers=["Retry-After: 7"]))
-
-
-class Vault:
-    """Secrets of a project."""
-
-    async def reveal(self, reference: str) -> SecretStr:
-        if reference != "crm-token":
-            raise NotFound(f"There is no secret {reference!r}.")
-        return SecretStr(TOKEN)
-
-
-def document(url: str, *, inputs: Sequence[str] = ("x",), **config: Any) -> dict[str, Any]:
-    policies = {key: config.pop(key) for key in ("retry", "timeout_s", "effect", "cache") if key in config}
-    outputs = {name: f"{{{{ call.{name} }}}}" for name in ("status", "headers", "body", "url")}
-    found = graph(
-        node("call", "http", {"url": url, **config}, **policies),
-        end(**outputs),
-        edges=["start > call", "call > done"],
-    )
-    found["inputs"] = {"type": "object", "properties": {name: {"default": ""} for name in inputs}}
-    return found
-
-
-def bench(found: dict[str, Any], http: Http, **ports: Any) -> Bench:
-    return Bench(found, http=http, **ports)
-
-
-async def run(bench: Bench, run_id: str = "r", **inputs: Any) -> RunResult:
-    return await bench.given(inputs, run_id)
-
-
-@asynccontextmanager
-async def other_side(
-    script: Script | None = None, *, max_bytes: int = 2**20
-) -> AsyncIterator[tuple[Peer, Http]]:
-    async with peer(script) as there, way_out(there.authority) as egress:
-        yield there, ProjectHttp(egress, Vault(), max_bytes)
 
 
 class TestRequest:
@@ -217,50 +172,6 @@ class TestStatus:
             found = document(there.url, follow_redirects=False, expect_status=[302])
             result = await run(bench(found, http))
         assert (result.output["status"], result.output["headers"]["location"]) == (302, "/there")
-
-
-class TestFailure:
-    """Messages name host, port and path, and not the query, which may hold what others must not know."""
-
-    async def message(self, url: str, http: Any, **config: Any) -> str:
-        query = {"token": "canary-query"}
-        with pytest.raises(RunFailed) as failure:
-            await run(bench(document(url, query=query, **config), http))
-        assert "canary" not in failure.value.detail
-        return failure.value.detail
-
-    async def test_to_connect_names_the_place(self) -> None:
-        with nobody_listening() as port:
-            async with way_out("127.0.0.1") as egress:
-                http = ProjectHttp(egress, Vault(), 1000)
-                said = await self.message(f"http://127.0.0.1:{port}/orders/7?key=canary", http)
-        assert said == (
-            f"node 'call' failed: GET to '127.0.0.1:{port}/orders/7': "
-            f"No connection to '127.0.0.1:{port}' could be made: it refused, or cannot be reached."
-        )
-
-    async def test_by_its_status_names_the_place(self) -> None:
-        async with other_side(says(ok(b"no", status="404 Gone"))) as (there, http):
-            said = await self.message(f"{there.url}orders/7#canary", http, method="POST")
-        assert said == f"node 'call' failed: POST to '{there.authority}/orders/7' was answered 404: no"
-
-    async def test_after_a_redirect_names_where_it_came_to(self) -> None:
-        script = in_turn(redirects(302, "/there?canary"), says(ok(status="404 Gone")))
-        async with other_side(script) as (there, http):
-            said = await self.message(f"{there.url}here", http)
-        assert said.startswith(f"node 'call' failed: GET to '{there.authority}/there' was answered 404")
-
-    @pytest.mark.parametrize("url", ["http://[::1/x", "ftp://127.0.0.1/x", "http://canary:canary@127.0.0.1/"])
-    async def test_of_an_address_that_is_never_called_shows_nothing_of_it(self, url: str) -> None:
-        async with other_side() as (_, http):
-            with pytest.raises(RunFailed, match="GET to ") as failure:
-                await run(bench(document("{{ inputs.x }}"), http), x=url)
-        assert failure.value.code == "egress_denied"
-        assert "canary" not in failure.value.detail
-
-    async def test_quotes_no_endless_path(self) -> None:
-        async with other_side(says(ok(status="404 Gone"))) as (there, http):
-            assert len(await self.message(there.url + "x" * 5000, http)) < 500
 
 
 class TestRetry:

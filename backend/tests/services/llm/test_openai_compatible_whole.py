@@ -24,8 +24,9 @@ from app.agent.core.interfaces import (
 )
 from app.core.egress import Limits
 from app.services.llm.openai_compatible import Endpoint, OpenAICompatible
+from tests.chat_completions import Calls
 from tests.core.peers import way_out
-from tests.openai_compatible_double import Calls, Double, breaks_off, fails, fails_amid, hangs, says, sends
+from tests.openai_compatible_double import Double, breaks_off, fails, fails_amid, hangs, says, sends
 from tests.services.llm.calling import ASK, KEY, calling, server
 from tests.services.llm.chat_model_conformance import ChatModelConformance, collect, text_of
 
