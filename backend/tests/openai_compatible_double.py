@@ -1,7 +1,7 @@
 """The other side of chat completions: a real HTTP server that answers as it is told, and notes what it saw.
 
-What it sends is made of the types of the vendor's own package, `openai`, and what it receives is held
-against them, so that it cannot drift from the protocol. Imports nothing of ours:
+What it sends (`chat_completions`) is made of the types of the vendor's own package, `openai`, and what it
+receives is held against them, so that it cannot drift from the protocol. Imports nothing of the platform:
 
     python -m tests.openai_compatible_double [--port N] [--every-s S] [--text WORDS]
 
@@ -13,33 +13,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from openai.types import CompletionUsage, Model
-from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageParam
-from openai.types.chat.chat_completion import Choice as WholeChoice
-from openai.types.chat.chat_completion_chunk import (
-    Choice,
-    ChoiceDelta,
-    ChoiceDeltaToolCall,
-    ChoiceDeltaToolCallFunction,
-)
-from openai.types.chat.chat_completion_message import ChatCompletionMessage
-from openai.types.chat.chat_completion_message_function_tool_call import (
-    ChatCompletionMessageFunctionToolCall,
-    Function,
-)
+from openai.types import Model
+from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat.chat_completion_chunk import ChoiceDelta
 from openai.types.chat.completion_create_params import (
     CompletionCreateParamsNonStreaming,
     CompletionCreateParamsStreaming,
 )
 from pydantic import TypeAdapter, ValidationError
 
+from tests.chat_completions import Calls, call_deltas, chunk, completion, usage_of
+
 SSE = "text/event-stream; charset=utf-8"
+JSON = "application/json"
 _STREAMED: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsStreaming)
 _WHOLE: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsNonStreaming)
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(list[ChatCompletionMessageParam])
@@ -69,6 +60,10 @@ class Exchange:
         return str(self.received.body.get("model"))
 
     @property
+    def streams(self) -> bool:
+        return bool(self.received.body.get("stream"))
+
+    @property
     def wants_usage(self) -> bool:
         return bool((self.received.body.get("stream_options") or {}).get("include_usage"))
 
@@ -93,7 +88,7 @@ class Exchange:
     async def say(self, *deltas: str, every_s: float = 0) -> None:
         for text in deltas:
             await self.wait(every_s)
-            await self.event(chunk(self, ChoiceDelta(content=text)))
+            await self.event(chunk(self.model, ChoiceDelta(content=text)))
 
     async def end(self) -> None:
         await self._write(b"0\r\n\r\n")
@@ -117,30 +112,6 @@ class Exchange:
 Script = Callable[[Exchange], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """A tool call that the model makes, its arguments in pieces."""
-
-    id: str
-    name: str
-    pieces: Sequence[str]
-
-
-def chunk(exchange: Exchange, delta: ChoiceDelta | None, **more: Any) -> str:
-    """One chunk as JSON; without a delta it has no choices, as the one that tells the usage."""
-    choices = [] if delta is None else [Choice(index=0, delta=delta, finish_reason=more.pop("reason", None))]
-    made = ChatCompletionChunk(
-        id="chatcmpl-1", created=int(time.time()), model=exchange.model, object="chat.completion.chunk",
-        choices=choices, **more,
-    )  # fmt: skip
-    return made.model_dump_json(exclude_unset=True)
-
-
-def usage_of(tokens: tuple[int, int]) -> CompletionUsage:
-    given, made = tokens
-    return CompletionUsage(prompt_tokens=given, completion_tokens=made, total_tokens=given + made)
-
-
 def says(
     *deltas: str,
     calls: Sequence[Calls] = (),
@@ -153,17 +124,20 @@ def says(
     ends = reason or ("tool_calls" if calls else "stop")
 
     async def script(exchange: Exchange) -> None:
-        if not exchange.received.body.get("stream"):
-            await _whole(exchange, "".join(deltas), calls, ends, tokens)
+        if not exchange.streams:
+            await exchange.wait(every_s * len(deltas))
+            await exchange.answer(
+                200, completion(exchange.model, "".join(deltas), calls, ends, tokens), Content_Type=JSON
+            )
             return
-        await exchange.event(chunk(exchange, ChoiceDelta(role="assistant", content="")))
+        await exchange.event(chunk(exchange.model, ChoiceDelta(role="assistant", content="")))
         await exchange.say(*deltas, every_s=every_s)
-        for delta in _call_deltas(calls):
+        for delta in call_deltas(calls):
             await exchange.wait(every_s)
-            await exchange.event(chunk(exchange, delta))
-        await exchange.event(chunk(exchange, ChoiceDelta(), reason=ends))
+            await exchange.event(chunk(exchange.model, delta))
+        await exchange.event(chunk(exchange.model, ChoiceDelta(), reason=ends))
         if exchange.wants_usage and tokens:
-            await exchange.event(chunk(exchange, None, usage=usage_of(tokens)))
+            await exchange.event(chunk(exchange.model, None, usage=usage_of(tokens)))
         if done:
             await exchange.event("[DONE]")
         await exchange.end()
@@ -171,34 +145,11 @@ def says(
     return script
 
 
-def _call_deltas(calls: Sequence[Calls]) -> Iterable[ChoiceDelta]:
-    for index, call in enumerate(calls):
-        begun = ChoiceDeltaToolCallFunction(name=call.name, arguments="")
-        first = ChoiceDeltaToolCall(index=index, id=call.id, type="function", function=begun)
-        yield ChoiceDelta(content=None, tool_calls=[first])
-    for turn in range(max((len(call.pieces) for call in calls), default=0)):
-        for index, call in enumerate(calls):
-            if turn < len(call.pieces):
-                piece = ChoiceDeltaToolCallFunction(arguments=call.pieces[turn])
-                yield ChoiceDelta(tool_calls=[ChoiceDeltaToolCall(index=index, function=piece)])
-
-
-async def _whole(
-    exchange: Exchange, text: str, calls: Sequence[Calls], reason: Any, tokens: tuple[int, int] | None
-) -> None:
-    made = [
-        ChatCompletionMessageFunctionToolCall(
-            id=call.id, type="function", function=Function(name=call.name, arguments="".join(call.pieces))
-        )
-        for call in calls
-    ]
-    message = ChatCompletionMessage(role="assistant", content=text or None, tool_calls=made or None)  # type: ignore[arg-type]
-    answer = ChatCompletion(
-        id="chatcmpl-1", created=int(time.time()), model=exchange.model, object="chat.completion",
-        choices=[WholeChoice(index=0, message=message, finish_reason=reason, logprobs=None)],
-        usage=usage_of(tokens) if tokens else None,
-    )  # fmt: skip
-    await exchange.answer(200, answer.model_dump_json().encode(), Content_Type="application/json")
+async def _half(exchange: Exchange, text: str) -> None:
+    """The first half of an answer that comes all at once."""
+    body = completion(exchange.model, text)
+    await exchange.begin(JSON)
+    await exchange.send(body[: len(body) // 2])
 
 
 def whole(text: str, **given: Any) -> Script:
@@ -216,19 +167,21 @@ def fails(status: int, message: str = "told to fail", *, code: str | None = None
 
     async def script(exchange: Exchange) -> None:
         error = {"message": message, "type": "error", "param": None, "code": code}
-        await exchange.answer(
-            status, json.dumps({"error": error}).encode(), Content_Type="application/json", **headers
-        )
+        await exchange.answer(status, json.dumps({"error": error}).encode(), Content_Type=JSON, **headers)
 
     return script
 
 
 def fails_amid(*deltas: str, error: Any) -> Script:
-    """A 200 that turns into an error."""
+    """A 200 that turns into an error, or is one where the answer comes all at once."""
 
     async def script(exchange: Exchange) -> None:
+        said = json.dumps({"error": error})
+        if not exchange.streams:
+            await exchange.answer(200, said.encode(), Content_Type=JSON)
+            return
         await exchange.say(*deltas)
-        await exchange.event(json.dumps({"error": error}))
+        await exchange.event(said)
         await exchange.end()
 
     return script
@@ -238,7 +191,10 @@ def breaks_off(*deltas: str) -> Script:
     """Closes the connection amid the answer."""
 
     async def script(exchange: Exchange) -> None:
-        await exchange.say(*deltas)
+        if exchange.streams:
+            await exchange.say(*deltas)
+        else:
+            await _half(exchange, "".join(deltas))
         exchange.writer.close()
 
     return script
@@ -248,7 +204,10 @@ def hangs(*deltas: str) -> Script:
     """Says something, and then nothing more until the caller goes away."""
 
     async def script(exchange: Exchange) -> None:
-        await exchange.say(*deltas)
+        if deltas and not exchange.streams:
+            await _half(exchange, "".join(deltas))
+        else:
+            await exchange.say(*deltas)
         await exchange.wait(None)
 
     return script
@@ -344,7 +303,7 @@ class Double:
     async def _list_models(self, exchange: Exchange) -> None:
         listed = [Model(id=name, created=0, object="model", owned_by="double") for name in self.models]
         body = {"object": "list", "data": [model.model_dump() for model in listed]}
-        await exchange.answer(200, json.dumps(body).encode(), Content_Type="application/json")
+        await exchange.answer(200, json.dumps(body).encode(), Content_Type=JSON)
 
 
 def _wrong(body: Any) -> str:

@@ -1,8 +1,8 @@
-"""Showing a streamed answer: text as it comes, citations, and where the time went."""
+"""Showing a streamed answer: text as it comes, retries, citations, how it ended, and where the time went."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,12 +36,20 @@ def read_answer(events: Iterable[dict[str, Any]], *, show: Console | None = None
     for envelope in events:
         event = envelope["event"]
         answer.run_id = envelope["run_id"]
-        if show and event["type"] == "TEXT_MESSAGE_CONTENT":
-            show.print(event["delta"], end="", markup=False, highlight=False, soft_wrap=True)
+        if show:
+            _show(show, event)
         _take(answer, event)
     if show:
         show.print()
     return answer
+
+
+def _show(console: Console, event: Mapping[str, Any]) -> None:
+    match event["type"]:
+        case "TEXT_MESSAGE_CONTENT":
+            console.print(event["delta"], end="", markup=False, highlight=False, soft_wrap=True)
+        case "CUSTOM" if event["name"] == "retry":
+            show_retry(console, event["value"])
 
 
 def _take(answer: Answer, event: dict[str, Any]) -> None:
@@ -56,6 +64,24 @@ def _take(answer: Answer, event: dict[str, Any]) -> None:
             answer.result = event.get("result")
         case "RUN_ERROR":
             raise RunEndedBadly(event["message"], code=event.get("code") or "run_failed")
+
+
+def show_retry(console: Console, retry: Mapping[str, Any]) -> None:
+    console.print(
+        f"[yellow]↻[/] {retry['node_id']}: attempt {retry['attempt']} in {retry['delay_ms']:.0f} ms, "
+        f"after {reason_of(retry['error'])}",
+        soft_wrap=True,
+    )
+
+
+def reason_of(error: Mapping[str, Any]) -> str:
+    return f"{escape(error.get('code', ''))}: {escape(error.get('message', ''))}"
+
+
+def ending_of(node: Mapping[str, Any]) -> str:
+    """Why the node's model ended its answer, where it was not that all is said."""
+    reason = node.get("finish_reason") or "stop"
+    return "" if reason == "stop" else f"[yellow]finish_reason {escape(reason)}[/]"
 
 
 def show_citations(console: Console, citations: Iterable[dict[str, Any]]) -> None:
@@ -75,6 +101,7 @@ def show_times(console: Console, nodes: Iterable[dict[str, Any]]) -> None:
     table.add_column("node")
     table.add_column("type", style="dim")
     table.add_column("ms", justify="right")
+    table.add_column()
     for node in nodes:
-        table.add_row(node["node_id"], node["node_type"], f"{node['duration_ms']:.1f}")
+        table.add_row(node["node_id"], node["node_type"], f"{node['duration_ms']:.1f}", ending_of(node))
     console.print(table)

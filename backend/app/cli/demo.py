@@ -95,7 +95,7 @@ def _answering_model(client: Client, console: Console) -> Any:
     """What `default-chat` stands for on the server, which is said, and what that leaves unused here."""
     model = client.get(f"/models/{DEFAULT_CHAT_MODEL}/resolve")
     if model["problem"]:
-        raise DemoFailed(f"The model {DEFAULT_CHAT_MODEL!r} cannot be called: {model['problem']}")
+        raise DemoFailed(f"The demo cannot ask its model: {model['problem']}")
     console.print(f"[bold]{model['provider']}/{model['model']}[/] answers: {model['why']}", soft_wrap=True)
     unused = [name for name in _MODEL_SETTINGS if os.environ.get(name)]
     if unused and model["source"] == "built_in":

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from app.cli.answering import show_citations
+from app.cli.answering import ending_of, reason_of, show_citations, show_retry
 
 _TEXT = "TEXT_MESSAGE_CONTENT"
 
@@ -63,18 +63,11 @@ def _node_finished(console: Console, node: Mapping[str, Any]) -> None:
     usage = node.get("usage")
     tokens = f", {usage['input_tokens']}+{usage['output_tokens']} tokens" if usage else ""
     if node["status"] == "succeeded":
-        console.print(f"[green]✓[/] {node['node_id']} [dim]{took}{tries}{tokens}[/]")
-        return
-    error = node.get("error") or {}
-    console.print(f"[red]✗[/] {node['node_id']} [dim]{took}{tries}[/] {_reason(error)}", soft_wrap=True)
-
-
-def _retry(console: Console, retry: Mapping[str, Any]) -> None:
-    console.print(
-        f"[yellow]↻[/] {retry['node_id']}: attempt {retry['attempt']} in {retry['delay_ms']:.0f} ms, "
-        f"after {_reason(retry['error'])}",
-        soft_wrap=True,
-    )
+        parts = ["[green]✓[/]", node["node_id"], f"[dim]{took}{tries}{tokens}[/]", ending_of(node)]
+    else:
+        why = reason_of(node.get("error") or {})
+        parts = ["[red]✗[/]", node["node_id"], f"[dim]{took}{tries}[/]", ending_of(node), why]
+    console.print(" ".join(filter(None, parts)), soft_wrap=True)
 
 
 def _continued(console: Console, taken_up: Mapping[str, Any]) -> None:
@@ -84,7 +77,7 @@ def _continued(console: Console, taken_up: Mapping[str, Any]) -> None:
 
 def _discarded(console: Console, message: Mapping[str, Any]) -> None:
     console.print(
-        f"[yellow]✂[/] {message['node_id']}: the text above does not count: {_reason(message['reason'])}",
+        f"[yellow]✂[/] {message['node_id']}: the text above does not count: {reason_of(message['reason'])}",
         soft_wrap=True,
     )
 
@@ -101,11 +94,7 @@ def _finished(console: Console, event: Mapping[str, Any]) -> None:
 def _failed(console: Console, event: Mapping[str, Any]) -> None:
     code = event.get("code") or "run_failed"
     word = "cancelled" if code == "cancelled" else "failed"
-    console.print(f"[red]{word}[/] {_reason({'code': code, 'message': event['message']})}", soft_wrap=True)
-
-
-def _reason(error: Mapping[str, Any]) -> str:
-    return f"{escape(error.get('code', ''))}: {escape(error.get('message', ''))}"
+    console.print(f"[red]{word}[/] {reason_of({'code': code, 'message': event['message']})}", soft_wrap=True)
 
 
 _TOLD: dict[str, Callable[[Console, Mapping[str, Any]], None]] = {
@@ -113,7 +102,7 @@ _TOLD: dict[str, Callable[[Console, Mapping[str, Any]], None]] = {
     "run.continued": _continued,
     "node.started": _node_started,
     "node.finished": _node_finished,
-    "retry": _retry,
+    "retry": show_retry,
     "message.discarded": _discarded,
     "citation": _citation,
     "RUN_FINISHED": _finished,

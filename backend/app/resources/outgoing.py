@@ -14,7 +14,7 @@ from app.core.security import master_keys
 from app.core.timed_cache import TimedCache
 from app.db.session import Database
 from app.rag.types import Embedder
-from app.services.llm.environment import LOCAL_PROVIDER, EnvironmentModel, chosen
+from app.services.llm.environment import LOCAL_PROVIDER, EnvironmentChoice, EnvironmentModel, chosen
 from app.services.llm.extractive import Extractive
 from app.services.model_resolver import ModelSources, local_models
 
@@ -38,17 +38,22 @@ async def model_sources(
 
 @asynccontextmanager
 async def _environment_model(settings: Settings, egress: Gate) -> AsyncIterator[EnvironmentModel | None]:
-    """The model that the operator's environment names, with a way out of its own.
-
-    Its server may be an internal one: the operator named it, so it is opened, for this alone.
-    """
+    """The model that the operator's environment names, with a way out of its own."""
     choice = chosen(settings)
     if choice is None or choice.provider == LOCAL_PROVIDER:
         yield EnvironmentModel(choice, egress, egress.limits) if choice else None
         return
-    rule = Rule.parse(authority(choice.base_url))
-    async with way_out(settings, rule, max_connections=settings.model_max_connections) as gate:
+    async with way_to(choice, settings) as gate:
         yield EnvironmentModel(choice, gate, _model_limits(settings))
+
+
+def way_to(choice: EnvironmentChoice, settings: Settings) -> AbstractAsyncContextManager[Gate]:
+    """The way out to the server of the environment's model.
+
+    It may be an internal one: the operator named it, so it is opened, for this alone.
+    """
+    rule = Rule.parse(authority(choice.base_url))
+    return way_out(settings, rule, max_connections=settings.model_max_connections)
 
 
 def _model_limits(settings: Settings) -> Limits:

@@ -206,6 +206,7 @@ class ModelResolver:
                 self.sources.gate.of(self.tenant.org_id),
                 self.sources.limits,
                 await self._key(connection, key),
+                slug=row.slug,
             ),
             row.model,
             capabilities=frozenset(self._capabilities(row)),

@@ -3,62 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from app.agent.core.interfaces import Http
-from app.agent.graph.ports import RunFailed, RunResult
-from app.core.errors import NotFound
+from app.agent.graph.ports import RunFailed
 from app.services.http_service import ProjectHttp
-from tests.agent.documents import end, graph, issues, node, only
-from tests.agent.doubles import Bench, Kept
-from tests.core.peers import Peer, Script, hangs_up_after, in_turn, ok, peer, redirects, says, way_out
+from tests.agent.documents import issues, only
+from tests.agent.doubles import Kept
+from tests.agent.http_calls import FORM, JSON, TOKEN, Vault, bench, document, other_side, run
+from tests.core.peers import (
+    Script,
+    hangs_up_after,
+    in_turn,
+    ok,
+    peer,
+    redirects,
+    says,
+    way_out,
+)
 
-TOKEN = "canary-sk-4f7a1c9e2b"
-JSON = "Content-Type: application/json"
-FORM = "Content-Type: application/x-www-form-urlencoded"
 BUSY = says(ok(b"slow down", status="429 Busy", headers=["Retry-After: 7"]))
-
-
-class Vault:
-    """Secrets of a project."""
-
-    async def reveal(self, reference: str) -> SecretStr:
-        if reference != "crm-token":
-            raise NotFound(f"There is no secret {reference!r}.")
-        return SecretStr(TOKEN)
-
-
-def document(url: str, *, inputs: Sequence[str] = ("x",), **config: Any) -> dict[str, Any]:
-    policies = {key: config.pop(key) for key in ("retry", "timeout_s", "effect", "cache") if key in config}
-    outputs = {name: f"{{{{ call.{name} }}}}" for name in ("status", "headers", "body", "url")}
-    found = graph(
-        node("call", "http", {"url": url, **config}, **policies),
-        end(**outputs),
-        edges=["start > call", "call > done"],
-    )
-    found["inputs"] = {"type": "object", "properties": {name: {"default": ""} for name in inputs}}
-    return found
-
-
-def bench(found: dict[str, Any], http: Http, **ports: Any) -> Bench:
-    return Bench(found, http=http, **ports)
-
-
-async def run(bench: Bench, run_id: str = "r", **inputs: Any) -> RunResult:
-    return await bench.given(inputs, run_id)
-
-
-@asynccontextmanager
-async def other_side(
-    script: Script | None = None, *, max_bytes: int = 2**20
-) -> AsyncIterator[tuple[Peer, Http]]:
-    async with peer(script) as there, way_out(there.authority) as egress:
-        yield there, ProjectHttp(egress, Vault(), max_bytes)
 
 
 class TestRequest:

@@ -121,7 +121,10 @@ class TestRun:
         agent = await new_agent(caller, asking_graph(DEFAULT_CHAT_MODEL))
         run = ok(await caller.post(f"{API}/agents/{agent}/runs", json=INPUT))
         assert (run["status"], run["error"]["code"]) == ("failed", "bad_request")
-        assert "openai_compatible answered 400 Bad Request: no such thing for …" in run["error"]["message"]
+        assert run["error"]["message"] == (
+            f"node 'ask' failed: model {DEFAULT_CHAT_MODEL!r} (openai_compatible/double-1) "
+            "answered 400 Bad Request: no such thing for …"
+        )
 
     async def test_that_is_cancelled_closes_the_connection(
         self, caller: httpx2.AsyncClient, hosted: Double

@@ -18,7 +18,7 @@ from tests.api.calls import API, new_agent, ok, pointers, problem
 from tests.factories import Factory, Member
 from tests.fixtures import Running, http_client, running_server
 from tests.graphs import HELLO_GRAPH, asking_graph
-from tests.openai_compatible_double import Double, double, fails, says
+from tests.openai_compatible_double import Double, Script, double, fails, fails_amid, says, sends
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -237,6 +237,15 @@ class TestRuns:
         assert run["output"] == {"text": "So it is."}
         assert (hosted.calls[-1]["model"], hosted.calls[-1]["seed"]) == ("double-1", 7)
 
+    async def test_ask_for_no_stream_where_the_model_cannot(
+        self, client: httpx2.AsyncClient, hosted: Double
+    ) -> None:
+        hosted.next(says("All", " at once.", tokens=(4, 2)))
+        made = await called(client, hosted, config={"capabilities": ["tools"]})
+        run = await answer(client, made["slug"])
+        assert (run["output"], run["usage"]["output_tokens"]) == ({"text": "All at once."}, 2)
+        assert hosted.calls[-1]["stream"] is False
+
     async def test_are_refused_by_hosts_that_are_not_open_to_tenants(
         self, client: httpx2.AsyncClient
     ) -> None:
@@ -244,7 +253,8 @@ class TestRuns:
         made = await register(client, connection=connection["id"], model="m")
         run = await answer(client, made["slug"])
         assert run["error"]["code"] == "bad_request"
-        assert "may not be called" in run["error"]["message"]
+        named = f"model {made['slug']!r} ({connection['slug']}/m) at http://127.0.0.1:1/v1"
+        assert f"{named} gave no answer: '127.0.0.1' may not be called" in run["error"]["message"]
 
     async def test_take_a_change_at_once(self, client: httpx2.AsyncClient, hosted: Double) -> None:
         made = await called(client, hosted)
@@ -284,6 +294,49 @@ class TestRuns:
         run = ok(await client.post(path, json={"input": {"name": "Why?"}, "version": 1}))
         assert run["error"]["code"] == "not_found"
         assert repr(made["slug"]) in run["error"]["message"]
+
+
+class TestKeys:
+    @pytest.mark.parametrize("capabilities", [["streaming"], []], ids=["streamed", "whole"])
+    @pytest.mark.parametrize(
+        "script",
+        [
+            fails(401, f"no such key: {KEY}"),
+            fails(302, Location=f"https://other.example/?key={KEY}"),
+            fails_amid("Well", error={"message": f"no such key: {KEY}"}),
+            sends(f"{'x' * 60} no such key: {KEY}".encode()),
+            sends(f'{{"choices": ["{"x" * 60} no such key: {KEY}"]}}'.encode()),
+        ],
+        ids=["status", "redirect", "report", "no protocol", "no answer"],
+    )
+    async def test_that_the_provider_repeats_are_shown_nowhere(
+        self,
+        client: httpx2.AsyncClient,
+        hosted: Double,
+        script: Script,
+        capabilities: list[str],
+        caplog: pytest.LogCaptureFixture,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        hosted.next(script)
+        made = await called(client, hosted, config={"capabilities": capabilities})
+        run = await answer(client, made["slug"])
+        assert run["status"] == "failed"
+        path = f"{API}/runs/{run['id']}"
+        shown = [(await client.get(f"{path}{part}")).text for part in ("", "/steps", "/events")]
+        assert all(made["slug"] in text for text in shown)
+        logged = [caplog.text, *capfd.readouterr()]
+        assert any("run_ended" in text for text in logged)
+        assert [text for text in (*shown, *logged) if KEY[3:12] in text] == []
+
+    async def test_that_the_provider_repeats_are_not_in_a_test(
+        self, client: httpx2.AsyncClient, hosted: Double
+    ) -> None:
+        hosted.next(fails(401, f"no such key: {KEY}"))
+        made = await called(client, hosted, config={"capabilities": []})
+        response = await client.post(f"{API}/models/{made['slug']}/test")
+        assert ok(response)["error"]["message"].endswith("no such key: …")
+        assert KEY not in response.text
 
 
 class TestResolve:

@@ -14,7 +14,17 @@ from tests.embedded.mounts import inside, needs_mounts, small_disk
 from tests.trust.serving import Platform, environment, eventually, open_folder
 
 pytestmark = pytest.mark.timeout(300)
-AREAS = {"configuration", "machine", "data folder", "platform", "database", "broker", "work", "blobs"}
+AREAS = {
+    "configuration",
+    "machine",
+    "data folder",
+    "platform",
+    "database",
+    "broker",
+    "work",
+    "blobs",
+    "model",
+}
 
 
 def findings(done: subprocess.CompletedProcess[str], level: str) -> dict[str, str]:
@@ -60,6 +70,7 @@ class TestHealthyPlatform:
             "workers that answer: 1",
             "keeps what it gets",
             "has the right weights",
+            "no model server is set",
         ],
     )
     def test_is_said_to_be_right_in(self, said: dict[str, Any], what: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from typing import Any
 
 import httpx2
 import pytest
+from rich.console import Console
 
 from app.agent.core.events import PAYLOADS
 from app.cli import storytelling, tailing
@@ -73,6 +75,27 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_event_of_ours_has_its_line() -> None:
     assert set(PAYLOADS) <= set(storytelling._TOLD)
+
+
+class TestNodeLine:
+    def told(self, **given: Any) -> str:
+        node = {"node_id": "write", "status": "succeeded", "attempts": 1, "duration_ms": 1.0} | given
+        console = Console(file=StringIO(), width=200)
+        event = {"type": "CUSTOM", "name": "node.finished", "value": node}
+        storytelling.Story(console).tell({"event": event})
+        return console.file.getvalue()
+
+    def test_says_why_an_answer_ended_early(self) -> None:
+        assert "✓ write 1.0 ms finish_reason length" in self.told(finish_reason="length")
+
+    def test_says_so_of_a_failure_too(self) -> None:
+        error = {"code": "content_filter", "message": "withheld"}
+        said = self.told(finish_reason="content_filter", status="failed", error=error)
+        assert "✗ write 1.0 ms finish_reason content_filter content_filter: withheld" in said
+
+    @pytest.mark.parametrize("given", [{}, {"finish_reason": "stop"}])
+    def test_says_nothing_of_an_answer_that_is_complete(self, given: dict[str, str]) -> None:
+        assert "finish_reason" not in self.told(**given)
 
 
 class TestTail:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -78,6 +79,14 @@ def in_turn(*scripts: Script) -> Script:
 
 def redirects(status: int, location: str) -> Script:
     return says(ok(b"", status=f"{status} Elsewhere", headers=[f"Location: {location}"]))
+
+
+@contextmanager
+def nobody_listening(host: str = "127.0.0.1") -> Iterator[int]:
+    """A port that refuses connections: it is taken, so nobody else can begin to listen there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
+        taken.bind((host, 0))
+        yield taken.getsockname()[1]
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from tests.core.peers import (
     QUICK,
     Script,
     hangs_up_after,
+    nobody_listening,
     ok,
     peer,
     repeats,
@@ -113,6 +114,16 @@ class TestMisbehaviour:
                 await egress.fetch(Call("GET", other.url))
             other.script = says(ok(b"again"))
             assert (await egress.fetch(Call("GET", other.url))).body == b"again"
+
+
+class TestPlace:
+    @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+    async def test_is_named_with_its_port(self, host: str, shown: str) -> None:
+        with nobody_listening(host) as port:
+            async with way_out(host) as egress:
+                with pytest.raises(EgressFailed) as failed:
+                    await egress.fetch(Call("GET", f"http://{shown}:{port}/path?q"))
+        assert failed.value.detail.startswith(f"No connection to '{shown}:{port}' could be made")
 
 
 class TestSecrecy:

@@ -14,6 +14,7 @@ from app.agent.core.interfaces import (
     ChatModel,
     Citation,
     Expressions,
+    FinishReason,
     HttpReply,
     HttpRequest,
     Passage,
@@ -121,6 +122,10 @@ class Scope(Lookup, Protocol):
     async def cite(self, citation: Citation) -> None: ...
 
     def spend(self, model: str, usage: Usage) -> None: ...
+
+    def ended(self, reason: FinishReason) -> None:
+        """Why the model ended its answer; told with the node's end."""
+        ...
 
     def take(self, handle: str) -> None:
         """Leave by another handle than `out`."""

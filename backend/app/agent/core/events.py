@@ -13,6 +13,8 @@ from uuid import UUID
 from ag_ui.core import CustomEvent
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.agent.core.interfaces import FinishReason
+
 
 class Payload(BaseModel):
     """The `value` of one kind of CUSTOM event."""
@@ -55,8 +57,8 @@ class NodeStarted(Payload):
 class NodeFinished(Payload):
     """A node has ended; `attempts` counts from 1. `cached`: it was asked the same before, and did not run.
 
-    `handle` is the way out it took, absent if its failure fails the run. `text` is what a model
-    wrote, where that is not shown as assistant text.
+    `handle` is the way out it took, absent if its failure fails the run. `finish_reason` is why the model
+    ended its last answer. `text` is what it wrote, where that is not shown as assistant text.
     """
 
     event_name: ClassVar[str] = "node.finished"
@@ -70,6 +72,7 @@ class NodeFinished(Payload):
     duration_ms: float
     usage: Tokens | None = None
     error: Failure | None = None
+    finish_reason: FinishReason | None = None
     text: str | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from app.core.errors import AppError
@@ -100,11 +100,15 @@ class Usage:
     output_tokens: int = 0
 
 
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+"""Why an answer ended: it was complete, cut off at a limit of tokens, asks for tools, or was withheld."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Last event of every model stream. `reason` is one of `stop, length, tool_calls, content_filter`."""
+    """Last event of every model stream."""
 
-    reason: str = "stop"
+    reason: FinishReason = "stop"
     usage: Usage = Usage()
 
 

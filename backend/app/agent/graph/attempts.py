@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from random import SystemRandom
 from typing import Any
 
 from app.agent.core.base import ERROR, SUCCESS, Effect
 from app.agent.core.events import Failure, MessageDiscarded, NodeFinished, NodeStarted, Retry, Tokens
-from app.agent.core.interfaces import ModelError, StepRecord, Usage
+from app.agent.core.interfaces import FinishReason, ModelError, StepRecord, Usage
 from app.agent.core.state import Write
 from app.agent.graph.caching import remembered
 from app.agent.graph.plan import PlannedNode
@@ -54,6 +53,7 @@ class _Effort:
     started_s: float
     attempts: int = 0
     used: dict[str, Usage] = field(default_factory=dict)
+    finish_reason: FinishReason | None = None
 
     @property
     def quiet(self) -> bool:
@@ -71,9 +71,11 @@ class _Effort:
             return None
         return Tokens(input_tokens=used.input_tokens, output_tokens=used.output_tokens)
 
-    def spend(self, used: Mapping[str, Usage]) -> None:
-        for model, usage in used.items():
+    def count(self, attempt: NodeScope) -> None:
+        """Takes over what an attempt used, and how its model's answer ended."""
+        for model, usage in attempt.used.items():
             self.used[model] = plus(self.used.get(model, Usage()), usage)
+        self.finish_reason = attempt.finish_reason
 
 
 async def execute(node: PlannedNode, values: Values, run: RunContext) -> Outcome:
@@ -98,13 +100,13 @@ async def execute(node: PlannedNode, values: Values, run: RunContext) -> Outcome
             raise
         except Exception as error:
             run.rule_out_outage(error)
-            effort.spend(scope.used)
+            effort.count(scope)
             failure, retry_after_s = _failure(error, node)
             await _discard(scope, failure)
             if not await _again(effort, scope, failure, retry_after_s=retry_after_s):
                 return await _failed(effort, failure)
         else:
-            effort.spend(scope.used)
+            effort.count(scope)
             await _finish(effort, outcome, "succeeded")
             return outcome
 
@@ -212,6 +214,7 @@ async def _finish(
             "duration_ms": effort.duration_ms,
             "usage": effort.tokens,
             "error": failure,
+            "finish_reason": effort.finish_reason,
             "text": None if node.live else text,
         }
     )

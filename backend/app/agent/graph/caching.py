@@ -42,6 +42,8 @@ async def _told_again(scope: NodeScope, step: CachedStep) -> dict[str, Any]:
     streams = scope.node.type.streams
     if streams and isinstance(text := step.outputs.get(streams), str):
         await scope.say(text)
+    if reason := step.outputs.get("finish_reason"):
+        scope.ended(reason)
     for citation in step.citations:
         await scope.cite(citation)
     return dict(step.outputs)

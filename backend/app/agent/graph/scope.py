@@ -12,6 +12,7 @@ from app.agent.core.interfaces import (
     ChatModel,
     Citation,
     Expressions,
+    FinishReason,
     HttpReply,
     HttpRequest,
     Passage,
@@ -67,6 +68,7 @@ class NodeScope:
     requests: int = 0
     cited: list[Citation] = field(default_factory=list)
     cached: bool = False
+    finish_reason: FinishReason | None = None
 
     @property
     def expressions(self) -> Expressions:
@@ -122,6 +124,9 @@ class NodeScope:
     def spend(self, model: str, usage: Usage) -> None:
         self.used[model] = plus(self.used.get(model, Usage()), usage)
         self.run.spend(model, usage)
+
+    def ended(self, reason: FinishReason) -> None:
+        self.finish_reason = reason
 
     def take(self, handle: str) -> None:
         if handle not in self.node.config.handles():

@@ -27,6 +27,7 @@ from app.cli.doctor.encryption import master_key_is_in_force
 from app.cli.doctor.finding import Check, Finding, Level, fail
 from app.cli.doctor.folder import disk_has_room, file_system_suits, folder_is_usable, secrets_are_private
 from app.cli.doctor.machine import packages_load, postgres_runs, python_fits, redis_runs, weights_are_right
+from app.cli.doctor.model_server import model_server_answers
 from app.cli.doctor.processes import last_end_was_good, nothing_is_left, platform_answers, port_is_free
 from app.cli.doctor.subject import find_subject
 from app.cli.doctor.work import work_gets_done
@@ -67,6 +68,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("broker", broker_answers),
     ("work", work_gets_done),
     ("blobs", blobs_keep_what_they_get),
+    ("model", model_server_answers),
 )
 
 

@@ -1,4 +1,4 @@
-"""How an outgoing call fails. Messages name the host and the reason, never an address that was looked up."""
+"""How an outgoing call fails. Messages name host, port and reason, never an address that was looked up."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ BUDGET = "egress.budget"
 ORGANIZATION = "egress.organization"
 """The extension that holds the id of the organization whose call it is. Nothing goes out without one."""
 
+_PORTS = {"http": 80, "https": 443}
 _BODILESS = (204, 304)
 _DECODED = (b"content-encoding", b"content-length")
 
@@ -31,6 +32,12 @@ _DECODED = (b"content-encoding", b"content-length")
 def shown(url: httpx2.URL) -> str:
     """The host as it is sent. `url.host` decodes international names, and fails for some of them."""
     return url.raw_host.decode()
+
+
+def called(url: httpx2.URL) -> str:
+    """Host and port, as messages name whom a checked URL calls."""
+    host, port = shown(url), url.port or _PORTS[url.scheme]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def checked_url(url: httpx2.URL) -> httpx2.URL:
@@ -81,9 +88,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         held = AsyncExitStack()
         try:
             await held.enter_async_context(place)
-            answer = await self._ask(_hop(request, url, budget.limits), shown(url), budget)
+            answer = await self._ask(_hop(request, url, budget.limits), called(url), budget)
             held.push_async_callback(answer.aclose)
-            return _response(request, answer, held, shown(url), budget)
+            return _response(request, answer, held, called(url), budget)
         except BaseException:
             await held.aclose()
             raise

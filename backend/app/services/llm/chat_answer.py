@@ -10,10 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.agent.core.interfaces import ChatEvent, Finished, TextDelta, ToolCall, ToolCallDelta, Usage
+from app.agent.core.interfaces import (
+    ChatEvent,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from app.core.ids import new_id
 
-_REASONS = {
+_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
     "max_tokens": "length",
@@ -25,7 +33,15 @@ _DONE = b"[DONE]"
 
 
 class Malformed(Exception):
-    """What was sent is no answer of this protocol; says what it is instead."""
+    """What was sent is no answer of this protocol; says what it is instead. `said` is to be quoted before.
+
+    It is kept whole: whoever quotes it takes out first what must not be shown.
+    """
+
+    def __init__(self, what: str, said: Any = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.said = said
 
 
 class Reported(Exception):
@@ -97,7 +113,7 @@ class ChatAnswer:
         try:
             chunk = json.loads(data)
         except ValueError:
-            raise Malformed(f"{_shown(data)} is not JSON") from None
+            raise Malformed("is not JSON", data) from None
         return self.take_object(chunk, "delta")
 
     def take_whole(self, body: bytes) -> Sequence[ChatEvent]:
@@ -105,7 +121,7 @@ class ChatAnswer:
         try:
             whole = json.loads(body)
         except ValueError:
-            raise Malformed(f"{_shown(body)} is not JSON") from None
+            raise Malformed("is not JSON", body) from None
         events = self.take_object(whole, "message")
         if not whole.get("choices"):
             raise Malformed("the answer holds no choices")
@@ -114,7 +130,7 @@ class ChatAnswer:
 
     def take_object(self, chunk: Any, part: str) -> Sequence[ChatEvent]:
         if not isinstance(chunk, dict):
-            raise Malformed(f"a chunk is an object, not {_shown(chunk)}")
+            raise Malformed("is not the object that a chunk is", chunk)
         if chunk.get("error") is not None or chunk.get("object") == "error":
             raise Reported(chunk.get("error") or chunk)
         self.begun = True
@@ -126,7 +142,7 @@ class ChatAnswer:
         try:
             return self._choice(choices[0], part)
         except (AttributeError, KeyError, TypeError) as error:
-            raise Malformed(f"{_shown(choices)} are not the choices of a chat completion") from error
+            raise Malformed("are not the choices of a chat completion", choices) from error
 
     def finish(self) -> Iterator[ChatEvent]:
         """What ends the stream: the tool calls as a whole, and how it ended."""
@@ -200,8 +216,3 @@ def _count(value: Any) -> int:
 def _joined(parts: Any) -> str:
     """The text of a content that is a list of parts."""
     return "".join(part.get("text") or "" for part in parts if isinstance(part, dict))
-
-
-def _shown(value: Any) -> str:
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return repr(text if len(text) <= 100 else text[:99] + "…")

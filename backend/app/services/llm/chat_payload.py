@@ -32,14 +32,15 @@ _STRICT = frozenset(
 """What schemas may use that a server is asked to hold strictly; with others, OpenAI refuses the request."""
 
 
-def payload(request: ChatRequest, model: str, *, token_limit: str) -> dict[str, Any]:
-    """What is sent, always for a stream with usage; `token_limit` names the field of `max_tokens`."""
+def payload(request: ChatRequest, model: str, *, token_limit: str, streamed: bool = True) -> dict[str, Any]:
+    """What is sent; a stream is asked to tell its usage. `token_limit` names the field of `max_tokens`."""
     body: dict[str, Any] = {
         "model": model,
         "messages": [_message(message) for message in _messages(request)],
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream": streamed,
     }
+    if streamed:
+        body["stream_options"] = {"include_usage": True}
     if request.max_tokens is not None:
         body[token_limit] = request.max_tokens
     if request.temperature is not None:

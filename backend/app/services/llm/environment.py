@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from app.agent.core.interfaces import ChatModel, ModelError
 from app.core.config import Settings
+from app.core.constants import DEFAULT_CHAT_MODEL
 from app.core.egress import Gate, Limits
 from app.core.errors import Misconfigured
 from app.core.timed_cache import TimedCache
@@ -41,8 +42,13 @@ class EnvironmentChoice:
 
     @property
     def label(self) -> str:
-        """How messages and usage name the provider."""
+        """How usage names the provider."""
         return OPENAI if self.base_url == OPENAI_URL else self.provider
+
+    @property
+    def place(self) -> str:
+        """How messages name the server: tenants do not see the operator's URL."""
+        return OPENAI_URL if self.base_url == OPENAI_URL else "OPENAI_BASE_URL"
 
 
 def chosen(settings: Settings) -> EnvironmentChoice | None:
@@ -103,18 +109,32 @@ class EnvironmentModel:
         """The model's name at the server: the one that is named, else the only one that it has."""
         if self.choice.model is not None:
             return self.choice.model
-        return await self._listed.get("", lambda: self._only_one(self._endpoint(org_id)))
+        return await self._listed.get("", lambda: self._only_one(org_id))
 
-    async def _only_one(self, endpoint: Endpoint) -> str:
-        names = await list_models(endpoint)
+    async def names(self, org_id: UUID) -> list[str]:
+        """The models that the server says it has. Raises `ModelError`."""
+        return await list_models(self._endpoint(org_id))
+
+    async def _only_one(self, org_id: UUID) -> str:
+        names = await self.names(org_id)
         if len(names) == 1:
             return names[0]
         has = f"has {len(names)} models: {', '.join(names[:_MAX_NAMED])}" if names else "lists no models"
         more = ", …" if len(names) > _MAX_NAMED else ""
         raise ModelError(
-            "bad_request", f"The server at OPENAI_BASE_URL {has}{more}. Set ORRERY_DEFAULT_CHAT_MODEL to one."
+            "bad_request",
+            f"model {DEFAULT_CHAT_MODEL!r} cannot be told: the server at OPENAI_BASE_URL {has}{more}. "
+            "Set ORRERY_DEFAULT_CHAT_MODEL to one.",
         )
 
     def _endpoint(self, org_id: UUID) -> Endpoint:
         choice = self.choice
-        return Endpoint(choice.label, choice.base_url, self.gate.of(org_id), self.limits, choice.api_key)
+        return Endpoint(
+            choice.label,
+            choice.base_url,
+            self.gate.of(org_id),
+            self.limits,
+            choice.api_key,
+            slug=DEFAULT_CHAT_MODEL,
+            at=choice.place,
+        )

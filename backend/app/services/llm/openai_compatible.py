@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,13 +30,27 @@ _NEW_LIMIT = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a provider is called. `label` is how messages name it; `limits` bound each call."""
+    """Where a provider is called. `label` is how usage names it; `limits` bound each call.
+
+    Messages name it as the logical model `slug`, if there is one, `at` some place: the base URL if empty.
+    """
 
     label: str
     base_url: str
     egress: Egress
     limits: Limits
     api_key: SecretStr | None = field(default=None, repr=False)
+    slug: str = ""
+    at: str = ""
+
+    def errors(self, model: str) -> ProviderErrors:
+        """Of calls for this model of the provider."""
+        named = f"model {self.slug!r} ({model})" if self.slug else model
+        return ProviderErrors(named, self.api_key, place=self.at or self.base_url)
+
+    def patient(self) -> Endpoint:
+        """For answers that come all at once: their first byte takes as long as all of it."""
+        return replace(self, limits=replace(self.limits, first_byte_s=self.limits.total_s))
 
     def call(self, method: str, path: str, body: object = None) -> Call:
         headers = {"Accept": "text/event-stream, application/json"}
@@ -54,6 +68,7 @@ class OpenAICompatible:
     `token_limit` names the field that `max_tokens` goes into: `max_completion_tokens` at OpenAI and Azure,
     whose reasoning models refuse the other one, else `max_tokens`, which all other servers know.
     `extra_body` is added to every request. Passages go into the prompt, numbered as citations name them.
+    Without the capability `streaming` the server is asked for its answer all at once.
     """
 
     def __init__(
@@ -67,16 +82,17 @@ class OpenAICompatible:
     ) -> None:
         self.name = f"{endpoint.label}/{model}"
         self.capabilities = capabilities
-        self._endpoint = endpoint
+        self._streamed = Capability.STREAMING in capabilities
+        self._endpoint = endpoint if self._streamed else endpoint.patient()
         self._model = model
         self._token_limit = token_limit or usual_token_limit(endpoint.base_url)
         self._extra_body = dict(extra_body or {})
-        self._errors = ProviderErrors(endpoint.label, endpoint.api_key)
+        self._errors = endpoint.errors(self.name)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
         """Raises `ModelError`, also for an answer that breaks off. Closing it closes the connection."""
-        body = payload(request, self._model, token_limit=self._token_limit) | self._extra_body
-        call = self._endpoint.call("POST", "/chat/completions", body)
+        body = payload(request, self._model, token_limit=self._token_limit, streamed=self._streamed)
+        call = self._endpoint.call("POST", "/chat/completions", body | self._extra_body)
         answer = ChatAnswer()
         with _translated(self._errors, answer):
             async with self._endpoint.egress.stream(call) as reply:
@@ -148,7 +164,7 @@ class _Body:
 
 async def list_models(endpoint: Endpoint) -> list[str]:
     """The ids that `GET {base_url}/models` tells, sorted. Raises `ModelError`."""
-    errors = ProviderErrors(endpoint.label, endpoint.api_key)
+    errors = endpoint.errors(endpoint.label)
     with _translated(errors):
         async with endpoint.egress.stream(endpoint.call("GET", "/models")) as reply:
             await _refuse(reply, errors)
@@ -183,8 +199,12 @@ def _translated(errors: ProviderErrors, answer: ChatAnswer | None = None) -> Ite
     try:
         yield
     except AppError as error:
-        raise errors.of_transport(error, begun=bool(answer and answer.begun)) from error
+        raise errors.of_transport(error, begun=_begun(answer)) from error
     except Malformed as error:
-        raise errors.malformed(str(error)) from error
+        raise errors.malformed(error.what, error.said) from error
     except Reported as error:
-        raise errors.reported(error.error) from error
+        raise errors.reported(error.error, begun=_begun(answer)) from error
+
+
+def _begun(answer: ChatAnswer | None) -> bool:
+    return answer is not None and answer.begun

@@ -16,7 +16,8 @@ from app.core.retry_after import retry_after_s
 
 MAX_ERROR_BYTES = 16 * 2**10
 """Of an error's body; the rest is not read."""
-_MAX_SHOWN = 500
+_MAX_SHOWN, _MAX_PIECE = 500, 100
+"""Characters of what a server says as an error, and as something that is none of its protocol."""
 _BY_STATUS = {
     401: "auth",
     403: "auth",
@@ -25,6 +26,8 @@ _BY_STATUS = {
     429: "rate_limit",
     504: "timeout",
 }
+_OF_THE_PLACE = (404, 405, 421)
+"""Statuses of servers that were asked for something that they do not have."""
 _BY_NAME = {
     "rate_limit": "rate_limit",
     "insufficient_quota": "rate_limit",
@@ -41,10 +44,14 @@ _BY_NAME = {
 
 
 class ProviderErrors:
-    """Errors of one provider: messages name it, quote what its server says, and never hold its key."""
+    """Errors of calls for one model: messages name it, quote what its server says, and never hold its key.
 
-    def __init__(self, provider: str, key: SecretStr | None) -> None:
-        self._provider = provider
+    `model` is how they name it; `place`, where it is called, is added where that may be what is wrong.
+    """
+
+    def __init__(self, model: str, key: SecretStr | None, *, place: str) -> None:
+        self._model = model
+        self._located = f"{model} at {place}"
         self._key = key.get_secret_value() if key else ""
 
     def of_status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
@@ -52,23 +59,28 @@ class ProviderErrors:
         said = _said(_parsed(body)) or _text(body)
         if 300 <= status < 400:
             said = f"it redirects to {headers.get('location', '')!r}: correct the base URL"
-        message = f"{self._provider} answered {status}{_phrase(status)}"
+        named = self._located if 300 <= status < 400 or status in _OF_THE_PLACE else self._model
+        message = f"{named} answered {status}{_phrase(status)}"
         if said:
             message += f": {self._scrubbed(said)}"
         return ModelError(_code(status), message, retry_after_s=retry_after_s(headers))
 
-    def reported(self, error: Any) -> ModelError:
-        """A failure that the server reports in the midst of a stream that had begun with 200."""
+    def reported(self, error: Any, *, begun: bool) -> ModelError:
+        """A failure that the server reports under a 200; `begun`: in the midst of its answer."""
         said = _said(error) or "no reason given"
-        message = f"{self._provider} broke off its answer: {self._scrubbed(said)}"
+        failed = "broke off its answer" if begun else "answered with an error"
+        message = f"{self._model} {failed}: {self._scrubbed(said)}"
         return ModelError(_reported_code(error), message)
 
-    def malformed(self, what: str) -> ModelError:
-        said = self._scrubbed(what)
-        return ModelError("server_error", f"{self._provider} gave no answer of its protocol: {said}")
+    def malformed(self, what: str, said: Any = None) -> ModelError:
+        """Something else than an answer; `said` is the piece of it that `what` speaks of."""
+        if said is not None:
+            text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+            what = f"{self._scrubbed(text, _MAX_PIECE)!r} {what}"
+        return ModelError("server_error", f"{self._located} gave no answer of its protocol: {what}")
 
     def broken_off(self) -> ModelError:
-        return ModelError("server_error", f"{self._provider} broke off before its answer was finished")
+        return ModelError("server_error", f"{self._model} broke off before its answer was finished")
 
     def of_transport(self, error: AppError, *, begun: bool) -> ModelError:
         """An error of the way out; `begun`: an answer had begun."""
@@ -81,14 +93,14 @@ class ProviderErrors:
                 code = "bad_request"
             case _:
                 code = "server_error"
-        failed = "broke off its answer" if begun else "could not be asked"
-        message = f"{self._provider} {failed}: {error.detail}"
+        failed = "broke off its answer" if begun else "gave no answer"
+        message = f"{self._located} {failed}: {error.detail}"
         return ModelError(code, message, retry_after_s=error.retry_after_s)
 
-    def _scrubbed(self, said: str) -> str:
-        """What others say, bounded, without our key."""
+    def _scrubbed(self, said: str, most: int = _MAX_SHOWN) -> str:
+        """What others say without our key, and then bounded: a piece of the key would be left else."""
         said = said.replace(self._key, "…") if self._key else said
-        return said if len(said) <= _MAX_SHOWN else said[: _MAX_SHOWN - 1] + "…"
+        return said if len(said) <= most else said[: most - 1] + "…"
 
 
 def _code(status: int) -> str:

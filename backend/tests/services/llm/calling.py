@@ -16,6 +16,8 @@ from app.services.llm.openai_compatible import Endpoint, OpenAICompatible
 from tests.core.peers import way_out
 from tests.openai_compatible_double import Double, Exchange, double, says
 
+NAMED = "model 'careful' (vendor/double-1)"
+"""How messages name the model."""
 KEY = "sk-canary-provider-c0ffee42"
 ASK = ChatRequest([Message(Role.USER, "Why?")])
 LIMITS = Limits(connect_s=5, first_byte_s=5, idle_s=5, total_s=20, max_event_bytes=2**16)
@@ -37,7 +39,7 @@ async def server() -> AsyncIterator[Double]:
 @asynccontextmanager
 async def calling(server: Double, **given: Any) -> AsyncIterator[OpenAICompatible]:
     async with way_out("127.0.0.1") as egress:
-        endpoint = Endpoint("vendor", server.base_url, egress, LIMITS, SecretStr(KEY))
+        endpoint = Endpoint("vendor", server.base_url, egress, LIMITS, SecretStr(KEY), slug="careful")
         yield OpenAICompatible(endpoint, "double-1", **given)
 
 

@@ -8,7 +8,8 @@ import pytest
 from openai import AsyncOpenAI, AuthenticationError, RateLimitError
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from tests.openai_compatible_double import Calls, Double, double, fails, says
+from tests.chat_completions import Calls
+from tests.openai_compatible_double import Double, double, fails, says
 
 ASK: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Why?"}]
 

@@ -15,7 +15,8 @@ from app.core.errors import Misconfigured
 from app.core.ids import new_id
 from app.services.llm.environment import EnvironmentModel, chosen
 from app.services.llm.openai_compatible import OpenAICompatible
-from tests.openai_compatible_double import Double, double
+from tests.core.peers import nobody_listening
+from tests.openai_compatible_double import Double, double, says
 from tests.services.llm.chat_model_conformance import collect, text_of
 
 ASK = ChatRequest([Message(Role.USER, "Why?")])
@@ -122,6 +123,18 @@ class TestServer:
         async with double(models=["a", "b"]) as server:
             await said_by(server, default_chat_model="a")
             assert [one.path for one in server.received] == ["/v1/chat/completions"]
+
+    @pytest.mark.parametrize("named", ["llama3.2", None])
+    async def test_that_is_away_is_named_with_model_host_port_and_setting(self, named: str | None) -> None:
+        with nobody_listening() as port:
+            away = Double(says(), port=port)
+            with pytest.raises(ModelError) as caught:
+                await said_by(away, default_chat_model=named)
+        model = "openai_compatible/llama3.2" if named else "openai_compatible"
+        assert caught.value.message == (
+            f"model 'default-chat' ({model}) at OPENAI_BASE_URL gave no answer: "
+            f"No connection to '127.0.0.1:{port}' could be made: it refused, or cannot be reached."
+        )
 
     async def test_is_asked_once_for_many_calls(self) -> None:
         async with double() as server:

@@ -21,9 +21,9 @@ from app.agent.core.interfaces import (
     Usage,
 )
 from app.services.llm.openai_compatible import Endpoint, OpenAICompatible, list_models, usual_token_limit
+from tests.chat_completions import Calls
 from tests.core.peers import way_out
 from tests.openai_compatible_double import (
-    Calls,
     Double,
     says,
     sends,

@@ -16,7 +16,7 @@ from app.agent.core.interfaces import (
 )
 from app.core.egress import Limits
 from app.services.llm.openai_compatible import Endpoint, OpenAICompatible
-from tests.core.peers import way_out
+from tests.core.peers import nobody_listening, way_out
 from tests.openai_compatible_double import (
     Double,
     Exchange,
@@ -26,7 +26,7 @@ from tests.openai_compatible_double import (
     hangs,
     sends,
 )
-from tests.services.llm.calling import ASK, KEY, LIMITS, model, raw, server
+from tests.services.llm.calling import ASK, KEY, LIMITS, NAMED, model, raw, server
 from tests.services.llm.chat_model_conformance import collect, text_of
 
 __all__ = ["model", "server"]
@@ -57,7 +57,8 @@ class TestFailures:
         server.next(fails(status, f"because of {KEY}", Location="https://other.example/"))
         error = await failure(model)
         assert error.code == code
-        assert f"vendor answered {status}" in error.message
+        place = f" at {server.base_url}" if status in (302, 404) else ""
+        assert error.message.startswith(f"{NAMED}{place} answered {status}")
         assert "because of …" in error.message or "correct the base URL" in error.message
 
     @pytest.mark.parametrize(
@@ -119,16 +120,17 @@ class TestFailures:
     ) -> None:
         server.next(fails_amid("Half", error=error))
         found = await failure(model)
-        assert (found.code, found.message) == (code, "vendor broke off its answer: over")
+        assert (found.code, found.message) == (code, f"{NAMED} broke off its answer: over")
 
     async def test_by_breaking_off_are_told(self, model: OpenAICompatible, server: Double) -> None:
         server.next(breaks_off("Half"))
         found = await failure(model)
-        assert (found.code, "vendor broke off" in found.message) == ("server_error", True)
+        assert found.code == "server_error"
+        assert found.message.startswith(f"{NAMED} at {server.base_url} broke off its answer: ")
 
     async def test_by_ending_too_early_are_told(self, model: OpenAICompatible, server: Double) -> None:
         server.next(sends(raw({"content": "Half"}, done=False)))
-        assert (await failure(model)).message == "vendor broke off before its answer was finished"
+        assert (await failure(model)).message == f"{NAMED} broke off before its answer was finished"
 
     @pytest.mark.parametrize(
         "body",
@@ -148,16 +150,41 @@ class TestFailures:
     ) -> None:
         server.next(sends(body))
         found = await failure(model)
-        assert (found.code, found.message.startswith("vendor gave no answer of its protocol")) == (
-            "server_error",
-            True,
-        )
+        assert found.code == "server_error"
+        assert found.message.startswith(f"{NAMED} at {server.base_url} gave no answer of its protocol: ")
+
+    @pytest.mark.parametrize(
+        "around",
+        [
+            *(b"data: %s\n\n", b'data: ["%s"]\n\n', b'data: {"choices": ["%s"]}\n\n', b"{%s"),
+            b'{"choices": ["%s"]}',
+        ],
+    )
+    @pytest.mark.parametrize("before", [60, 75, 85])
+    async def test_quote_no_piece_of_the_key_where_they_are_cut(
+        self, model: OpenAICompatible, server: Double, around: bytes, before: int
+    ) -> None:
+        server.next(sends(around % (b"x" * before + KEY.encode())))
+        message = (await failure(model)).message
+        assert "x…" in message
+        assert KEY[:5] not in message
 
     async def test_to_be_reached_are_told(self, server: Double) -> None:
         async with way_out() as closed:
             endpoint = Endpoint("vendor", server.base_url, closed, LIMITS, SecretStr(KEY))
             found = await failure(OpenAICompatible(endpoint, "m"))
         assert (found.code, "may not be called" in found.message) == ("bad_request", True)
+
+    async def test_to_be_there_name_model_base_url_host_and_port(self) -> None:
+        async with way_out("127.0.0.1") as egress:
+            with nobody_listening() as port:
+                url = f"http://127.0.0.1:{port}/v1"
+                found = await failure(OpenAICompatible(Endpoint("vendor", url, egress, LIMITS), "m"))
+        assert (found.code, found.message) == (
+            "server_error",
+            f"vendor/m at {url} gave no answer: No connection to '127.0.0.1:{port}' could be made: "
+            "it refused, or cannot be reached.",
+        )
 
     async def test_to_answer_in_time_are_told(self, server: Double) -> None:
         server.next(hangs("Half"))

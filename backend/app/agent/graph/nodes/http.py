@@ -32,7 +32,8 @@ _HOST = re.compile(r"https?://[^/?#{]+", re.IGNORECASE)
 _MOST_HEADERS = 64
 _LONGEST_HEADER = 2048
 _QUOTED = 200
-"""Characters of an answer that a message quotes."""
+"""Characters of an answer or an address that a message quotes."""
+_PORTS = {"http": 80, "https": 443}
 _PRIVATE = ("set-cookie", "set-cookie2")
 _TEXTUAL = ("text/", "application/xml", "application/javascript", "application/x-www-form-urlencoded")
 
@@ -125,7 +126,11 @@ class HttpConfig(NodeConfig):
 )
 async def http(config: HttpConfig, scope: Scope) -> Outputs:
     """Raises `HttpFailed`; `NodeError` for values of which no request, or no output, can be made."""
-    reply = await scope.request(_request(config, scope))
+    request = _request(config, scope)
+    try:
+        reply = await scope.request(request)
+    except HttpFailed as error:
+        raise _failed(request, error) from error
     if not any(_is(reply.status, expected) for expected in config.expect_status):
         raise _unexpected(config, reply)
     return {
@@ -207,11 +212,28 @@ def _is(status: int, expected: int | str) -> bool:
     return status == expected if isinstance(expected, int) else str(status)[0] == expected[0]
 
 
+def _failed(request: HttpRequest, error: HttpFailed) -> HttpFailed:
+    """The error with what was asked for."""
+    message = f"{request.method} to {_place(request.url)}: {error.detail}"
+    return HttpFailed(message, code=error.code, retry_after_s=error.retry_after_s)
+
+
+def _place(url: str) -> str:
+    """Host, port and path. The query stays out of messages: it may hold what others must not know."""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
+    except (KeyError, ValueError):
+        return "an address that is none"
+    place = f"[{host}]:{port}{parts.path}" if host and ":" in host else f"{host}:{port}{parts.path}"
+    return repr(place if len(place) <= _QUOTED else place[: _QUOTED - 1] + "…")
+
+
 def _unexpected(config: HttpConfig, reply: HttpReply) -> HttpFailed:
     code = "rate_limit" if reply.status == 429 else "server_error" if reply.status >= 500 else "http_status"
     said = " ".join(reply.text[: 4 * _QUOTED].split())[:_QUOTED]
-    host = urlsplit(reply.url).hostname
-    message = f"{config.method} to {host!r} was answered {reply.status}" + (f": {said}" if said else "")
+    message = f"{config.method} to {_place(reply.url)} was answered {reply.status}"
+    message += f": {said}" if said else ""
     return HttpFailed(message, code=code, retry_after_s=retry_after_s(reply.headers))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
@@ -17,11 +18,13 @@ from app.agent.core.interfaces import (
     ChatRequest,
     Citation,
     Finished,
+    FinishReason,
     Message,
     ModelError,
     Passage,
     Role,
     TextDelta,
+    ToolCall,
     Usage,
 )
 from app.agent.core.value_types import ValueType, of_schema
@@ -31,11 +34,12 @@ from app.agent.graph.references import Lookup, Template
 _PASSAGES = TypeAdapter(list[Passage])
 _HISTORY = TypeAdapter(list[Message])
 _Item = TypeVar("_Item")
-_UNFINISHED = {
+_UNFINISHED: Mapping[FinishReason, str] = {
     "length": "the answer was cut off before its JSON was complete: raise max_tokens",
     "content_filter": "the model refused to answer",
     "tool_calls": "the model asked for tools instead of answering",
 }
+_MAX_NAMED, _MAX_NAME = 5, 64
 _MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 
 
@@ -43,6 +47,8 @@ class LlmConfig(NodeConfig, ModelSettings):
     """Asks a chat model, with passages to answer from and earlier messages if given.
 
     With `output_schema`, the JSON Schema of an object, the answer is JSON that fits it: output `json`.
+    `finish_reason` is `stop`, or else `length` where the answer was cut off at a limit of tokens,
+    `tool_calls` or `content_filter`. An answer of the last two kinds that has no text fails the node.
     """
 
     type: ClassVar[str] = "llm"
@@ -66,48 +72,67 @@ class LlmConfig(NodeConfig, ModelSettings):
     LlmConfig,
     effect=Effect.READ,
     streams="text",
-    outputs={"text": str, "json": dict[str, Any], "citations": list[Citation], "usage": Usage},
+    outputs={
+        "text": str,
+        "json": dict[str, Any],
+        "citations": list[Citation],
+        "usage": Usage,
+        "finish_reason": FinishReason,
+    },
 )
 async def llm(config: LlmConfig, scope: Scope) -> Outputs:
-    """Raises `ModelError`, also where the stream breaks off before it is finished, and `NodeError`
-    (`invalid_output`) where the answer is not the JSON that was asked for.
+    """Raises `ModelError`, also where the stream breaks off before it is finished, and `NodeError`:
+    `invalid_output` where the answer is not the JSON that was asked for, `unexpected_tool_calls` and
+    `content_filter` where there is no text because of that.
     """
     request = _request(config, scope)
     model = await scope.chat_model(config.model)
     if lacking := config.requires() - model.capabilities:
         raise ModelError("bad_request", f"the model {model.name!r} lacks {', '.join(sorted(lacking))}")
-    text: list[str] = []
-    citations: list[Citation] = []
-    finished = await _listen(model, request, scope, text=text, citations=citations)
+    heard = _Heard()
+    finished = await _listen(model, request, scope, heard)
     scope.spend(model.name, finished.usage)
-    written = "".join(text)
+    scope.ended(finished.reason)
+    written = "".join(heard.text)
     if config.citations:
-        for citation in _unexplained(written, request.context, citations):
-            citations.append(citation)
+        for citation in _unexplained(written, request.context, heard.citations):
+            heard.citations.append(citation)
             await scope.cite(citation)
     outputs: dict[str, Any] = {
         "text": written,
-        "citations": sorted(citations, key=lambda citation: citation.index),
+        "citations": sorted(heard.citations, key=lambda citation: citation.index),
         "usage": finished.usage,
+        "finish_reason": finished.reason,
     }
     if config.output_schema is not None:
         outputs["json"] = _parsed(written, config.output_schema, finished.reason)
+    elif not written.strip():
+        _check_silence(model.name, finished.reason, heard.tools)
     return outputs
 
 
-async def _listen(
-    model: ChatModel, request: ChatRequest, scope: Scope, *, text: list[str], citations: list[Citation]
-) -> Finished:
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What a model has said so far: pieces of text, citations, the names of the tools it asks for."""
+
+    text: list[str] = field(default_factory=list)
+    citations: list[Citation] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
+
+
+async def _listen(model: ChatModel, request: ChatRequest, scope: Scope, heard: _Heard) -> Finished:
     events = model.stream(request)
     try:
         async for event in events:
             match event:
                 case TextDelta():
-                    text.append(event.text)
+                    heard.text.append(event.text)
                     await scope.say(event.text)
                 case Citation() if request.citations:
-                    citations.append(event)
+                    heard.citations.append(event)
                     await scope.cite(event)
+                case ToolCall():
+                    heard.tools.append(event.name)
                 case Finished():
                     return event
     finally:
@@ -130,10 +155,25 @@ def _request(config: LlmConfig, scope: Lookup) -> ChatRequest:
     )
 
 
-def _parsed(text: str, schema: Mapping[str, Any], reason: str) -> Any:
+def _check_silence(model: str, reason: FinishReason, tools: Sequence[str]) -> None:
+    """Raises `NodeError` for an answer without text that was something else than complete."""
+    if reason == "tool_calls":
+        named = ", ".join(repr(name[:_MAX_NAME]) for name in tools[:_MAX_NAMED]) or "it does not name"
+        more = ", …" if len(tools) > _MAX_NAMED else ""
+        raise NodeError(
+            f"the model {model!r} asked for tools ({named}{more}) instead of answering, and was given none",
+            code="unexpected_tool_calls",
+        )
+    if reason == "content_filter":
+        raise NodeError(
+            f"the answer of the model {model!r} was withheld by a content filter", code="content_filter"
+        )
+
+
+def _parsed(text: str, schema: Mapping[str, Any], reason: FinishReason) -> Any:
     """The answer as a value that fits the schema."""
     if reason != "stop":
-        raise NodeError(_UNFINISHED.get(reason, f"the answer ended by {reason!r}"), code="invalid_output")
+        raise NodeError(_UNFINISHED[reason], code="invalid_output")
     try:
         value = json.loads(_unfenced(text), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
