@@ -36,6 +36,7 @@ from app.api.routers import (
 from app.core.config import Settings, get_settings
 from app.core.failpoints import failpoint
 from app.core.logging import configure_logging
+from app.core.outages import Outage
 from app.core.security import jwt_key
 from app.core.tasks import end
 from app.db.postgres.repositories.idempotency import sweep_expired
@@ -161,16 +162,19 @@ async def serving(settings: Settings) -> AsyncIterator[Resources]:
 
 async def _mend_forever(database: Database, lease_s: float) -> None:
     """Looks from time to time whether the clock was set back."""
+    outage = Outage(logger, "times_not_mended")
     while True:
         try:
             await mend_times(database, lease_s=lease_s)
+            outage.over()
         except Exception as error:
-            logger.warning("times_not_mended", error=repr(error))
+            outage.failed(error)
         await asyncio.sleep(_MEND_EVERY_S)
 
 
 async def _wake_forever(database: Database, interval_s: float) -> None:
     """Wakes queues whose message was lost, whose retry is due, or whose worker died; sweeps what is old."""
+    outage = Outage(logger, "queue_sweep_failed")
     while True:
         await asyncio.sleep(interval_s)
         try:
@@ -182,5 +186,6 @@ async def _wake_forever(database: Database, interval_s: float) -> None:
                 await sweep_commands(session)
             for queue in due:
                 await database.wake(queue)
+            outage.over()
         except Exception as error:
-            logger.warning("queue_sweep_failed", error=repr(error))
+            outage.failed(error)

@@ -12,9 +12,12 @@ import asyncpg
 import structlog
 from sqlalchemy import make_url
 
+from app.core.outages import Outage
+
 logger = structlog.get_logger(__name__)
 
-_AGAIN_S = (0.2, 1.0, 5.0)
+_AGAIN_S = 0.2
+_LONGEST_AGAIN_S = 5.0
 _ASK_EVERY_S = 15.0
 _ANSWER_S = 5.0
 
@@ -35,19 +38,18 @@ class Listener:
 
     async def listen_forever(self) -> None:
         """Listens until it is cancelled."""
-        failures = 0
+        outage = Outage(logger, "not_listening", _AGAIN_S, _LONGEST_AGAIN_S)
         while True:
+            pause_s = _AGAIN_S
             try:
-                await self._listen()
-                failures = 0
+                await self._listen(outage)
             except Exception as error:
-                logger.warning("not_listening", error=type(error).__name__)
+                pause_s = outage.failed(error)
             finally:
                 self.heard(False)
-            await asyncio.sleep(_AGAIN_S[min(failures, len(_AGAIN_S) - 1)])
-            failures += 1
+            await asyncio.sleep(pause_s)
 
-    async def _listen(self) -> None:
+    async def _listen(self, outage: Outage) -> None:
         """Until the connection breaks."""
         url = make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
         connection = await asyncpg.connect(url, timeout=_ANSWER_S)
@@ -57,6 +59,7 @@ class Listener:
             for channel in self.handlers:
                 await connection.add_listener(channel, self._hear)
             self.heard(True)
+            outage.over()
             for handle in self.handlers.values():
                 handle("")  # nobody told us what happened before
             while not closed.is_set():

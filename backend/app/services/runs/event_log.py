@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.core.ids import new_id
+from app.core.outages import Outage
 from app.core.tasks import end
 from app.db.outage import sqlstate
 from app.db.session import Database
@@ -30,6 +31,7 @@ logger = structlog.get_logger(__name__)
 
 _PERIOD_S = 0.02
 _RETRY_S = 0.25
+_LONGEST_RETRY_S = 1.0  # readers wait for what is stored
 _REFUSED = ("22", "23", "54")
 """SQLSTATE classes: values that are none, broken constraints, too much of something."""
 
@@ -77,22 +79,29 @@ class EventLog:
 
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[None]:
-        """Writes for the length of the block, and a last time at its end."""
+        """Writes for the length of the block, and a last time at its end.
+
+        What cannot be stored then is told in the log: the runs go on from what was, with another process.
+        """
         task = asyncio.create_task(self._write_forever(), name="event-log")
         try:
             yield
         finally:
             await end(task)
-            await self.flush()
+            try:
+                await self.flush()
+            except Exception as error:
+                logger.warning("events_not_stored", runs=len(self.dirty), error=repr(error))
 
     async def _write_forever(self) -> None:
+        outage = Outage(logger, "event_log_write_failed", _RETRY_S, _LONGEST_RETRY_S)
         while True:
             await self.wanted.wait()
             try:
                 await self.flush()
+                outage.over()
             except Exception as error:
-                logger.warning("event_log_write_failed", error=repr(error))
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(outage.failed(error))
 
     async def flush(self) -> None:
         """Stores everything that is pending; on an outage it stays pending, and this raises."""

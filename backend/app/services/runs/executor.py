@@ -16,6 +16,7 @@ from app.agent.factory import AgentFactory
 from app.agent.graph.ports import Past, Ports, RunResult, Undeliverable
 from app.core.errors import AppError, Unavailable
 from app.core.failpoints import failpoint
+from app.core.outages import Outage
 from app.core.tasks import end, whole
 from app.db.listening import Listener
 from app.db.outage import is_outage
@@ -262,6 +263,7 @@ class Executor:
             task.cancel()
 
     async def _obey_forever(self) -> None:
+        outage = Outage(logger, "commands_unread")
         while True:
             await news_or_timeout(self.command_news, _LOOK_EVERY_S)
             self.command_news.clear()
@@ -269,19 +271,22 @@ class Executor:
                 continue
             try:
                 wanted = await cancels_of(self.database, owner=self.owner, executing=list(self.tasks))
+                outage.over()
             except Exception as error:
-                logger.warning("commands_unread", error=repr(error))
+                await asyncio.sleep(outage.failed(error))
                 continue
             for run_id in wanted:
                 self.cancel(run_id)
 
     async def _claim_forever(self) -> None:
+        outage = Outage(logger, "runs_not_claimed")
         while True:
             self.queue_news.clear()
             try:
                 await whole(self.claim())  # cut off, it would leave runs that are leased to nobody's task
+                outage.over()
             except Exception as error:
-                logger.warning("runs_not_claimed", error=repr(error))
+                await asyncio.sleep(outage.failed(error))
             await news_or_timeout(self.queue_news, min(_LOOK_EVERY_S, self.sweep_interval_s))
 
     async def claim(self) -> int:

@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import ColumnElement, Table, func, text, update
 
+from app.core.outages import Outage
 from app.core.tasks import end
 from app.db.postgres.models import AgentRun, WorkItem
 from app.db.postgres.models.jobs import WorkState
@@ -91,19 +92,17 @@ class Leases:
             self.held.pop(lease, None)
 
     async def _beat(self, database: Database) -> None:
-        beaten = True
+        outage = Outage(logger.bind(table=self.table.name), "heartbeat_failed")
         while True:
-            await asyncio.sleep(self.lease_s / (_BEATS if beaten else _TRIES))
-            beaten = not self.held or await self._beaten(database)
-
-    async def _beaten(self, database: Database) -> bool:
-        try:
-            async with asyncio.timeout(max(self.lease_s / (2 * _BEATS), _LEAST_PATIENCE_S)):
-                await self._prolong(database)
-        except Exception as error:
-            logger.warning("heartbeat_failed", table=self.table.name, error=repr(error))
-            return False
-        return True
+            await asyncio.sleep(self.lease_s / (_TRIES if outage.failures else _BEATS))
+            if not self.held:
+                continue
+            try:
+                async with asyncio.timeout(max(self.lease_s / (2 * _BEATS), _LEAST_PATIENCE_S)):
+                    await self._prolong(database)
+                outage.over()
+            except Exception as error:
+                outage.failed(error)
 
     async def _prolong(self, database: Database) -> None:
         held = dict(self.held)

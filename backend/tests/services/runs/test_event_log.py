@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from ag_ui.core import CustomEvent, TextMessageContentEvent, TextMessageStartEvent
 from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
 from app.db.connection import open_engine
 from app.db.postgres.models.agents import RunStatus
@@ -208,6 +209,36 @@ class TestDatabaseAway:
         events = await bench.events(lease.id)
         assert [event.seq for event in events] == list(range(1, 152))
         assert [event.event["value"] for event in events[:-1]] == list(range(150))
+
+    async def test_is_told_once_however_often_it_is_tried(self, services: Services, bench: Bench) -> None:
+        lease = await bench.planted()
+        async with log_behind_proxy(services) as (log, proxy):
+            proxy.cut()
+            with capture_logs() as logs:
+                async with log.writer():
+                    await RunLog(log, lease).emit(note(1))
+                    while not [entry for entry in logs if entry["event"] == "event_log_write_failed"]:
+                        await asyncio.sleep(0.01)
+                    await asyncio.sleep(1)
+                    proxy.restore()
+                    while log.dirty or log.writing.locked():
+                        await asyncio.sleep(0.01)
+                    await asyncio.sleep(0)
+            told = [entry["event"] for entry in logs]
+        assert told == ["event_log_write_failed", "outage_over"]
+        assert await notes(bench, lease) == [1]
+
+    async def test_at_the_end_of_the_process_is_told_and_does_no_harm(
+        self, services: Services, bench: Bench
+    ) -> None:
+        lease = await bench.planted()
+        async with log_behind_proxy(services) as (log, proxy):
+            proxy.cut()
+            with capture_logs() as logs:
+                async with log.writer():
+                    await RunLog(log, lease).emit(note(1))
+            (last,) = [entry for entry in logs if entry["event"] == "events_not_stored"]
+        assert last["runs"] == 1
 
     async def test_between_commit_and_answer_doubles_nothing(self, services: Services, bench: Bench) -> None:
         """The commit took place, but nobody was told: the same events are sent again."""
