@@ -1,4 +1,4 @@
-"""How `orrery serve` comes to its end: asked by a signal once, forced by a second one, or for a reason."""
+"""How a process comes to its end: asked by a signal once, forced by a second one, or for a reason."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -21,11 +22,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(slots=True)
 class Stop:
-    """Set `begun` says that the end has begun; the API reads it, too. `reason`: why, if nobody asked."""
+    """Set `begun` says that the end has begun; the API reads it, too. `reason`: why, if nobody asked.
+
+    `forcible`: whether a second signal ends the process at once. Not that of a child, which a signal to all
+    processes of a service reaches twice: from its sender, and from the parent.
+    """
 
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     reason: AppError | None = None
-    starting: asyncio.Task[None] | None = None
+    starting: asyncio.Task[Any] | None = None
+    forcible: bool = True
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -52,7 +58,9 @@ class Stop:
 
     def _signalled(self, number: signal.Signals) -> None:
         if self.begun.is_set():
-            self._force(number)
+            if self.forcible:
+                self._force(number)
+            return
         logger.info("stopping", signal=number.name)
         self._begin()
 

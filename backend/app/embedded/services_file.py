@@ -25,7 +25,8 @@ _CLOCK_S = 2.0  # how precisely it is known when a process began
 class ServicesFile(BaseModel):
     """What `serve` tells. The URLs of the services carry passwords, hence mode 0600.
 
-    `master_keys` are the ids of those it was started with; none where an earlier version did not tell.
+    `owned` names the services that end with it, as in `Services`. `master_keys` are the ids of those it was
+    started with; none where an earlier version did not tell.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +37,7 @@ class ServicesFile(BaseModel):
     migration_url: str = Field(repr=False)
     redis_url: str = Field(repr=False)
     started_at: AwareDatetime
+    owned: tuple[str, ...] = ()
     master_keys: tuple[UUID, ...] = ()
 
 
@@ -54,6 +56,7 @@ def write_services_file(
         migration_url=services.migration_url,
         redis_url=services.redis_url,
         started_at=datetime.now(UTC),
+        owned=services.owned,
         master_keys=tuple(master_keys),
     )
     with explained(settings.data_dir):

@@ -17,6 +17,7 @@ from rich.console import Console
 from app.api.pages import tutorial_page
 from app.cli.crash import crashes_noted
 from app.cli.credentials import credentials_path
+from app.cli.following import WORKER_ID, follow, is_to_follow
 from app.cli.inventory import Inventory
 from app.cli.run_worker import work_on_runs
 from app.cli.serve import migrate_explained
@@ -76,13 +77,23 @@ def announce(url: str, made: Bootstrapped, there: Inventory, *, show_key: bool =
 
 @cli.command()
 def worker(
-    runs: Annotated[bool, typer.Option("--runs", help="Execute background runs instead.")] = False,
+    runs: Annotated[
+        bool, typer.Option("--runs", help="Execute runs that nobody waits for; no documents.")
+    ] = False,
 ) -> None:
-    """Run a Celery worker for ingestion against the configured or running services."""
+    """Run a worker on the configured services, else on those of the `orrery serve` that runs here.
+
+    Without --runs it takes in documents (a Celery worker). Services that `orrery serve` brought itself are
+    followed when it is started again.
+    """
     settings = get_settings()
     configure_logging(settings)
-    warn_of_unknown_settings(os.environ)
+    if WORKER_ID not in os.environ:
+        warn_of_unknown_settings(os.environ)
     found = read_services_file(settings)
+    if found is not None and is_to_follow(settings, found):
+        arguments = ["worker", "--runs"] if runs else ["worker"]
+        raise typer.Exit(uvloop.run(follow(settings, found, arguments)))
     if found is not None:
         os.environ["ORRERY_DATABASE_URL"] = found.database_url
         os.environ["ORRERY_REDIS_URL"] = found.redis_url

@@ -13,6 +13,7 @@ from app.core.ids import new_id
 from app.embedded import Services
 from app.resources import open_resources
 from app.services.runs import executor as executor_module
+from app.services.runs import run_claims
 from tests.fixtures import settings_for
 from tests.services.runs.conftest import nobody_wakes
 from tests.trust.proxy import open_proxy
@@ -25,7 +26,7 @@ async def test_each_service_of_the_executor_tells_its_outage_once(
     services: Services, services_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
-    claim_cancelled = executor_module.claim_cancelled
+    claim_cancelled = run_claims.claim_cancelled
 
     async def counted(*arguments: object, **named: object) -> object:
         nonlocal tries
