@@ -212,10 +212,11 @@ class TestCommand:
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == f"Error: There is no run '{unknown}' here.\n"
 
-    def test_of_what_is_no_id_says_so(self, command: Command, served: Platform) -> None:
-        done = command(["runs", "tail", "x"], served.data_dir)
-        assert done.returncode == 2
-        assert done.stderr.startswith("Error: RUN: ")
+    @pytest.mark.parametrize("name", ["x", "01a20", "not-an-id", "%"])
+    def test_of_what_is_no_id_says_so(self, command: Command, served: Platform, name: str) -> None:
+        done = command(["runs", "tail", name], served.data_dir)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"Error: RUN is {name!r}: it is a run's id, or at least 6 characters")
 
     def test_list_finds_runs_by_text(self, command: Command, served: Platform, run: dict[str, Any]) -> None:
         found = command(["runs", "list", "--query", "ada [/RED]", "--json"], served.data_dir)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from app.cli.client import open_client
 from app.cli.commands.output import AsJson, console_for
 from app.cli.credentials import find_server
+from app.cli.listing import agents_of, show_runs, whole_id
 from app.cli.storytelling import Story, tell_end
 from app.cli.tailing import Tail, succeeded
 from app.cli.undecided import undecided
@@ -26,7 +24,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 @runs.command()
 def tail(
-    run: Annotated[str, typer.Argument(help="The run's id.")],
+    run: Annotated[str, typer.Argument(help="The run's id, or at least 6 characters that begin it.")],
     after: Annotated[int, typer.Option(min=0, help="The last event that was seen.")] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event's envelope on a line of its own.")
@@ -39,9 +37,11 @@ def tail(
     """
     console, aside = console_for(as_json), console_for(True)
     story = Story(console)
+    with undecided(), open_client(find_server(get_settings())) as client:
+        run_id = whole_id(client, run)
     following = Tail(
         lambda: open_client(find_server(get_settings())),
-        run,
+        run_id,
         seen=after,
         away=lambda why: aside.print(f"waiting: {why}", markup=False, soft_wrap=True),
     )
@@ -55,7 +55,7 @@ def tail(
                     story.tell(last)
     except KeyboardInterrupt:
         story.break_line()
-        again = f"orrery runs tail {run} --after {following.seen}"
+        again = f"orrery runs tail {run_id} --after {following.seen}"
         aside.print(f"The run goes on. To follow it again: {again}", markup=False, soft_wrap=True)
         raise typer.Exit(_INTERRUPTED) from None
     if following.run is not None and not as_json:
@@ -76,20 +76,8 @@ def list_(
     wanted = {"agent": agent, "status": status, "q": query, "limit": limit}
     with open_client(find_server(get_settings())) as client:
         found = client.get("/runs", **{name: value for name, value in wanted.items() if value})
+        agents = {} if as_json else agents_of(client, found["items"])
     if as_json:
         typer.echo(json.dumps(found))
-        return
-    table = Table("run", "status", "mode", "created", "seconds", "error", box=None)
-    for item in found["items"]:
-        error = f"{item['error']['code']}: {item['error']['message']}" if item["error"] else ""
-        created = datetime.fromisoformat(item["created_at"]).astimezone()
-        row = (item["id"], item["status"], item["mode"], f"{created:%Y-%m-%d %H:%M:%S}", _took(item), error)
-        table.add_row(*map(escape, row))
-    console_for(as_json).print(table)
-
-
-def _took(run: dict[str, Any]) -> str:
-    if not run["started_at"] or not run["finished_at"]:
-        return ""
-    began, ended = (datetime.fromisoformat(run[name]) for name in ("started_at", "finished_at"))
-    return f"{(ended - began).total_seconds():.2f}"
+    else:
+        show_runs(console_for(as_json), found["items"], agents)
