@@ -71,6 +71,11 @@ class TestList:
         rows = [line.split() for line in done.stdout.splitlines()]
         assert [row[:3] for row in rows[1:]] == [[run["id"], "succeeded", "listed"] for run in reversed(runs)]
 
+    def test_of_an_unknown_agent_ends_with_1(self, command: Command, served: Platform) -> None:
+        done = command(["runs", "list", "--agent", "nobody"], served.data_dir)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "Error: There is no agent 'nobody' here.\n"
+
 
 class TestBeginningOfAnId:
     @pytest.mark.parametrize("ending", ["", "…", "..."])
