@@ -22,6 +22,7 @@ from app.db.session import Tenant
 from app.services.auth_service import Bootstrapped
 from tests.cli.conftest import Command
 from tests.embedded.served import logged
+from tests.graphs import HELLO_GRAPH
 from tests.trust.serving import Platform, open_folder, orrery
 
 pytestmark = pytest.mark.timeout(300)
@@ -125,6 +126,28 @@ class TestAsk:
         done = command(["ask", "x", "--agent", "nobody"], served.data_dir)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == "Error: There is no agent 'nobody' here.\n"
+
+    def test_an_agent_without_a_message_says_what_it_takes(self, command: Command, served: Platform) -> None:
+        properties = {"q": {"type": "string"}, "top": {"type": "integer"}}
+        inputs = {"type": "object", "properties": properties, "required": ["q"]}
+        nodes = [{"id": "start", "type": "start"}, {"id": "done", "type": "end", "config": {"output": {}}}]
+        edges = [{"source": "start", "target": "done"}]
+        graph = {"schema_version": "1", "inputs": inputs, "nodes": nodes, "edges": edges}
+        with served.client() as client:
+            client.post("/agents", json={"name": "Mute", "graph": graph}).raise_for_status()
+            client.post("/agents/mute/publish").raise_for_status()
+        done = command(["ask", "hi", "--agent", "mute"], served.data_dir)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("Error: The agent 'mute' names no `interface.message`")
+        assert "Its inputs: q (string), top (integer, optional)." in done.stderr
+        assert 'POST /api/v1/agents/mute/runs with {"input": {"q": "…"}}' in done.stderr
+
+    def test_an_agent_that_is_not_published_says_so(self, command: Command, served: Platform) -> None:
+        with served.client() as client:
+            client.post("/agents", json={"name": "Shy", "graph": HELLO_GRAPH}).raise_for_status()
+        done = command(["ask", "hi", "--agent", "shy"], served.data_dir)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "has no published version" in done.stderr
 
 
 class TestKeysCreate:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli.answering import read_answer, show_citations, show_times
+from app.cli.asking import message_input
 from app.cli.client import open_client, segment
 from app.cli.commands.output import AsJson, console_for
 from app.cli.credentials import find_server
@@ -25,11 +26,7 @@ def ask(
     """Ask a published agent and stream its answer with citations."""
     console = console_for(as_json)
     with open_client(find_server(get_settings())) as client:
-        version = client.get(f"/agents/{segment(agent)}/versions", limit=1)["items"]
-        message = "question"
-        if version:
-            interface = client.get(f"/agents/{segment(agent)}")["draft"].get("interface") or {}
-            message = interface.get("message") or message
+        message = message_input(client, agent)
         events = client.stream(
             f"/agents/{segment(agent)}/runs", {"input": {message: question}, "mode": "stream"}
         )
