@@ -72,9 +72,18 @@ _WORK = text(
 )
 _RUNS = text(
     """
-    SELECT count(*) AS expired,
-           coalesce(max(extract(epoch FROM now() - lease_until)::float), 0) AS expired_for_s
-    FROM agent_runs WHERE finished_at IS NULL AND lease_until < now()
+    SELECT count(*) FILTER (WHERE waits) AS due, coalesce(max(waited_s) FILTER (WHERE waits), 0) AS waited_s,
+           count(*) FILTER (WHERE left_over) AS expired,
+           coalesce(max(left_s) FILTER (WHERE left_over), 0) AS expired_for_s,
+           count(*) FILTER (WHERE taken_up) AS taken_up
+    FROM (
+        SELECT lease_until IS NULL AS waits, lease_until < now() AS left_over,
+               lease_until >= now() AND lease_owner IS NOT NULL
+                   AND (mode = 'background' OR fence > 1) AS taken_up,
+               extract(epoch FROM now() - created_at)::float AS waited_s,
+               extract(epoch FROM now() - lease_until)::float AS left_s
+        FROM agent_runs WHERE finished_at IS NULL
+    ) open
     """
 )
 
@@ -125,6 +134,13 @@ class WorkFacts:
     waited_s: float
     expired: int
     expired_for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts(WorkFacts):
+    """`taken_up` execute in a process that claims runs, other than those which somebody waits for."""
+
+    taken_up: int
 
 
 async def server_facts(connection: AsyncConnection) -> ServerFacts:
@@ -191,8 +207,8 @@ async def hears_notifications(engine: AsyncEngine) -> bool:
     return True
 
 
-async def work_facts(session: AsyncSession) -> tuple[WorkFacts, WorkFacts]:
+async def work_facts(session: AsyncSession) -> tuple[WorkFacts, RunFacts]:
     """Items, then runs; takes a session of `system_work`."""
     items = (await session.execute(_WORK)).one()
     runs = (await session.execute(_RUNS)).one()
-    return WorkFacts(*items), WorkFacts(0, 0, *runs)
+    return WorkFacts(*items), RunFacts(*runs)

@@ -13,12 +13,14 @@ from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import Subject
 from app.core.config import Settings
 from app.db.failures import explained
-from app.db.inspection import WorkFacts, work_facts
+from app.db.inspection import RunFacts, WorkFacts, work_facts
 from app.db.session import make_database
 
 _ANSWER_S = 1.0
 _PATIENCE_S = 5.0
 _LONG_S = 60.0
+_CLAIMS_OF_ONE = 2
+"""So many looks of a process that has room, and a run that waits is its own."""
 
 
 async def work_gets_done(subject: Subject) -> list[Finding]:
@@ -35,7 +37,7 @@ async def work_gets_done(subject: Subject) -> list[Finding]:
     return [
         *_answering(workers, items),
         *item_findings(items, settings, works=serves and workers > 0),
-        *_runs(runs, settings, works=serves),
+        *run_findings(runs, settings, works=serves),
     ]
 
 
@@ -80,10 +82,23 @@ def item_findings(items: WorkFacts, settings: Settings, *, works: bool) -> Itera
         yield _abandoned("items", items)
 
 
-def _runs(runs: WorkFacts, settings: Settings, *, works: bool) -> Iterator[Finding]:
+def run_findings(runs: RunFacts, settings: Settings, *, works: bool) -> Iterator[Finding]:
+    """`works`: a platform runs here. Whether any process takes up runs shows in what is executing."""
+    idle = not runs.taken_up
+    if runs.due and idle and runs.waited_s > _CLAIMS_OF_ONE * settings.sweep_interval_s:
+        yield _nobody_claims(runs.due, runs.waited_s)
+    elif runs.due and runs.waited_s > _LONG_S:
+        yield warn(
+            f"{runs.due} runs wait, the oldest for {runs.waited_s:.0f} s, while {runs.taken_up} execute",
+            "run more workers ('orrery worker --runs'), or raise ORRERY_RUN_CLAIM_CONCURRENCY",
+        )
+    else:
+        yield ok(f"runs that wait: {runs.due}")
     if not _left(runs, settings):
         return
-    if works:
+    if works and idle:
+        yield _nobody_claims(runs.expired, runs.expired_for_s)
+    elif works:
         yield fail(
             f"{runs.expired} runs of a dead process were not taken up, the oldest for "
             f"{runs.expired_for_s:.0f} s",
@@ -91,6 +106,13 @@ def _runs(runs: WorkFacts, settings: Settings, *, works: bool) -> Iterator[Findi
         )
     else:
         yield _abandoned("runs", runs)
+
+
+def _nobody_claims(runs: int, since_s: float) -> Finding:
+    return warn(
+        f"{runs} runs have been waiting, the oldest for {since_s:.0f} s, and no process takes them up",
+        "start 'orrery worker --runs', or an 'orrery serve' without ORRERY_RUN_CLAIMS=false",
+    )
 
 
 def _left(facts: WorkFacts, settings: Settings) -> bool:
