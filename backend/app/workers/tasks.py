@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import warnings
 from contextlib import AsyncExitStack
 from typing import Any
 
 import uvloop
 from celery import signals
+from celery.exceptions import CPendingDeprecationWarning
 
 from app.core.config import get_settings
 from app.core.logging import configure_logging
@@ -60,6 +62,13 @@ def _configure(**_: Any) -> None:
 @signals.setup_logging.connect
 def _logging(**_: Any) -> None:
     configure_logging(get_settings())
+
+
+@signals.celeryd_after_setup.connect
+def _no_advice(**_: Any) -> None:
+    """At each loss of Redis Celery advises to end what is being worked on, by an option that would cost an
+    attempt: the work is held by a lease in PostgreSQL, and outlives its message."""
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 
 @signals.worker_process_init.connect

@@ -72,13 +72,17 @@ class TestKilledService:
 
     def test_redis_comes_back_and_work_goes_on(self, platform: Platform) -> None:
         killed = server(platform, "redis-server")
+        eventually(lambda: "@localhost ready." in platform.log.read_text())
+        mark = len(platform.log.read_text())
         killed.kill()
         assert eventually(lambda: logged(platform, "service is back"))
         assert eventually(lambda: ready(platform) == (200, "ok"))
         with platform.client() as client:
             (item,) = hand_in(client, "after-crash", "one", "A lantern in the harbour.").json()["items"]
             assert eventually(lambda: status_of(client, item["document_id"]) == "ready")
+            assert eventually(lambda: "Connected to redis" in platform.log.read_text()[mark:])
         assert server(platform, "redis-server").pid != killed.pid
+        assert "CPendingDeprecationWarning" not in platform.log.read_text()
 
 
 class TestLoopback:
