@@ -325,6 +325,14 @@ class TestAnnouncement:
         announce("http://x", Bootstrapped(Tenant(new_id()), "n" * 40), Inventory(), show_key=False)
         assert "n" * 40 not in capsys.readouterr().out
 
+    def test_says_how_to_get_a_key_where_none_is_shown(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings = Settings(data_dir=tmp_path, _env_file=None)
+        monkeypatch.setattr("app.cli.commands.platform.get_settings", lambda: settings)
+        assert "orrery keys create" in self.said(capsys, None)
+        assert "orrery keys create" not in self.said(capsys, "n" * 40)
+
     @pytest.mark.parametrize(
         ("there", "sentence", "step"),
         [

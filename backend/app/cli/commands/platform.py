@@ -57,11 +57,15 @@ def announce(url: str, made: Bootstrapped, there: Inventory, *, show_key: bool =
     settings = get_settings()
     documented = f" (API documentation: {url}/docs)" if settings.docs_enabled else ""
     out.print(f"Orrery is starting at [bold]{url}[/]{documented}")
-    if made.api_key and settings.bootstrap_api_key is None and show_key:
+    chosen = settings.bootstrap_api_key is not None
+    if made.api_key and not chosen and show_key:
         out.print(f"API key, shown this once: [bold]{made.api_key}[/]")
         out.print("The command line has it already: it is kept in credentials.json of the data folder.")
-    elif credentials_path(settings).exists():
-        out.print(f"The command line's API key is kept in {credentials_path(settings)}")
+    else:
+        if credentials_path(settings).exists():
+            out.print(f"The command line's API key is kept in {credentials_path(settings)}")
+        if not chosen:
+            out.print("A key for curl and other programs, shown once: orrery keys create")
     if made.ignored:
         out.print(
             f"{' and '.join(made.ignored)}: ignored, because only the very first start makes the owner; "
