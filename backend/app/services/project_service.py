@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.constants import API_PREFIX
 from app.core.errors import BadRequest, Conflict
 from app.core.ids import new_id
 from app.core.merge_patch import merge_patch
@@ -32,7 +33,8 @@ class ProjectService:
         if self.tenant.project_id is not None:
             raise BadRequest(
                 "This call is bound to one project: making another one takes a credential of the whole "
-                "organization, and no header X-Project-Id.",
+                "organization, and no header X-Project-Id. A login is one: `orrery users set-password EMAIL` "
+                f"sets its password, then POST {API_PREFIX}/auth/login.",
                 code="project_bound",
             )
         project = Project(

@@ -54,7 +54,9 @@ class TestCreate:
         problem(response, 409, "duplicate")
 
     async def test_is_not_for_keys_of_one_project(self, client: httpx2.AsyncClient) -> None:
-        problem(await client.post(f"{API}/projects", json={"name": "Mine"}), 400, "project_bound")
+        refused = problem(await client.post(f"{API}/projects", json={"name": "Mine"}), 400, "project_bound")
+        assert "`orrery users set-password EMAIL`" in refused["detail"]
+        assert f"POST {API}/auth/login" in refused["detail"]
 
     async def test_is_not_for_members(self, server: Running, make: Factory, member: Member) -> None:
         narrowed = await make.key(member, unbound=True, permissions=["projects:read"])
