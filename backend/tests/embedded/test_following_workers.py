@@ -31,6 +31,9 @@ class Worker:
         lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [entry for entry in map(json.loads, lines) if str(entry.get("event", "")).endswith(event)]
 
+    def until_ready(self) -> None:
+        eventually(lambda: self.told("ready") or self.told("ready."))
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(60)
@@ -38,7 +41,7 @@ class Worker:
 
 @contextmanager
 def working(platform: Platform, *arguments: str, **settings: str) -> Iterator[Worker]:
-    """A worker that is ready."""
+    """A worker that was started."""
     log = platform.data_dir.parent / f"worker{''.join(arguments)}{len(settings)}.log"
     log.unlink(missing_ok=True)
     with (
@@ -47,9 +50,7 @@ def working(platform: Platform, *arguments: str, **settings: str) -> Iterator[Wo
             ["worker", *arguments], platform.data_dir, stdout=stream, stderr=stream, **settings
         ) as process,
     ):
-        worker = Worker(process, log)
-        eventually(lambda: worker.told("ready") or worker.told("ready."))
-        yield worker
+        yield Worker(process, log)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,8 @@ def followed(served: Platform) -> Iterator[Followed]:
             stack.enter_context(working(served)),
             stack.enter_context(working(served, "--runs")),
         )
+        for worker in both:
+            worker.until_ready()
         served.kill()
         for worker in both:
             eventually(lambda worker=worker: worker.told("services_gone"))
@@ -135,6 +138,7 @@ def test_worker_ends_well_while_the_platform_is_away(
     platform: Platform, arguments: tuple[str, ...], number: signal.Signals
 ) -> None:
     with working(platform, *arguments) as worker:
+        worker.until_ready()
         platform.kill()
         eventually(lambda: worker.told("services_gone"))
         assert worker.stop(number) == 0
@@ -145,6 +149,7 @@ def test_worker_on_named_services_ends_well_while_they_are_away(platform: Platfo
     services = platform.services()
     named = {"ORRERY_DATABASE_URL": services["database_url"], "ORRERY_REDIS_URL": services["redis_url"]}
     with working(platform, "--runs", **named) as worker:
+        worker.until_ready()
         platform.kill()
         eventually(lambda: worker.told("runs_not_claimed"))
         assert worker.stop() == 0
