@@ -10,7 +10,7 @@ from uuid import UUID
 
 from rich.console import Console
 
-from app.cli.client import Client
+from app.cli.client import ApiError, Client, Unreachable
 from app.core.errors import BadRequest, NotFound
 
 _COLUMNS = ("run", "status", "agent", "created", "seconds", "mode", "error")
@@ -54,8 +54,19 @@ def _took(run: dict[str, Any]) -> str:
 
 
 def agents_of(client: Client, runs: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The slugs of their agents, by id."""
-    return {agent: client.get(f"/agents/{agent}")["slug"] for agent in {run["agent_id"] for run in runs}}
+    """The slugs of their agents, by id; of one that is being deleted, that."""
+    return {agent: _slug(client, agent) for agent in {run["agent_id"] for run in runs}}
+
+
+def _slug(client: Client, agent: str) -> str:
+    try:
+        return str(client.get(f"/agents/{agent}")["slug"])
+    except Unreachable:
+        raise
+    except ApiError as error:
+        if error.code != "not_found":
+            raise
+        return "(deleted)"
 
 
 def whole_id(client: Client, name: str) -> str:

@@ -9,7 +9,8 @@ import httpx2
 import pytest
 from rich.console import Console
 
-from app.cli.listing import show_runs
+from app.cli.client import Client
+from app.cli.listing import agents_of, show_runs
 from tests.cli.conftest import Command
 from tests.graphs import HELLO_GRAPH
 from tests.trust.serving import Platform
@@ -98,3 +99,10 @@ class TestBeginningOfAnId:
         done = command(["runs", "tail", "ffffff"], served.data_dir)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("Error: RUN is 'ffffff': no run's id begins so")
+
+
+def test_an_agent_that_is_being_deleted_is_called_so() -> None:
+    gone = {"code": "not_found", "detail": "There is no agent 'a' here."}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(404, json=gone))
+    with httpx2.Client(base_url="http://server", transport=transport) as http:
+        assert agents_of(Client(http), [RUN]) == {"a": "(deleted)"}
