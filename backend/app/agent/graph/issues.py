@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
@@ -195,8 +196,11 @@ class _Order:
 
 
 def quoted(value: Any) -> str:
-    """`value!r`, cut to a readable length."""
-    text = repr(value) if not isinstance(value, str) or len(value) < 80 else repr(value[:77] + "…")
+    """A value as JSON has it, but strings in single quotes; cut to a readable length."""
+    if isinstance(value, str):
+        text = repr(value) if len(value) < 80 else repr(value[:77] + "…")
+    else:
+        text = json.dumps(value, ensure_ascii=False, skipkeys=True, default=repr)
     return text if len(text) <= 80 else text[:79] + "…"
 
 

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from app.agent.core.base import NodeTypes
+from app.agent.graph.checks.reading import read
 from app.agent.graph.draft import Draft, DraftEdge, DraftNode
 from app.agent.graph.issues import Findings, IssueCode, Path, quoted
 from app.agent.graph.limits import MAX_EDGES, MAX_NODES
 from app.agent.graph.schema import AgentGraph, Bindings, Edge, Interface, Node, StateField, node_model
 
-_Part = TypeVar("_Part", bound=BaseModel)
 _SECTIONS = {"inputs": dict, "state": dict, "bindings": dict, "layout": dict, "nodes": list, "edges": list}
-_CODES = {
-    "extra_forbidden": IssueCode.UNKNOWN_KEY,
-    "missing": IssueCode.MISSING_KEY,
-    "invalid_reference": IssueCode.INVALID_REFERENCE,
-    "invalid_expression": IssueCode.INVALID_EXPRESSION,
-    "reserved_id": IssueCode.RESERVED_ID,
-    "invalid_schema": IssueCode.INVALID_SCHEMA,
-    "unsupported_schema": IssueCode.UNSUPPORTED_SCHEMA,
-}
-_FIXES = {
-    IssueCode.INVALID_REFERENCE: "write '{{ source.path }}', or '{{ source.path ?? \"constant\" }}'",
-    IssueCode.INVALID_EXPRESSION: "write Python over references, for example '{{ inputs.n }} > 10'",
-}
-_RANGES = ("greater_than", "less_than", "too_long", "too_short")
 
 
 def check_shape(document: Any, findings: Findings, *, types: NodeTypes) -> Draft | None:
@@ -44,7 +29,7 @@ def check_shape(document: Any, findings: Findings, *, types: NodeTypes) -> Draft
     draft.durability = _read_durability(document, findings)
     draft.inputs = part.of("inputs", {"type": "object", "properties": {}})
     if document.get("interface") is not None:
-        draft.interface = _read(Interface, document["interface"], ("interface",), findings)
+        draft.interface = read(Interface, document["interface"], ("interface",), findings)
     draft.state = dict(_read_state(part.of("state", {}) or {}, findings))
     draft.bindings = _read_bindings(part.of("bindings", {}), findings)
     nodes, edges = part.of("nodes", None), part.of("edges", [])
@@ -129,7 +114,7 @@ def _read_nodes(nodes: list[Any], findings: Findings, *, types: NodeTypes) -> It
         known = types.get(kind) if isinstance(kind, str) else None
         model = node_model(known) if known else Node
         _check_type(raw, path, findings, types=types, name=name)
-        node = _read(model, raw, path, findings, node_id=name, skip="" if known else "type/config")
+        node = read(model, raw, path, findings, node_id=name, skip="" if known else "type/config")
         if name is None:
             continue
         if name in first:
@@ -158,12 +143,12 @@ def _check_type(
 
 def _read_edges(edges: list[Any], findings: Findings) -> Iterator[DraftEdge]:
     for index, raw in enumerate(edges):
-        if edge := _read(Edge, raw, ("edges", index), findings):
+        if edge := read(Edge, raw, ("edges", index), findings):
             yield DraftEdge(index, edge)
 
 
 def _read_state(raw: dict[str, Any], findings: Findings) -> Iterator[tuple[str, StateField]]:
-    _read(AgentGraph, {"schema_version": "1", "nodes": [], "state": raw}, (), findings)
+    read(AgentGraph, {"schema_version": "1", "nodes": [], "state": raw}, (), findings)
     for name, value in raw.items():
         try:
             yield name, StateField.model_validate(value)
@@ -173,7 +158,7 @@ def _read_state(raw: dict[str, Any], findings: Findings) -> Iterator[tuple[str, 
 
 def _read_bindings(raw: Any, findings: Findings) -> Bindings:
     """With mistakes, still every entry that reads, so that their uses are not called unbound."""
-    if bindings := _read(Bindings, raw or {}, ("bindings",), findings):
+    if bindings := read(Bindings, raw or {}, ("bindings",), findings):
         return bindings
     kept = {
         kind: {name: to for name, to in raw[kind].items() if isinstance(to, str)}
@@ -181,95 +166,3 @@ def _read_bindings(raw: Any, findings: Findings) -> Bindings:
         if isinstance(raw.get(kind), dict)
     }
     return Bindings.model_construct(**{**Bindings().model_dump(), **kept})
-
-
-def _read(
-    model: type[_Part],
-    raw: Any,
-    path: Path,
-    findings: Findings,
-    *,
-    node_id: str | None = None,
-    skip: str = "",
-) -> _Part | None:
-    """`raw` as `model`, or None with everything wrong in it reported (but for the keys in `skip`)."""
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            if not (skip and detail["loc"] and str(detail["loc"][0]) in skip.split("/")):
-                _add(detail, model, raw, path=path, findings=findings, node_id=node_id)
-        return None
-
-
-def _add(
-    detail: ErrorDetails,
-    model: type[BaseModel],
-    raw: Any,
-    *,
-    path: Path,
-    findings: Findings,
-    node_id: str | None,
-) -> None:
-    kind, value = detail["type"], detail["input"]
-    place = (*_place(raw, detail["loc"]), *detail.get("ctx", {}).get("path", ()))
-    key = _last_name(detail["loc"])
-    known = _keys_at(model, detail["loc"][:-1])
-    if kind == "extra_forbidden":
-        code, message, fix = IssueCode.UNKNOWN_KEY, f"unknown key {key!r}", findings.instead(key, known)
-    elif kind == "missing":
-        code, message, fix = IssueCode.MISSING_KEY, f"the key {key!r} is missing", f"add {key!r}"
-    else:
-        code = _code(kind)
-        message = f"{key!r}: {_lower(detail['msg'])}, got {quoted(value)}"
-        fix = _FIXES.get(code) or _lower(detail["msg"])
-    findings.add(code, (*path, *place), message, fix=fix, node_id=node_id)
-
-
-def _last_name(location: tuple[int | str, ...]) -> str:
-    """The key an error is about, with the indexes that follow it: `on[0]`."""
-    name = ""
-    for step in location:
-        if step != "[key]":
-            name = f"{name}[{step}]" if isinstance(step, int) else step
-    return name
-
-
-def _code(kind: str) -> IssueCode:
-    if kind in _CODES:
-        return _CODES[kind]
-    if any(word in kind for word in _RANGES):
-        return IssueCode.OUT_OF_RANGE
-    return IssueCode.WRONG_TYPE if kind.endswith("_type") else IssueCode.INVALID_VALUE
-
-
-def _place(raw: Any, location: tuple[int | str, ...]) -> Path:
-    """The part of an error's location that exists: without union tags and absent keys."""
-    place: list[int | str] = []
-    for token in location:
-        inside = isinstance(raw, dict) and token in raw
-        if inside or (isinstance(raw, list) and isinstance(token, int) and token < len(raw)):
-            raw = raw[token]
-            place.append(token)
-    return tuple(place)
-
-
-def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the models at `location` below `model` have."""
-    here = [model]
-    for token in location:
-        fields = [m.model_fields[token] for m in here if isinstance(token, str) and token in m.model_fields]
-        if fields:
-            here = [found for field in fields for found in _models_in(field.annotation)]
-    return sorted({name for found in here for name in found.model_fields})
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:].rstrip(".")
