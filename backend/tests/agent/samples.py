@@ -25,6 +25,8 @@ def sample(schema: dict[str, Any], definitions: dict[str, Any]) -> Any:
         return sample(choices[0], definitions)
     if "enum" in schema:
         return schema["enum"][0]
+    if "examples" in schema:
+        return schema["examples"][0].partition("{{")[0]
     return schema.get("const", _typed(schema, definitions))
 
 

@@ -133,8 +133,15 @@ class TestChecks:
         found = document("True", "False")
         found["nodes"][1]["config"]["branches"][1]["handle"] = "h0"
         issue = issues(found)[0]
-        assert issue.pointer == "/nodes/1/config/branches/1/handle"
-        assert "two branches share the handle 'h0'" in issue.message
+        assert (issue.code, issue.pointer) == ("invalid_value", "/nodes/1/config/branches/1/handle")
+        assert "the handle 'h0' is that of branch 0 already" in issue.message
+
+    async def test_handles_differ_also_beside_one_that_is_wrong(self) -> None:
+        found = document("True", "False", "True")
+        for branch, handle in zip(found["nodes"][1]["config"]["branches"], ["h0", "h0", "else"], strict=True):
+            branch["handle"] = handle
+        places = [issue.pointer for issue in issues(found) if "branches" in issue.pointer]
+        assert places == [f"/nodes/1/config/branches/{index}/handle" for index in (1, 2)]
 
     @pytest.mark.parametrize("way", ["h0", "else"])
     async def test_every_way_out_leads_on(self, way: str) -> None:

@@ -42,10 +42,27 @@ class Effect(StrEnum):
     WRITE = "write"
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong with a configuration though it keeps its schema; `path` leads there from it."""
+
+    path: tuple[str | int, ...]
+    message: str
+    fix: str
+
+
 class NodeConfig(Closed):
     """Base of every node's `config`. `type` is the name used in documents."""
 
     type: ClassVar[str]
+
+    @classmethod
+    def mistakes(cls, raw: Mapping[str, Any]) -> Iterable[Mistake]:
+        """What no schema tells. Parts of `raw` that break the schema are told of already, and passed over.
+
+        Every check of a whole belongs here, not into a validator, so that it is made whatever else is wrong.
+        """
+        return ()
 
     def handles(self) -> tuple[str, ...]:
         """The ways out when the node succeeds; it takes exactly one of them per run."""

@@ -8,6 +8,7 @@ from typing import Any
 from app.agent.core.base import NODE_TYPES, NodeTypes
 from app.agent.core.interfaces import Catalog
 from app.agent.graph.checks.bindings import check_bindings
+from app.agent.graph.checks.configs import check_configs
 from app.agent.graph.checks.interface import check_inputs, check_interface
 from app.agent.graph.checks.policies import check_policies
 from app.agent.graph.checks.references import check_references
@@ -60,6 +61,7 @@ class AgentCompiler:
         draft = check_shape(document, findings, types=self._types)
         if draft is None:
             return None
+        check_configs(draft, findings)
         flow = flow_of(draft)
         inputs = check_inputs(draft, findings)
         check_structure(flow, findings)

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from app.core.egress.errors import EgressDenied
+from app.core.http_syntax import name_problem, value_problem
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-_VALUE = re.compile(r"[\t\x20-\x7e]*")
-_OURS = frozenset(
-    (
-        "accept-encoding",  # we decompress
-        "connection",
-        "content-length",  # with the next one: where one request ends and the next begins
-        "transfer-encoding",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "upgrade",
-    )
-)
 _HARMLESS = ("accept", "accept-language", "content-type", "user-agent")
 
 
@@ -56,14 +37,8 @@ def checked_items(items: Iterable[tuple[str, str]], *, host: str) -> list[tuple[
 
 
 def _checked(name: str, value: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise EgressDenied(f"{name!r} is not the name of an HTTP header.")
-    if name.lower() in _OURS:
-        raise EgressDenied(f"The header {name!r} is set by the platform; leave it out.")
-    if not _VALUE.fullmatch(value):
-        raise EgressDenied(
-            f"The value of the header {name!r} holds control characters, or others than Latin-1."
-        )
+    if problem := name_problem(name) or value_problem(name, value):
+        raise EgressDenied(f"{problem[:1].upper()}{problem[1:]}.")
     return value.strip(" \t")
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.agent.core.base import ERROR, SUCCESS, Closed, NodeConfig, NodeError, Outputs, Scope, expects, node
+from app.agent.core.base import (
+    ERROR,
+    SUCCESS,
+    Closed,
+    Mistake,
+    NodeConfig,
+    NodeError,
+    Outputs,
+    Scope,
+    expects,
+    node,
+)
 from app.agent.core.value_types import kind_of
 from app.agent.graph.expressions import Expression
 from app.agent.graph.policies import Name
@@ -44,21 +56,23 @@ class ConditionConfig(NodeConfig):
 
     branches: Annotated[list[Branch], Field(min_length=1, max_length=50)]
 
-    @field_validator("branches")
     @classmethod
-    def _have_different_handles(cls, branches: list[Branch]) -> list[Branch]:
-        handles = [branch.handle for branch in branches]
-        for index, handle in enumerate(handles):
-            if handle in handles[:index]:
-                raise PydanticCustomError(
-                    "duplicate_handle",
-                    "two branches share the handle {handle}; join their expressions by 'or'",
-                    {"handle": repr(handle), "path": [index, "handle"]},
+    def mistakes(cls, raw: Mapping[str, Any]) -> Iterator[Mistake]:
+        branches = raw.get("branches")
+        taken: dict[str, int] = {}
+        for index, branch in enumerate(branches if isinstance(branches, list) else ()):
+            handle = branch.get("handle") if isinstance(branch, dict) else None
+            if not isinstance(handle, str):
+                continue
+            if taken.setdefault(handle, index) != index:
+                yield Mistake(
+                    ("branches", index, "handle"),
+                    f"the handle {handle!r} is that of branch {taken[handle]} already",
+                    "give it another one, or join their expressions by 'or'",
                 )
-        return branches
 
     def handles(self) -> tuple[str, ...]:
-        return (*(branch.handle for branch in self.branches), ELSE)
+        return tuple(dict.fromkeys((*(branch.handle for branch in self.branches), ELSE)))
 
     def fallback(self) -> str:
         return ELSE

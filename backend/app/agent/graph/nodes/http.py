@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
-from pydantic import Field, JsonValue, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, JsonValue
 
-from app.agent.core.base import Closed, Effect, NodeConfig, NodeError, Outputs, Scope, node
+from app.agent.core.base import Closed, Effect, Mistake, NodeConfig, NodeError, Outputs, Scope, node
 from app.agent.core.interfaces import HttpFailed, HttpReply, HttpRequest, SecretHeader
 from app.agent.core.value_types import kind_of
+from app.agent.graph.issues import quoted
 from app.agent.graph.json_template import JsonTemplate
 from app.agent.graph.limits import exceeds
 from app.agent.graph.references import (
@@ -23,12 +22,14 @@ from app.agent.graph.references import (
     Lookup,
     RenderedTooLarge,
     Template,
+    TemplateError,
     as_text,
+    parse,
 )
+from app.core.http_syntax import host_is_complete, name_problem, url_problem, value_problem
 from app.core.retry_after import retry_after_s
 
 _READING = ("GET", "HEAD", "OPTIONS")
-_HOST = re.compile(r"https?://[^/?#{]+", re.IGNORECASE)
 _MOST_HEADERS = 64
 _LONGEST_HEADER = 2048
 _QUOTED = 200
@@ -71,7 +72,7 @@ class HttpConfig(NodeConfig):
     type: ClassVar[str] = "http"
 
     method: Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    url: Template
+    url: Annotated[Template, Field(examples=["https://api.example/v1/items/{{ inputs.id }}"])]
     headers: Annotated[dict[str, Template | Secret], Field(max_length=_MOST_HEADERS)] = Field(
         default_factory=dict
     )
@@ -82,41 +83,65 @@ class HttpConfig(NodeConfig):
     max_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
     response: Literal["auto", "json", "text", "base64"] = "auto"
 
-    @field_validator("body")
     @classmethod
-    def _is_of_its_kind(cls, body: dict[Body, JsonTemplate]) -> dict[Body, JsonTemplate]:
-        for kind, wanted, noun in (("text", str, "a string"), ("form", dict, "an object")):
-            if kind in body and not isinstance(body[kind].source, wanted):
-                raise PydanticCustomError(
-                    "invalid_body", "{kind} takes {noun}", {"kind": repr(kind), "noun": noun, "path": [kind]}
-                )
-        return body
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> HttpConfig:
-        if self.body and self.method in _READING:
-            raise PydanticCustomError(
-                "invalid_body",
-                "{method} requests have no body: use 'query', or another method",
-                {"method": self.method, "path": ["body"]},
-            )
-        if any(isinstance(value, Secret) for value in self.headers.values()) and not self._host_is_fixed():
-            raise PydanticCustomError(
-                "open_host",
-                "a secret is only sent to a host that 'url' spells out, such as 'https://api.example/…'",
-                {"path": ["url"]},
-            )
-        return self
-
-    def _host_is_fixed(self) -> bool:
-        """Whether no value can change where the request goes."""
-        first = self.url.parts[0] if self.url.parts else ""
-        if isinstance(first, Chain):
-            return False
-        return bool(_HOST.match(first)) and (len(self.url.parts) == 1 or "/" in first.partition("://")[2])
+    def mistakes(cls, raw: Mapping[str, Any]) -> Iterator[Mistake]:
+        headers = raw.get("headers")
+        headers = headers if isinstance(headers, dict) else {}
+        yield from _url_mistakes(raw.get("url"), any(isinstance(value, dict) for value in headers.values()))
+        for name, value in headers.items():
+            yield from _header_mistakes(name, value)
+        yield from _body_mistakes(raw.get("body"), raw.get("method", "GET"))
 
     def effect(self) -> Effect:
         return Effect.READ if self.method in _READING else Effect.WRITE
+
+
+def _url_mistakes(url: object, carries_secret: bool) -> Iterator[Mistake]:
+    """What is already wrong with what is spelt out of an address, whatever is filled in."""
+    parts = ("",) if url == "" else _parts(url)
+    if not parts:
+        return
+    first, whole = parts[0], len(parts) == 1
+    if isinstance(first, str) and (problem := url_problem(first, whole=whole)):
+        yield Mistake(
+            ("url",), f"'url' {quoted(url)}: {problem}", "write an address such as 'https://api.example/v1'"
+        )
+    elif carries_secret and not (isinstance(first, str) and host_is_complete(first, whole=whole)):
+        yield Mistake(
+            ("url",),
+            f"'url' {quoted(url)} leaves the host open, but a secret is only sent to one that is spelt out",
+            "begin it as in 'https://api.example/…', or leave the secret out",
+        )
+
+
+def _header_mistakes(name: str, value: object) -> Iterator[Mistake]:
+    place = ("headers", name)
+    if problem := name_problem(name):
+        yield Mistake(place, problem, "leave it out, or write a name such as 'X-Request-Source'")
+    texts = [value.get("prefix")] if isinstance(value, dict) else _parts(value)
+    problems = [value_problem(name, text) for text in texts if isinstance(text, str)]
+    if any(problems):
+        yield Mistake(place, max(problems), "write it in one line of printable ASCII characters")
+
+
+def _body_mistakes(body: object, method: object) -> Iterator[Mistake]:
+    if not isinstance(body, dict):
+        return
+    if body and method in _READING:
+        yield Mistake(
+            ("body",), f"{method} requests have no body", "use 'query', or another method such as 'POST'"
+        )
+    for kind, wanted, noun in (("text", str, "a string"), ("form", dict, "an object")):
+        if kind in body and not isinstance(body[kind], wanted):
+            yield Mistake(("body", kind), f"{kind!r} takes {noun}, not {quoted(body[kind])}", f"give {noun}")
+
+
+def _parts(text: object) -> tuple[str | Chain, ...]:
+    """Those of a template; nothing where it is none."""
+    try:
+        return parse(text).parts if isinstance(text, str) else ()
+    except TemplateError:
+        return ()
 
 
 @node(
