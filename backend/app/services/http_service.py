@@ -14,6 +14,7 @@ from app.core.egress import (
     Egress,
     EgressDenied,
     EgressFailed,
+    EgressInvalid,
     EgressTimeout,
     EgressTooLarge,
     Reply,
@@ -24,6 +25,7 @@ _CODES: Mapping[type[AppError], str] = {
     EgressTimeout: "timeout",
     EgressFailed: "server_error",
     EgressDenied: "egress_denied",
+    EgressInvalid: "bad_request",
     EgressTooLarge: "too_large",
 }
 _MASK = "***"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.agent.documents import issues, only
-from tests.agent.test_http import document
+from tests.agent.http_calls import document
 
 SECRET = {"Authorization": {"secret": "crm-token", "prefix": "Bearer "}}
 

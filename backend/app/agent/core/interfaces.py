@@ -248,7 +248,7 @@ class HttpFailed(AppError):
     """There is no answer, or none that will do.
 
     `code`: `timeout`, `server_error` (unreachable, or broken off), `rate_limit` can be tried again;
-    `egress_denied`, `too_large`, `http_status` and others cannot.
+    `bad_request`, `egress_denied`, `too_large`, `http_status` and others cannot.
     """
 
     code, title = "server_error", "HTTP request failed"

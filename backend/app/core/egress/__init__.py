@@ -7,7 +7,14 @@ HTTP library is loaded by importing this.
 """
 
 from app.core.egress.calls import Call, Egress, Limits, Reply, ReplyStream, ServerEvent
-from app.core.egress.errors import EgressBusy, EgressDenied, EgressFailed, EgressTimeout, EgressTooLarge
+from app.core.egress.errors import (
+    EgressBusy,
+    EgressDenied,
+    EgressFailed,
+    EgressInvalid,
+    EgressTimeout,
+    EgressTooLarge,
+)
 from app.core.egress.opening import Gate, OrganizationEgress, open_egress, system_trust
 from app.core.egress.resolving import Resolver
 from app.core.egress.rules import Ports, Rule, Rules
@@ -18,6 +25,7 @@ __all__ = [
     "EgressBusy",
     "EgressDenied",
     "EgressFailed",
+    "EgressInvalid",
     "EgressTimeout",
     "EgressTooLarge",
     "Gate",

@@ -12,7 +12,7 @@ import httpx2
 
 from app.core.egress.budget import Budget
 from app.core.egress.calls import Call, Limits, Reply, ReplyStream, ServerEvent
-from app.core.egress.errors import EgressDenied, EgressFailed, EgressTooLarge
+from app.core.egress.errors import EgressDenied, EgressFailed, EgressInvalid, EgressTooLarge
 from app.core.egress.headers import checked_headers, checked_items
 from app.core.egress.redirects import is_redirect, redirected
 from app.core.egress.transport import BUDGET, ORGANIZATION, GuardedTransport, checked_url, shown
@@ -76,7 +76,14 @@ class Client:
 
 
 def _request(call: Call) -> httpx2.Request:
-    """Raises `EgressDenied` for a method, URL or header that is never sent."""
+    """Raises `EgressInvalid` for a method, URL or header that is never sent."""
+    try:
+        return _built(call)
+    except EgressDenied as error:
+        raise EgressInvalid(error.detail) from error
+
+
+def _built(call: Call) -> httpx2.Request:
     if call.method not in _METHODS:
         raise EgressDenied(f"{call.method!r} is not a method for calls; choose from {', '.join(_METHODS)}.")
     headers = {"User-Agent": _USER_AGENT, "Accept": "*/*", **checked_headers(call.headers)}

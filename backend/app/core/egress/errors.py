@@ -15,6 +15,12 @@ class EgressDenied(AppError):
     status, code, title = 422, "egress_denied", "Address may not be called"
 
 
+class EgressInvalid(EgressDenied):
+    """The call is none that can be sent: its method, URL or headers are wrong as they are written."""
+
+    code, title = "bad_request", "Request cannot be sent"
+
+
 class EgressTooLarge(AppError):
     """The answer is larger than allowed; asking again does not help."""
 
