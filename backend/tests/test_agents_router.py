@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from app.core.ids import new_id
+from app.db.postgres.models.identity import Role
 from tests.api import conftest as shared
 from tests.api.calls import API, ended, new_agent, ok, pointers, problem
 from tests.factories import Factory, Member
@@ -33,6 +34,15 @@ BROKEN_GRAPH: dict[str, Any] = HELLO_GRAPH | {
     ],
 }
 """An input that does not exist, and a node type that does not."""
+
+
+def calling_graph(secret: str) -> dict[str, Any]:
+    """Calls somebody with a secret in place of the greeting."""
+    config = {"url": "https://api.example/", "headers": {"X-Key": {"secret": secret}}}
+    start, _, done = HELLO_GRAPH["nodes"]
+    nodes = [start, {"id": "greet", "type": "http", "config": config}, done]
+    nodes[2] = done | {"config": {"output": {"text": "{{ greet.body }}"}}}
+    return HELLO_GRAPH | {"nodes": nodes}
 
 
 class TestCreate:
@@ -210,6 +220,26 @@ class TestValidate:
         graph = asking_graph("default-chat", collection="nowhere")
         report = ok(await client.post(f"{API}/agents/{slug}/validate", json={"graph": graph}))
         assert [issue["pointer"] for issue in report["issues"]] == ["/bindings/collections/kb"]
+
+    async def test_warns_of_a_secret_that_is_not_there_whoever_may_see_secrets(
+        self, client: httpx2.AsyncClient, server: Running, make: Factory, member: Member
+    ) -> None:
+        body = {"graph": calling_graph(secret="absent")}
+        (issue,) = ok(await client.post(f"{API}/agents/validate", json=body))["issues"]
+        assert (issue["code"], issue["severity"]) == ("unknown_secret", "warning")
+        viewer = await make.member(role=Role.VIEWER, of=member.tenant)
+        async with http_client(server, viewer.key) as caller:
+            assert ok(await caller.post(f"{API}/agents/validate", json=body))["issues"] == []
+
+    async def test_knows_the_secrets_of_the_project(self, client: httpx2.AsyncClient) -> None:
+        secret = {"name": f"s-{new_id().hex[-12:]}", "value": "sk-canary-77c1"}
+        made = ok(await client.post(f"{API}/secrets", json=secret), 201)
+        for name in (made["name"], made["id"]):
+            body = {"graph": calling_graph(secret=name)}
+            assert ok(await client.post(f"{API}/agents/validate", json=body))["issues"] == []
+
+    async def test_a_warning_does_not_keep_from_publishing(self, client: httpx2.AsyncClient) -> None:
+        await new_agent(client, calling_graph(secret="absent"))
 
 
 class TestPublish:

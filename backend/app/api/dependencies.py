@@ -312,7 +312,8 @@ async def get_rag(caller: CallerDep, resources: ResourcesDep) -> RagService:
 
 
 async def get_agents(caller: CallerDep, resources: ResourcesDep) -> AgentService:
-    return resources.agents(caller.tenant, caller.principal)
+    sees_secrets = Permission.SECRETS_READ in caller.permissions
+    return resources.agents(caller.tenant, caller.principal, sees_secrets=sees_secrets)
 
 
 async def get_secrets(caller: CallerDep, resources: ResourcesDep) -> SecretService:

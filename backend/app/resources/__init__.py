@@ -101,13 +101,14 @@ class Resources:
     def rag(self, tenant: Tenant) -> RagService:
         return RagService(self.database, tenant, self.embedder)
 
-    def agents(self, tenant: Tenant, principal: UUID) -> AgentService:
+    def agents(self, tenant: Tenant, principal: UUID, *, sees_secrets: bool = False) -> AgentService:
         return AgentService(
             database=self.database,
             tenant=tenant,
             principal=principal,
             compiler=self.compiler,
             models=self.models(tenant),
+            sees_secrets=sees_secrets,
         )
 
     def runs(self, tenant: Tenant, principal: UUID) -> RunService:

@@ -28,6 +28,7 @@ from app.db.postgres.models.jobs import JobKind, WorkKind
 from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs
 from app.db.postgres.repositories.listing import contains
 from app.db.postgres.repositories.rag import Collections
+from app.db.postgres.repositories.secrets import Secrets
 from app.db.postgres.repositories.work import Jobs, WorkItems
 from app.db.session import Database, Tenant
 from app.services.model_resolver import ModelResolver
@@ -35,13 +36,17 @@ from app.services.model_resolver import ModelResolver
 
 @dataclass(slots=True)
 class AgentService:
-    """Agents and runs of one project. Opens short transactions of its own: a run outlives its request."""
+    """Agents and runs of one project. Opens short transactions of its own: a run outlives its request.
+
+    `sees_secrets`: whether the caller may know which names secrets have.
+    """
 
     database: Database
     tenant: Tenant
     principal: UUID
     compiler: AgentCompiler
     models: ModelResolver
+    sees_secrets: bool = False
 
     async def create(
         self, name: str, *, slug: str | None = None, description: str = "", graph: Json | None = None
@@ -193,8 +198,9 @@ class AgentService:
 
     async def _catalog(self) -> Catalog:
         async with self.database.unit_of_work(self.tenant) as session:
-            names = await Collections(session, self.tenant).names()
-        return await self.models.catalog(collections=names)
+            collections = await Collections(session, self.tenant).names()
+            secrets = await Secrets(session, self.tenant).names() if self.sees_secrets else None
+        return await self.models.catalog(collections=collections, secrets=secrets)
 
     async def _bindings(self, session: AsyncSession, graph: AgentGraph) -> Json:
         """The graph's bindings, collections by their ids; models keep their names until they are called."""

@@ -158,8 +158,8 @@ class ModelResolver:
             return Probe(error=Fault(error.code, error.detail))
         return await probe(model, timeout_s=timeout_s)
 
-    async def catalog(self, *, collections: frozenset[str]) -> Catalog:
-        """Every chat model of the project, by slug and by id, beside its collections."""
+    async def catalog(self, *, collections: frozenset[str], secrets: frozenset[str] | None = None) -> Catalog:
+        """Every chat model of the project, by slug and by id, beside its collections and secrets."""
         rows = [row for row in await self._rows() if self._exists(row)]
         found = {DEFAULT_CHAT_MODEL: frozenset(self._default_capabilities())}
         remedies = {}
@@ -169,7 +169,7 @@ class ModelResolver:
             for name in (row.slug, str(row.id)):
                 found[name] = frozenset(self._capabilities(row))
                 remedies[name] = _DECLARE if row.connection_id else _LOCAL_REMEDY
-        return Catalog(models=found, remedies=remedies, collections=collections)
+        return Catalog(found, remedies, collections, secrets)
 
     async def _rows(self) -> list[ModelRegistry]:
         async with self.sources.database.unit_of_work(self.tenant) as session:

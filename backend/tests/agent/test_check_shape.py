@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -197,6 +199,40 @@ class TestBindings:
         document = line(output="x")
         document["bindings"]["collections"] = {"kb": "handbok"}
         assert issues(document) == []
+
+    @pytest.mark.parametrize("kind", ["tools", "agents"])
+    def test_what_cannot_be_bound_yet(self, kind: str) -> None:
+        document = line(output="x")
+        document["bindings"][kind] = {"crm": "crm-lookup"}
+        issue = only(document, CATALOG)
+        assert (issue.code, issue.pointer) == ("unknown_binding", f"/bindings/{kind}/crm")
+        assert issue.message == f"'crm-lookup' cannot be bound: there are no {kind} to bind yet"
+
+    def test_ids_are_targets_but_no_remedies(self) -> None:
+        document = line(output="x")
+        document["bindings"]["collections"] = {"kb": "handbok"}
+        catalog = replace(CATALOG, collections=frozenset({"handbook", str(UUID(int=7))}))
+        assert only(document, catalog).fix == "did you mean 'handbook'? valid: 'handbook'"
+        document["bindings"]["collections"] = {"kb": str(UUID(int=7))}
+        assert issues(document, catalog) == []
+
+    def test_a_secret_that_is_not_there_is_a_warning(self) -> None:
+        config = {"url": "https://a.example/", "headers": {"X": {"secret": "crm-tokn"}}}
+        catalog = replace(CATALOG, secrets=frozenset({"crm-token"}))
+        issue = only(line(node("call", "http", config)), catalog)
+        assert (issue.code, issue.severity) == ("unknown_secret", "warning")
+        assert issue.pointer == "/nodes/1/config/headers/X/secret"
+        assert "did you mean 'crm-token'?" in issue.fix
+
+    def test_a_secret_is_looked_for_whatever_else_is_wrong_with_its_node(self) -> None:
+        config = {"url": 5, "headers": {"X": {"secret": "absent"}}}
+        found = issues(line(node("call", "http", config)), replace(CATALOG, secrets=frozenset()))
+        assert [issue.code for issue in found] == ["wrong_type", "unknown_secret"]
+
+    @pytest.mark.parametrize("secrets", [None, frozenset({"crm-token"})])
+    def test_a_secret_that_is_there_or_may_not_be_known_is_fine(self, secrets: frozenset[str] | None) -> None:
+        config = {"url": "https://a.example/", "headers": {"X": {"secret": "crm-token"}}}
+        assert issues(line(node("call", "http", config)), replace(CATALOG, secrets=secrets)) == []
 
     def test_a_model_that_lacks_what_the_node_needs(self) -> None:
         class ModelCallerConfig(CallerConfig):

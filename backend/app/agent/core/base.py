@@ -64,6 +64,11 @@ class NodeConfig(Closed):
         """
         return ()
 
+    @classmethod
+    def secrets(cls, raw: Mapping[str, Any]) -> Iterable[tuple[tuple[str | int, ...], str]]:
+        """The secrets of the project that a configuration names, each with its place; `raw` as above."""
+        return ()
+
     def handles(self) -> tuple[str, ...]:
         """The ways out when the node succeeds; it takes exactly one of them per run."""
         return (SUCCESS,)

@@ -374,11 +374,13 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What bindings may lead to in one project: models with what they can do, and collections.
+    """What a graph may name in one project: models with what they can do, and collections; by slug and by id.
 
     `remedies`: what to do about a model that lacks something, for those of which more is known than that.
+    `secrets`: None where whoever asks may not know their names.
     """
 
     models: Mapping[str, frozenset[Capability]] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
     collections: frozenset[str] = frozenset()
+    secrets: frozenset[str] | None = None

@@ -68,6 +68,7 @@ class IssueCode(StrEnum):
     TYPE_MISMATCH = "type_mismatch", "The value can never be of the type that its place takes."
     UNBOUND = "unbound", "The name is not in the document's `bindings`."
     UNKNOWN_BINDING = "unknown_binding", "The binding's target does not exist in this project."
+    UNKNOWN_SECRET = "unknown_secret", "The project has no such secret yet; without it, the node fails."
     MISSING_CAPABILITY = "missing_capability", "The bound model cannot do what the node needs."
     INVALID_SCHEMA = "invalid_schema", "Not a valid JSON Schema (2020-12) of an object."
     UNSUPPORTED_SCHEMA = "unsupported_schema", "A JSON Schema keyword whose cost or reach cannot be bounded."

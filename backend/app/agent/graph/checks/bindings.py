@@ -1,4 +1,4 @@
-"""Names of models and collections: bound in the document, existing in the project, capable enough."""
+"""Names of what the project has: bound in the document, existing in the project, capable enough."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from app.agent.core.interfaces import Catalog
 from app.agent.graph.config_fields import bound_names
 from app.agent.graph.draft import Draft, DraftNode
 from app.agent.graph.issues import Findings, IssueCode, Path
+from app.core.report import Severity
+from app.core.slugs import as_uuid
 
 
 def check_bindings(draft: Draft, catalog: Catalog | None, findings: Findings) -> None:
     if catalog:
         _check_targets(draft, catalog, findings)
+        _check_secrets(draft, catalog, findings)
     for node in draft.nodes:
         for field, kind, name in _names(node):
             bound: Mapping[str, str] = getattr(draft.bindings, kind)
@@ -48,10 +51,38 @@ def _names(node: DraftNode) -> Iterator[tuple[str, str, str]]:
 
 def _check_targets(draft: Draft, catalog: Catalog, findings: Findings) -> None:
     existing: dict[str, Iterable[str]] = {"models": catalog.models, "collections": catalog.collections}
-    for kind, targets in existing.items():
+    for kind in type(draft.bindings).model_fields:
         bound: Mapping[str, str] = getattr(draft.bindings, kind)
+        targets = existing.get(kind)
         for name, target in bound.items():
-            if target not in targets:
+            if targets is None:
+                message, fix = f"{target!r} cannot be bound: there are no {kind} to bind yet", "remove it"
+            elif target not in targets:
                 message = f"{target!r} is none of this project's {kind}"
-                fix = findings.instead(target, sorted(targets))
-                findings.add(IssueCode.UNKNOWN_BINDING, ("bindings", kind, name), message, fix=fix)
+                fix = findings.instead(target, _slugs(targets))
+            else:
+                continue
+            findings.add(IssueCode.UNKNOWN_BINDING, ("bindings", kind, name), message, fix=fix)
+
+
+def _check_secrets(draft: Draft, catalog: Catalog, findings: Findings) -> None:
+    """A warning: a secret may be made after the graph, and is replaced while the graph stays."""
+    for node in draft.nodes:
+        raw = node.raw.get("config")
+        if catalog.secrets is None or node.type is None or not isinstance(raw, dict):
+            continue
+        for place, name in node.type.config.secrets(raw):
+            if name not in catalog.secrets:
+                message = f"the project has no secret {name!r}: without it, the node fails"
+                fix = "make it (POST /api/v1/secrets)"
+                if catalog.secrets:
+                    fix += f"; or {findings.instead(name, _slugs(catalog.secrets))}"
+                findings.add(
+                    IssueCode.UNKNOWN_SECRET, (*node.path, "config", *place), message,
+                    fix=fix, node_id=node.id, severity=Severity.WARNING,
+                )  # fmt: skip
+
+
+def _slugs(names: Iterable[str]) -> list[str]:
+    """Without the ids, which lead to the same things."""
+    return sorted(name for name in names if as_uuid(name) is None)

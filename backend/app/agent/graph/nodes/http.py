@@ -85,15 +85,26 @@ class HttpConfig(NodeConfig):
 
     @classmethod
     def mistakes(cls, raw: Mapping[str, Any]) -> Iterator[Mistake]:
-        headers = raw.get("headers")
-        headers = headers if isinstance(headers, dict) else {}
+        headers = _headers_in(raw)
         yield from _url_mistakes(raw.get("url"), any(isinstance(value, dict) for value in headers.values()))
         for name, value in headers.items():
             yield from _header_mistakes(name, value)
         yield from _body_mistakes(raw.get("body"), raw.get("method", "GET"))
 
+    @classmethod
+    def secrets(cls, raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+        for header, value in _headers_in(raw).items():
+            name = value.get("secret") if isinstance(value, dict) else None
+            if isinstance(name, str):
+                yield ("headers", header, "secret"), name
+
     def effect(self) -> Effect:
         return Effect.READ if self.method in _READING else Effect.WRITE
+
+
+def _headers_in(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    headers = raw.get("headers")
+    return headers if isinstance(headers, dict) else {}
 
 
 def _url_mistakes(url: object, carries_secret: bool) -> Iterator[Mistake]:

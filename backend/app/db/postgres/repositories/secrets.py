@@ -144,6 +144,11 @@ class Secrets(Repository[Secret]):
     noun = "secret"
     sorts: ClassVar[Sorts] = {"created_at": Secret.created_at, "name": Secret.slug}
 
+    async def names(self) -> frozenset[str]:
+        """Names and ids: whatever a graph may say."""
+        rows = await self.session.execute(self.visible().with_only_columns(Secret.id, Secret.slug))
+        return frozenset(str(name) for row in rows for name in row)
+
     async def opened(self, reference: str) -> tuple[Secret, OrganizationKey]:
         """A secret with its sealed value and the key for it, as of one moment."""
         row_id = as_uuid(reference)
