@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from app.core.report import Severity
 from tests.agent.documents import (
+    ANSWER,
     end,
     full,
     graph,
@@ -67,6 +68,7 @@ class TestReferences:
             llm("b"),
             end(answer="{{ a.text }} {{ b.text }}"),
             edges=["start > a", "start > b", "a > done", "b > done"],
+            **ANSWER,
         )
         assert issues(document) == []
 
@@ -155,7 +157,7 @@ class TestReferences:
 
     def test_a_default_for_failures_keeps_its_outputs_set(self) -> None:
         write = llm("write", on_error={"default": {"text": "sorry"}})
-        assert issues(line(write, output="{{ write.text }}")) == []
+        assert issues(line(write, output="{{ write.text }}", **ANSWER)) == []
 
     def test_outputs_that_the_default_lacks_may_be_unset(self) -> None:
         write = llm("write", on_error={"default": {"text": "sorry"}})

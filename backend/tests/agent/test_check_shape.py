@@ -12,6 +12,7 @@ from app.agent.core.base import NODE_TYPES, NodeTypes, node_type
 from app.agent.core.interfaces import Capability, Catalog
 from app.agent.graph.compiler import AgentCompiler
 from app.agent.graph.limits import MAX_EDGES, MAX_ENDS, MAX_NODES, MAX_TEXT
+from app.agent.graph.schema import Interface
 from tests.agent.documents import (
     CATALOG,
     codes,
@@ -151,6 +152,39 @@ class TestInterface:
             interface={"answer": "answer"},
         )
         assert (only(document).code, only(document).node_id) == ("unknown_answer", "bad")
+
+    @pytest.mark.parametrize(
+        "output", ["{{ write.text }}", "Answer: {{ write.text }}!", "{{ write.text ?? 1 }}"]
+    )
+    @pytest.mark.parametrize("interface", [None, {}, {"message": "question"}])
+    def test_text_that_nobody_is_shown_is_a_warning(self, output: str, interface: Any) -> None:
+        issue = only(line(llm("write"), output=output, interface=interface))
+        assert (issue.code, issue.severity, issue.node_id) == ("unshown_answer", "warning", "done")
+        assert issue.pointer == "/nodes/2/config/output/answer"
+        assert '"interface": {"answer": "answer"}' in issue.fix
+
+    @pytest.mark.parametrize(
+        ("output", "interface"),
+        [
+            ("{{ write.text }}", {"answer": "answer"}),
+            ("Answer: {{ write.text }}!", {"answer": "answer"}),
+            ("{{ write.text }}", {"answer": None}),
+            ("{{ write.citations }}", None),
+            ({"deep": "{{ write.text }}"}, None),
+            ("x", None),
+        ],
+    )
+    def test_text_that_is_shown_or_was_not_meant_to_be_is_fine(self, output: Any, interface: Any) -> None:
+        assert issues(line(llm("write"), output=output, interface=interface)) == []
+
+    def test_json_of_a_model_is_not_meant_to_be_shown(self) -> None:
+        write = llm("write", output_schema={"type": "object", "properties": {}})
+        assert issues(line(write, output="{{ write.text }}")) == []
+
+    def test_every_key_says_what_it_does(self) -> None:
+        properties = Interface.model_json_schema()["properties"]
+        assert all(part["description"] for part in properties.values())
+        assert "TEXT_MESSAGE_" in properties["answer"]["description"]
 
     @pytest.mark.parametrize(
         ("schema", "code"),

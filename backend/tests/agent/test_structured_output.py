@@ -89,7 +89,7 @@ class TestCheck:
         assert issues(asking(), catalog(Capability.STRUCTURED_OUTPUT)) == []
 
     def test_needs_nothing_special_without_a_schema(self) -> None:
-        assert issues(line(llm("write"), output="{{ write.text }}"), catalog()) == []
+        assert issues(line(llm("write"), output="{{ write.text }}", **ANSWER), catalog()) == []
 
     def test_says_what_to_set_where_that_is_known(self) -> None:
         remedies = {"default-chat": "set OPENAI_API_KEY"}

@@ -74,6 +74,10 @@ class IssueCode(StrEnum):
     UNSUPPORTED_SCHEMA = "unsupported_schema", "A JSON Schema keyword whose cost or reach cannot be bounded."
     UNKNOWN_INPUT = "unknown_input", "`interface` names an input that is not declared."
     UNKNOWN_ANSWER = "unknown_answer", "`interface.answer` names an output that an `end` does not produce."
+    UNSHOWN_ANSWER = (
+        "unshown_answer",
+        "A model's text is an output, but no `interface.answer` names it: nothing is shown as it is written.",
+    )
     INVALID_REDUCER = "invalid_reducer", "The reducer does not fit the state field's type."
     INVALID_INITIAL = "invalid_initial", "The initial value is not of the state field's type."
     UNKNOWN_STATE = "unknown_state", "A node writes a state field that is not declared."

@@ -29,12 +29,21 @@ Target = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Interface(Closed):
-    """Which inputs are the user's message, the history and the files; which output is the answer."""
+    """Which inputs are the user's message, the history and the files; which output is the answer.
 
-    message: str | None = None
-    history: str | None = None
-    files: str | None = None
-    answer: str | None = None
+    A graph without it can be run, but shows no text while it runs.
+    """
+
+    message: str | None = Field(None, description="The input, a string, that is the user's message.")
+    history: str | None = Field(None, description="The input, an array, of the messages before it.")
+    files: str | None = Field(None, description="The input, an array, of the user's files.")
+    answer: str | None = Field(
+        None,
+        description="The output, which every `end` has, that is the answer. Only the answer is shown as text "
+        "(`TEXT_MESSAGE_*` events): while it is written, where the output is exactly a model's text, such as "
+        "`{{ write.text }}` or `{{ write.text ?? apology.text }}`; in one piece at the end, where it is "
+        "composed. Without `answer` no text is shown; outputs are in the run's `output` when it has ended.",
+    )
 
 
 class StateField(Closed):

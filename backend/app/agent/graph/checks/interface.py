@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+
+from app.agent.core.interfaces import Capability
 from app.agent.core.value_types import ANY, ValueType, fits, of_schema
+from app.agent.graph.config_fields import uses_in
 from app.agent.graph.draft import Draft
 from app.agent.graph.flow import Flow
 from app.agent.graph.issues import Findings, IssueCode
 from app.agent.graph.json_schema import check_schema
+from app.agent.graph.references import Chain
+from app.core.report import Severity
 
+_OF_AN_OUTPUT = len(("output", "name"))
 _TAKES = {"message": "string", "history": "array", "files": "array"}
 
 
@@ -27,6 +35,8 @@ def check_inputs(draft: Draft, findings: Findings) -> ValueType:
 
 def check_interface(flow: Flow, inputs: ValueType, findings: Findings) -> None:
     interface = flow.draft.interface
+    if interface is None or interface.answer is None:
+        _check_shown(flow, findings)
     if interface is None:
         return
     for key, kind in _TAKES.items():
@@ -54,3 +64,37 @@ def _check_answer(flow: Flow, answer: str, findings: Findings) -> None:
         message = f"interface.answer names the output {answer!r}, which end {name!r} does not produce"
         fix = findings.instead(answer, output)
         findings.add(IssueCode.UNKNOWN_ANSWER, ("interface", "answer"), message, fix=fix, node_id=name)
+
+
+def _check_shown(flow: Flow, findings: Findings) -> None:
+    """Warns where text that could be shown while it is written is an output of a graph that shows none."""
+    raw = flow.draft.document.get("interface")
+    if isinstance(raw, dict) and "answer" in raw:
+        return  # null says that nothing is to be shown; of what is wrong was told
+    for name in flow.ends:
+        end = flow.nodes[name]
+        for use in uses_in(end.node.config) if end.node else ():
+            writers = [node for chain in use.template.chains for node in _writers(flow, chain)]
+            if not writers or len(use.path) != _OF_AN_OUTPUT:
+                continue
+            output = str(use.path[-1])
+            message = (
+                f"output {output!r} holds the text of node {writers[0]!r}, but nothing is shown as it is "
+                "written: interface.answer names no output"
+            )
+            findings.add(
+                IssueCode.UNSHOWN_ANSWER, (*end.path, "config", *use.path), message,
+                fix=f'name it in interface.answer: "interface": {{"answer": {json.dumps(output)}}}',
+                node_id=name, severity=Severity.WARNING,
+            )  # fmt: skip
+            return
+
+
+def _writers(flow: Flow, chain: Chain) -> Iterator[str]:
+    """The nodes whose text, meant for people, the chain may give."""
+    for reference in chain.references:
+        node = flow.nodes.get(reference.source)
+        if node is None or node.node is None or node.type is None or not node.type.streams:
+            continue
+        if reference.path == (node.type.streams,) and Capability.STRUCTURED_OUTPUT not in node.requires:
+            yield node.id
