@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.agent.core.base import NODE_TYPES
+from app.agent.graph.json_schema import errors_of
 from app.agent.graph.schema import AgentGraph, node_model
 from app.core.report import Issue
 from tests.agent.documents import codes, graph, issues, line, node, only, text
@@ -168,3 +169,33 @@ def test_no_issue_of_another_part_does(part: str) -> None:
     ]
     assert len(broken) >= len(WRONG)
     assert foreign([issue for one in broken for issue in issues(one)]) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"type": None}, {"type": [None, True]}, {"properties": None}, {"properties": [True]},
+        {"required": None}, {"required": [None]}, {"properties": {"a": None}},
+        {"properties": {"a": {"enum": None}}},
+        {"properties": {"a": {"minimum": True}}}, {"additionalProperties": None}, {"$schema": None},
+    ],
+)  # fmt: skip
+def test_no_issue_of_a_json_schema_does(wrong: dict[str, Any]) -> None:
+    found = issues(line(output="x") | {"inputs": {"type": "object", **wrong}})
+    assert found
+    assert foreign(found) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "message"),
+    [
+        ({"type": "string"}, None, "null is not of type 'string'"),
+        ({"type": ["string", "null"]}, True, "true is not of type 'string', 'null'"),
+        ({"enum": ["a", None]}, {"b": False}, "{\"b\": false} is not one of 'a', null"),
+        ({"const": True}, 1, "1 is not true"),
+        ({"anyOf": [{"type": "string"}]}, [None], "[null] is not valid under any of the given schemas"),
+        ({"required": ["q"]}, {}, "'q' is a required property"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_told_in_json(schema: dict[str, Any], value: Any, message: str) -> None:
+    assert [error.message for error in errors_of(schema, value)] == [message]

@@ -123,7 +123,7 @@ class TestRun:
             (says('{"city": NaN}'), "NaN is not JSON"),
             (says("[" * 100_000), "is not JSON"),
             (says("```" + "\n" * 100_000), "is not JSON"),
-            (says('["Rome"]'), "does not fit output_schema: /: ['Rome'] is not of type 'object'"),
+            (says('["Rome"]'), "does not fit output_schema: /: [\"Rome\"] is not of type 'object'"),
             (says('{"city": 1, "size": "big"}'), "/city: 1 is not of type 'string'; /size: 'big'"),
             (says('{"city": "Rome", "mayor": 1}'), "'mayor' was unexpected"),
             ([TextDelta('{"city": "Ro'), Finished("length")], "raise max_tokens"),

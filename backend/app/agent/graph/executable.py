@@ -15,7 +15,7 @@ from ag_ui.core import RunErrorEvent, RunFinishedEvent, RunStartedEvent, TokenUs
 from app.agent.core.interfaces import Session
 from app.agent.core.state import RunState
 from app.agent.graph.attempts import NodeFailed
-from app.agent.graph.issues import Findings
+from app.agent.graph.issues import Findings, quoted
 from app.agent.graph.json_schema import errors_of, with_defaults
 from app.agent.graph.limits import check_size
 from app.agent.graph.plan import Plan
@@ -48,9 +48,7 @@ class ExecutableAgent:
             issues = findings.report(value).errors
             raise _invalid([FieldError(issue.pointer, issue.code, issue.message) for issue in issues])
         if not isinstance(value, dict):
-            raise _invalid(
-                [FieldError("", "type", f"the input must be an object, not {type(value).__name__}")]
-            )
+            raise _invalid([FieldError("", "type", f"the input must be an object, not {quoted(value)}")])
         if errors := errors_of(self.plan.inputs, value):
             raise _invalid(errors)
         return with_defaults(self.plan.inputs, value)

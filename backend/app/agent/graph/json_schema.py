@@ -69,7 +69,7 @@ def _meta_problems(schema: Mapping[str, Any], findings: Findings) -> Iterator[_P
             yield IssueCode.INVALID_SCHEMA, place, message, findings.instead(error.instance, sorted(KINDS))
         else:
             fix = "see https://json-schema.org/draft/2020-12"
-            yield IssueCode.INVALID_SCHEMA, place, _cut(error.message), fix
+            yield IssueCode.INVALID_SCHEMA, place, _said(error), fix
 
 
 def _keyword_problems(schema: Mapping[str, Any]) -> Iterator[_Problem]:
@@ -181,7 +181,7 @@ def errors_of(schema: Mapping[str, Any], value: Any) -> list[FieldError]:
     """Everything wrong with `value`, with pointers into it. `schema` has passed `check_schema`."""
     validator = _Validator(schema, registry=_NOTHING_REMOTE)
     return [
-        FieldError(pointer(tuple(error.absolute_path)), str(error.validator), _cut(error.message))
+        FieldError(pointer(tuple(error.absolute_path)), str(error.validator), _said(error))
         for error in validator.iter_errors(value)
     ]
 
@@ -195,6 +195,22 @@ def with_defaults(schema: Mapping[str, Any], value: Mapping[str, Any]) -> dict[s
         if isinstance(part, Mapping) and "default" in part
     }
     return {**defaults, **value}
+
+
+def _said(error: ValidationError) -> str:
+    """jsonschema's words, in which values are written as Python does, with values as JSON has them."""
+    value = quoted(error.instance)
+    wanted: Any = error.validator_value
+    match error.validator:
+        case "type":
+            kinds = wanted if isinstance(wanted, list) else [wanted]
+            return f"{value} is not of type {', '.join(map(repr, kinds))}"
+        case "enum":
+            return _cut(f"{value} is not one of {', '.join(map(quoted, wanted))}")
+        case "const":
+            return f"{value} is not {quoted(wanted)}"
+    said = error.message.removeprefix(repr(error.instance))
+    return _cut(value + said if said != error.message else said)
 
 
 def _cut(message: str) -> str:
