@@ -19,11 +19,13 @@ class IssueCode(StrEnum):
     """Stable for programs; `description` is what the documentation says about it."""
 
     description: str
+    severity: Severity
 
-    def __new__(cls, code: str, description: str) -> IssueCode:
+    def __new__(cls, code: str, description: str, severity: Severity = Severity.ERROR) -> IssueCode:
         member = str.__new__(cls, code)
         member._value_ = code
         member.description = description
+        member.severity = severity
         return member
 
     INVALID_SYNTAX = "invalid_syntax", "The text is neither JSON nor YAML, or repeats a key."
@@ -35,6 +37,7 @@ class IssueCode(StrEnum):
     TOO_BRANCHY = (
         "too_branchy",
         "There are too many branches to prove which values are set; it shows in the run.",
+        Severity.WARNING,
     )
     UNKNOWN_KEY = "unknown_key", "A key that its object does not have."
     MISSING_KEY = "missing_key", "A required key is absent."
@@ -68,7 +71,11 @@ class IssueCode(StrEnum):
     TYPE_MISMATCH = "type_mismatch", "The value can never be of the type that its place takes."
     UNBOUND = "unbound", "The name is not in the document's `bindings`."
     UNKNOWN_BINDING = "unknown_binding", "The binding's target does not exist in this project."
-    UNKNOWN_SECRET = "unknown_secret", "The project has no such secret yet; without it, the node fails."
+    UNKNOWN_SECRET = (
+        "unknown_secret",
+        "The project has no such secret yet; without it, the node fails.",
+        Severity.WARNING,
+    )
     MISSING_CAPABILITY = "missing_capability", "The bound model cannot do what the node needs."
     INVALID_SCHEMA = "invalid_schema", "Not a valid JSON Schema (2020-12) of an object."
     UNSUPPORTED_SCHEMA = "unsupported_schema", "A JSON Schema keyword whose cost or reach cannot be bounded."
@@ -77,6 +84,7 @@ class IssueCode(StrEnum):
     UNSHOWN_ANSWER = (
         "unshown_answer",
         "A model's text is an output, but no `interface.answer` names it: nothing is shown as it is written.",
+        Severity.WARNING,
     )
     INVALID_REDUCER = "invalid_reducer", "The reducer does not fit the state field's type."
     INVALID_INITIAL = "invalid_initial", "The initial value is not of the state field's type."
@@ -139,11 +147,10 @@ class Findings:
         *,
         fix: str = "",
         node_id: str | None = None,
-        severity: Severity = Severity.ERROR,
     ) -> None:
         issue = Issue(
             code=code.value,
-            severity=severity,
+            severity=code.severity,
             node_id=node_id,
             pointer=pointer(path),
             message=message,

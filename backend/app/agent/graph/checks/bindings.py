@@ -8,7 +8,6 @@ from app.agent.core.interfaces import Catalog
 from app.agent.graph.config_fields import bound_names
 from app.agent.graph.draft import Draft, DraftNode
 from app.agent.graph.issues import Findings, IssueCode, Path
-from app.core.report import Severity
 from app.core.slugs import as_uuid
 
 
@@ -79,7 +78,7 @@ def _check_secrets(draft: Draft, catalog: Catalog, findings: Findings) -> None:
                     fix += f"; or {findings.instead(name, _slugs(catalog.secrets))}"
                 findings.add(
                     IssueCode.UNKNOWN_SECRET, (*node.path, "config", *place), message,
-                    fix=fix, node_id=node.id, severity=Severity.WARNING,
+                    fix=fix, node_id=node.id,
                 )  # fmt: skip
 
 

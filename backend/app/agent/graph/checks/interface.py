@@ -13,7 +13,6 @@ from app.agent.graph.flow import Flow
 from app.agent.graph.issues import Findings, IssueCode
 from app.agent.graph.json_schema import check_schema
 from app.agent.graph.references import Chain
-from app.core.report import Severity
 
 _OF_AN_OUTPUT = len(("output", "name"))
 _TAKES = {"message": "string", "history": "array", "files": "array"}
@@ -85,7 +84,7 @@ def _check_shown(flow: Flow, findings: Findings) -> None:
             findings.add(
                 IssueCode.UNSHOWN_ANSWER, (*end.path, "config", *use.path), message,
                 fix=f'name it in interface.answer: "interface": {{"answer": {json.dumps(output)}}}',
-                node_id=name, severity=Severity.WARNING,
+                node_id=name,
             )  # fmt: skip
             return
 

@@ -28,7 +28,6 @@ from app.agent.graph.flow import Flow
 from app.agent.graph.issues import Findings, IssueCode, Path
 from app.agent.graph.policies import DefaultOutputs
 from app.agent.graph.references import Chain, Reference
-from app.core.report import Severity
 
 _TEXT = ValueType(frozenset({"string"}))
 _ERROR = ValueType(frozenset({"object"}), {"code": _TEXT, "message": _TEXT})
@@ -54,7 +53,7 @@ def check_references(flow: Flow, inputs: ValueType, findings: Findings) -> None:
         message = "the graph branches too much to prove that every reference is set whenever it is read"
         findings.add(
             IssueCode.TOO_BRANCHY, ("nodes",), message,
-            fix="join branches earlier, or split the agent", severity=Severity.WARNING,
+            fix="join branches earlier, or split the agent",
         )  # fmt: skip
 
 
