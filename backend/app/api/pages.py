@@ -1,9 +1,9 @@
-"""Pages for people who come with a browser: where to begin, and the tutorial. They load nothing."""
+"""Pages for people who come with a browser: where to begin, and the documentation. They load nothing."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -19,8 +19,10 @@ from app.api.docs import PAGE as DOCS
 from app.core.constants import API_PREFIX, DEMO_NAME
 
 TUTORIAL: Final = f"{DOCS}/tutorial"
-PATHS: Final = (TUTORIAL,)
-_FILE: Final = Path(__file__).resolve().parents[3] / "docs" / "tutorial.md"
+_FOLDER: Final = Path(__file__).resolve().parents[3] / "docs"
+_FILES: Final = {f"{DOCS}/{file.stem}": file for file in sorted(_FOLDER.glob("*.md"))}
+PATHS: Final = tuple(_FILES)
+"""Where this installation has them: the pages of the folder `docs`, each under the name of its file."""
 
 _STYLE: Final = """
 :root { color-scheme: light dark; }
@@ -77,7 +79,7 @@ def start_page(*, url: str, root: str, status: str, documented: bool) -> HTMLRes
     links = []
     if documented:
         links.append(f'<li><a href="{escape(root)}{DOCS}">API documentation</a>: try each call here</li>')
-        if _tutorial():
+        if tutorial_page():
             links.append(f'<li><a href="{escape(root)}{TUTORIAL}">Tutorial</a>: the first 15 minutes</li>')
         links.append(f'<li><a href="{escape(root)}/openapi.json">OpenAPI 3.1</a>: for generated clients</li>')
     body = _START.format(
@@ -94,27 +96,30 @@ def start_page(*, url: str, root: str, status: str, documented: bool) -> HTMLRes
 
 def tutorial_page() -> str | None:
     """The path of the tutorial, where this installation has it."""
-    return TUTORIAL if _tutorial() else None
+    return TUTORIAL if TUTORIAL in PATHS else None
 
 
 def install_pages(app: FastAPI) -> None:
-    """Adds the tutorial, for everybody, as the API's description is."""
-    if _tutorial():
-        app.add_route(TUTORIAL, _show_tutorial, methods=["GET"], include_in_schema=False)
+    """Adds the pages, for everybody, as the API's description is."""
+    for path in PATHS:
+        app.add_route(path, partial(_show, path), methods=["GET"], include_in_schema=False)
 
 
-async def _show_tutorial(_: Request) -> HTMLResponse:
-    return _page("Orrery: the first 15 minutes", _tutorial())
+async def _show(path: str, _: Request) -> HTMLResponse:
+    return _page(*_rendered(path))
 
 
 @cache
-def _tutorial() -> str:
-    """As HTML; empty where it was not installed. What is HTML in it already is shown as text."""
-    try:
-        text = _FILE.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+def _rendered(path: str) -> tuple[str, str]:
+    """Title and HTML of a page. HTML inside of it is shown as text; links to files lead to their pages."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(_FILES[path].read_text(encoding="utf-8"))
+    for token in (inner for outer in tokens for inner in outer.children or ()):
+        place, hash_mark, part = str(token.attrGet("href") or "").partition("#")
+        if f"{DOCS}/{place.removesuffix('.md')}" in PATHS and place.endswith(".md"):
+            token.attrSet("href", f"{place.removesuffix('.md')}{hash_mark}{part}")
+    heading = next(token.content for token in tokens if token.type == "inline")
+    return f"Orrery: {heading}", str(markdown.renderer.render(tokens, markdown.options, {}))
 
 
 def _page(title: str, body: str) -> HTMLResponse:

@@ -73,6 +73,20 @@ class TestRoot:
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert "<h1>" in page.text
 
+    async def test_has_every_page_with_links_that_lead_on(self, anyone: httpx2.AsyncClient) -> None:
+        names = [file.stem for file in (Path(__file__).parents[3] / "docs").glob("*.md")]
+        assert set(names) >= {"tutorial", "models", "runs"}
+        for name in names:
+            page = await anyone.get(f"/docs/{name}")
+            assert "<h1>" in page.text
+            for link in re.findall(r'href="([^"]*)"', page.text):
+                if "://" not in link:
+                    assert (await anyone.get(f"/docs/{link}")).status_code == 200, f"{name}: {link}"
+
+    async def test_has_no_other_file_as_a_page(self, anyone: httpx2.AsyncClient) -> None:
+        for name in ("adr", "adr/0001-tests-own-an-organization", "..%2fREADME", "runs.md"):
+            assert (await anyone.get(f"/docs/{name}")).status_code == 404
+
 
 class TestReady:
     async def test_is_degraded_while_blobs_cannot_be_used(
