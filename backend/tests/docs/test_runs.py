@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from app.agent.core.events import PAYLOADS
+from app.agent.graph.issues import InvalidGraph
+from app.agent.graph.ports import Undeliverable
 from app.cli.setting_names import unknown_settings
 from app.core.config import Settings
+from app.core.errors import AppError
 from app.db.postgres.models.agents import RunMode, RunStatus
 
 PAGE = (Path(__file__).parents[3] / "docs" / "runs.md").read_text()
@@ -35,3 +38,8 @@ def test_keys_are_kept_as_long_as_it_says() -> None:
 @pytest.mark.parametrize("name", [*PAYLOADS, *RunStatus, *RunMode])
 def test_names_every(name: str) -> None:
     assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("error", [Undeliverable, InvalidGraph])
+def test_names_codes_of_runs_that_no_node_failed(error: type[AppError]) -> None:
+    assert f"| `{error.code}` |" in PAGE
