@@ -49,7 +49,7 @@ class TestFailure:
         async with other_side() as (_, http):
             with pytest.raises(RunFailed, match="GET to ") as failure:
                 await run(bench(document("{{ inputs.x }}"), http), x=url)
-        assert failure.value.code == "egress_denied"
+        assert failure.value.code == "bad_request"
         assert "canary" not in failure.value.detail
 
     async def test_quotes_no_endless_path(self) -> None:

@@ -104,8 +104,8 @@ def _no_inputs() -> dict[str, JsonValue]:
 class AgentGraph(Closed):
     """A whole agent. `layout` is for editors only and never touches the content hash.
 
-    `durability`: what a run did is stored before it goes on (`step`), or, cheaper, only at its `exit` for sure:
-    then a run whose process dies does again what was not stored yet.
+    `durability`: what a run did is stored before it goes on (`step`), or, cheaper, for sure only at its
+    `exit`: then a run whose process dies does again what was not stored yet.
     """
 
     schema_version: Literal["1"]
