@@ -195,6 +195,8 @@ async def saved_key_is_known(subject: Subject) -> list[Finding]:
     key = load_api_key(subject.settings)
     with explained(subject.database_url, setting="ORRERY_DATABASE_URL"):
         known = await _knows(subject, key or "")
+    if known is None:
+        return []
     if known:
         return [ok("the master key fits the database: the command line's key is known")]
     return [
@@ -206,10 +208,14 @@ async def saved_key_is_known(subject: Subject) -> list[Finding]:
     ]
 
 
-async def _knows(subject: Subject, key: str) -> bool:
+async def _knows(subject: Subject, key: str) -> bool | None:
+    """None where the master key is another: that is told by `encryption`, once."""
     async with brief_engine(subject, subject.database_url) as engine:
         database = make_database(engine, nobody)
-        digest = api_key_digest(key, await api_key_pepper(database, subject.settings))
+        try:
+            digest = api_key_digest(key, await api_key_pepper(database, subject.settings))
+        except Misconfigured:
+            return None
         async with database.system_work() as session:
             return await Identities(session).key_holder(digest) is not None
 
