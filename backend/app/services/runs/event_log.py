@@ -55,10 +55,12 @@ class EventLog:
         """The log of a run whose last event stored is `seq`; the saver finds it in `logs` until `close`."""
         run = RunLog(self, lease, seq=seq, patience_s=self.patience_s, fresh=lease.fence == 1)
         self.logs[str(lease.id)] = run
+        self.watch.stored[lease.id] = seq
         return run
 
     def close(self, run_id: UUID) -> None:
         self.logs.pop(str(run_id), None)
+        self.watch.stored.pop(run_id, None)
 
     def mark(self, run: RunLog, *, urgent: bool = False) -> None:
         """`run` has something to store; `urgent`: somebody waits for it."""

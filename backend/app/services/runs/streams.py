@@ -53,9 +53,11 @@ class RunStreams:
         other processes store, and where a reader was too slow.
         """
         with self.watch.watching(run_id) as watcher:
-            events = await self.page(tenant, run_id, after=after)
-            if not events and after and await self._ended(tenant, run_id):
-                return  # `after` lies behind the last event
+            events: list[LoggedEvent] = []
+            if not self.watch.has_seen_all(run_id, after):
+                events = await self.page(tenant, run_id, after=after)
+                if not events and after and await self._ended(tenant, run_id):
+                    return  # `after` lies behind the last event
             while True:
                 if events:
                     yield events

@@ -34,10 +34,18 @@ class Watcher:
 
 @dataclass(slots=True)
 class Watch:
-    """`heard`: whether other processes' writes are told to us; else readers must look for themselves."""
+    """`heard`: whether other processes' writes are told to us; else readers must look for themselves.
+
+    `stored`: of runs that this process writes, and that have not ended, the last event that is stored.
+    """
 
     waiting: defaultdict[UUID, set[Watcher]] = field(default_factory=lambda: defaultdict(set))
+    stored: dict[UUID, int] = field(default_factory=dict)
     heard: bool = False
+
+    def has_seen_all(self, run_id: UUID, seq: int) -> bool:
+        """Whether nothing after `seq` is stored yet, as far as is known without asking the database."""
+        return run_id in self.stored and self.stored[run_id] <= seq
 
     def notify(self, run_id: UUID) -> None:
         """Something of the run was stored, by whomever."""
@@ -50,6 +58,10 @@ class Watch:
 
     def deliver(self, run_id: UUID, rows: Sequence[LoggedEvent]) -> None:
         """These events of the run were stored by this process."""
+        if rows and run_id in self.stored:
+            self.stored[run_id] = rows[-1].seq
+            if rows[-1].terminal:
+                del self.stored[run_id]
         for watcher in self.waiting.get(run_id, ()):
             watcher.rows.extend(rows)
             watcher.news.set()

@@ -1,11 +1,13 @@
 """Following a run's log: the same rows for everybody, from wherever they begin."""
 
 import asyncio
+from collections.abc import Iterator
 from time import monotonic
 from uuid import UUID
 
 import pytest
 from ag_ui.core import CustomEvent
+from sqlalchemy import event
 
 from app.db.session import Database, Tenant
 from app.services.runs.event_log import EventLog
@@ -29,6 +31,20 @@ def streams(database: Database, log: EventLog) -> RunStreams:
 def elsewhere(database: Database) -> RunStreams:
     """Streams of another process, which hears of nothing."""
     return RunStreams(database, Watch())
+
+
+@pytest.fixture
+def connections_taken(database: Database) -> Iterator[list[object]]:
+    """One entry per connection that somebody takes from the pool."""
+    taken: list[object] = []
+    pool = database.engine.sync_engine.pool
+
+    def note(connection: object, *_: object) -> None:
+        taken.append(connection)
+
+    event.listen(pool, "checkout", note)
+    yield taken
+    event.remove(pool, "checkout", note)
 
 
 async def say(run: RunLog, *values: int) -> None:
@@ -100,6 +116,28 @@ class TestFollow:
         await finish(RunLog(log, lease))
         async with asyncio.timeout(5):
             assert [event.type for event in await reading] == ["RUN_FINISHED"]
+
+    async def test_asks_the_database_for_nothing_where_this_process_writes_the_run_and_all_was_seen(
+        self, bench: Bench, log: EventLog, streams: RunStreams, connections_taken: list[object]
+    ) -> None:
+        lease = await bench.planted()
+        run = log.open(lease)
+        await say(run, 1)
+        connections_taken.clear()
+        upcoming = asyncio.ensure_future(anext(streams.follow(bench.tenant, lease.id, after=1)))
+        await asyncio.sleep(0.1)
+        assert connections_taken == []
+        await say(run, 2)
+        assert (await upcoming).seq == 2
+
+    async def test_ends_for_whoever_has_seen_the_end_of_a_run_that_is_about_to_be_forgotten(
+        self, bench: Bench, log: EventLog, streams: RunStreams
+    ) -> None:
+        lease = await bench.planted()
+        run = log.open(lease)
+        await finish(run)
+        async with asyncio.timeout(5):
+            assert await read(streams, bench.tenant, lease, after=1) == []
 
     async def test_gives_long_logs_in_pages(self, bench: Bench, log: EventLog, streams: RunStreams) -> None:
         lease = await bench.planted()
