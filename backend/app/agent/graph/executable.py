@@ -16,7 +16,7 @@ from app.agent.core.interfaces import Session
 from app.agent.core.state import RunState
 from app.agent.graph.attempts import NodeFailed
 from app.agent.graph.issues import Findings, quoted
-from app.agent.graph.json_schema import errors_of, with_defaults
+from app.agent.graph.json_schema import Shape, with_defaults
 from app.agent.graph.limits import check_size
 from app.agent.graph.plan import Plan
 from app.agent.graph.ports import InvalidInput, Past, Ports, RunFailed, RunResult, Undeliverable, total
@@ -38,6 +38,7 @@ class ExecutableAgent:
 
     def __init__(self, plan: Plan, *, checkpointer: Callable[[], Any] | None = None) -> None:
         self.plan = plan
+        self._inputs = Shape(plan.inputs)
         self._checkpointer = checkpointer
         self._drive: Drive | None = None
 
@@ -49,7 +50,7 @@ class ExecutableAgent:
             raise _invalid([FieldError(issue.pointer, issue.code, issue.message) for issue in issues])
         if not isinstance(value, dict):
             raise _invalid([FieldError("", "type", f"the input must be an object, not {quoted(value)}")])
-        if errors := errors_of(self.plan.inputs, value):
+        if errors := self._inputs.errors_of(value):
             raise _invalid(errors)
         return with_defaults(self.plan.inputs, value)
 

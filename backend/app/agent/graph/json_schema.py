@@ -177,13 +177,23 @@ _NOTHING_REMOTE: Any = Registry()
 _Validator: Any = extend(Draft202012Validator, {"uniqueItems": _linear_unique})  # type: ignore[no-untyped-call]
 
 
+class Shape:
+    """A schema that has passed `check_schema`, ready to hold any number of values against it."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._validator = _Validator(schema, registry=_NOTHING_REMOTE)
+
+    def errors_of(self, value: Any) -> list[FieldError]:
+        """Everything wrong with `value`, with pointers into it."""
+        return [
+            FieldError(pointer(tuple(error.absolute_path)), str(error.validator), _said(error))
+            for error in self._validator.iter_errors(value)
+        ]
+
+
 def errors_of(schema: Mapping[str, Any], value: Any) -> list[FieldError]:
-    """Everything wrong with `value`, with pointers into it. `schema` has passed `check_schema`."""
-    validator = _Validator(schema, registry=_NOTHING_REMOTE)
-    return [
-        FieldError(pointer(tuple(error.absolute_path)), str(error.validator), _said(error))
-        for error in validator.iter_errors(value)
-    ]
+    """The same for a schema that is used once."""
+    return Shape(schema).errors_of(value)
 
 
 def with_defaults(schema: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
