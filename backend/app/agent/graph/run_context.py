@@ -81,8 +81,7 @@ class RunContext:
 
     def message(self, node_path: str, attempt: int) -> AssistantMessage:
         """A message of its own for each attempt of each process that works on the run."""
-        message_id = stable_id(self.run_id, node_path, self.past.continued, attempt)
-        return AssistantMessage(self, node_path, str(message_id))
+        return AssistantMessage(self, node_path, attempt)
 
 
 @dataclass(slots=True)
@@ -91,8 +90,17 @@ class AssistantMessage:
 
     run: RunContext
     node_path: str
-    id: str
+    attempt: int
     deltas: list[str] = field(default_factory=list)
+    _id: str = ""
+
+    @property
+    def id(self) -> str:
+        """Made when first asked for: most nodes say nothing."""
+        if not self._id:
+            made_of = (self.run.run_id, self.node_path, self.run.past.continued, self.attempt)
+            self._id = str(stable_id(*made_of))
+        return self._id
 
     @property
     def visible(self) -> bool:
