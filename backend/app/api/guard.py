@@ -52,7 +52,7 @@ def check_permissions(app: FastAPI) -> None:
     blind = [
         _name(route)
         for route in api_routes(app.routes)
-        if any(call in ASK_WHO_CALLS for call in calls_of(route.dependant))
+        if any(call in ASK_WHO_CALLS or isinstance(call, Idempotent) for call in calls_of(route.dependant))
         and not any(isinstance(call, Demand) for call in calls_of(route.dependant))
     ]
     if blind:

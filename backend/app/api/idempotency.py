@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.body_digest import BodyDigest
-from app.api.dependencies import CallerDep, ResourcesDep
+from app.api.dependencies import admitted_caller, get_resources
 from app.api.errors import response_to
 from app.api.middleware import EXTRA_HEADERS
 from app.core.errors import BadRequest, FieldError
@@ -120,12 +120,11 @@ class Idempotent:
     def __init__(self, *, late: bool = False, attach: bool = False, secret: bool = False) -> None:
         self.late, self.attach, self.secret = late, attach, secret
 
-    async def __call__(
-        self, request: Request, caller: CallerDep, resources: ResourcesDep, key: KeyHeader = None
-    ) -> UUID | None:
+    async def __call__(self, request: Request, key: KeyHeader = None) -> UUID | None:
         exchange: Exchange | None = request.scope.get(_SCOPE)
         if exchange is None:
             return None
+        caller, resources = admitted_caller(request), await get_resources(request)
         keyed = KeyedRequest(
             caller.tenant, caller.principal, request.method, request.scope["path"], _checked(request)
         )

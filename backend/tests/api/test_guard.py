@@ -12,7 +12,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from app.api.dependencies import ASK_WHO_CALLS, PUBLIC, Public, allow
 from app.api.guard import api_routes, calls_of, check_keys, check_permissions
-from app.api.idempotency import idempotent, without_key
+from app.api.idempotency import Idempotent, idempotent, without_key
 from app.core.config import Settings
 from app.core.constants import API_PREFIX
 from app.core.errors import Misconfigured
@@ -56,7 +56,7 @@ class TestRefused:
         with pytest.raises(Misconfigured, match=r"POST /open \(.*test_guard\)"):
             check_permissions(app)
 
-    @pytest.mark.parametrize("asking", ASK_WHO_CALLS)
+    @pytest.mark.parametrize("asking", [*ASK_WHO_CALLS, Idempotent()])
     def test_a_public_route_that_asks_who_calls_is_named(self, asking: Any) -> None:
         app = new_app()
         app.add_api_route("/open", endpoint, dependencies=[PUBLIC, Depends(asking)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Header, Query, Response
+from fastapi import Query, Request, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
 from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, RunsDep, allow, paged
@@ -176,24 +176,24 @@ async def version(agent: str, version: str, agents: AgentsDep) -> VersionRead:
 async def run(
     agent: str,
     body: RunCreate,
+    request: Request,
     runs: RunsDep,
     resources: ResourcesDep,
     reader: ReaderDep,
     response: Response,
     earlier: EarlierDep,
     last_event_id: LastEventId = None,
-    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
-    key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None,
 ) -> Any:
     """Starts a run. It goes on whatever becomes of this request.
 
     With an `Idempotency-Key` that was used already, answers from the run of then: its end, or its stream
     after `Last-Event-ID`.
     """
-    asks_for_stream = "mode" not in body.model_fields_set and "text/event-stream" in accept
+    accepts_stream = "text/event-stream" in request.headers.get("accept", "")
+    asks_for_stream = accepts_stream and "mode" not in body.model_fields_set
     mode = RunMode.STREAM if asks_for_stream else RunMode(body.mode)
-    request = RunRequest(input=body.input, mode=mode, version=body.version, metadata=body.metadata)
-    started = await (runs.get(earlier) if earlier else runs.start(agent, request))
+    wanted = RunRequest(input=body.input, mode=mode, version=body.version, metadata=body.metadata)
+    started = await (runs.get(earlier) if earlier else runs.start(agent, wanted))
     run_id = started.id
     if mode is RunMode.STREAM:
         stream = event_stream(runs.follow(run_id, after=(last_event_id or 0) if earlier else 0), reader)
@@ -202,7 +202,8 @@ async def run(
     ended = started
     if mode is RunMode.WAIT:
         timeout_s = body.wait_timeout_s or resources.settings.run_wait_timeout_s
-        if key:  # repetitions are answered from the database, which orders names its own way
+        if "idempotency-key" in request.headers:
+            # Repetitions are answered from the database, which orders names its own way.
             ended = await runs.wait(run_id, timeout_s=timeout_s)
         else:
             ended = await runs.outcome(started, timeout_s=timeout_s)

@@ -31,7 +31,7 @@ def stored_json(value: Any) -> str | None:
     return json.dumps(_storable(value)) if _NUL in text else text
 
 
-def event_json(event: Any) -> str:
+def event_json(event: BaseModel) -> str:
     """An AG-UI event as such text, absent fields left out.
 
     As `event.model_dump_json` gives it, without a Python function of its base class for every event.
@@ -50,7 +50,7 @@ def _aliases(model: type[BaseModel]) -> dict[str, str]:
     return {name: field.serialization_alias or name for name, field in model.model_fields.items()}
 
 
-def _dumped(model: Any) -> Any:
+def _dumped(model: BaseModel) -> Any:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
