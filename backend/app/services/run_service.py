@@ -34,24 +34,31 @@ from app.services.runs.stored_json import stored_json
 from app.services.runs.streams import RunStreams
 from app.services.runs.versions import load_agent
 
+_INSERT = """
+    WITH version AS ({version})
+    INSERT INTO agent_runs (org_id, id, project_id, mode, status, input, metadata, fence, lease_owner,
+        lease_until, started_at, last_seq, agent_id, version_id)
+    SELECT $1, $2, $3, $4, $5, CAST($6 AS jsonb), CAST($7 AS jsonb), $8, $9,
+        CASE WHEN $10::float8 IS NOT NULL THEN now() + make_interval(secs => $10::float8) END,
+        CASE WHEN $10::float8 IS NOT NULL THEN now() END, 0, version.agent_id, version.id
+    FROM version
+    RETURNING agent_id, version_id, created_at, started_at
+"""
 _PUBLISHED = """
-    SELECT a.id, v.id FROM agents a
+    SELECT a.id AS agent_id, v.id FROM agents a
     JOIN agent_versions v ON v.org_id = a.org_id AND v.agent_id = a.id
-        AND v.version = COALESCE($4::int, a.live_version)
-    WHERE a.org_id = $1 AND a.project_id = $2 AND a.deleted_at IS NULL AND a.{column} = $3
+        AND v.version = COALESCE($12::int, a.live_version)
+    WHERE a.org_id = $1 AND a.project_id = $3 AND a.deleted_at IS NULL AND a.{column} = $11
     FOR SHARE OF a
 """
-_PUBLISHED_BY_SLUG = _PUBLISHED.format(column="slug")
-_PUBLISHED_BY_ID = _PUBLISHED.format(column="id")
-_DRAFT = "SELECT id FROM agents WHERE org_id = $1 AND id = $2 AND deleted_at IS NULL FOR SHARE"
-_INSERT = """
-    INSERT INTO agent_runs (org_id, id, project_id, agent_id, version_id, mode, status, input, metadata,
-        fence, lease_owner, lease_until, started_at, last_seq)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, CAST($8 AS jsonb), CAST($9 AS jsonb), $10, $11,
-        CASE WHEN $12::float8 IS NOT NULL THEN now() + make_interval(secs => $12::float8) END,
-        CASE WHEN $12::float8 IS NOT NULL THEN now() END, 0)
-    RETURNING created_at, started_at
+_DRAFT = """
+    SELECT id AS agent_id, $12::uuid AS id FROM agents
+    WHERE org_id = $1 AND id = $11 AND deleted_at IS NULL FOR SHARE
 """
+_INSERT_BY_SLUG = _INSERT.format(version=_PUBLISHED.format(column="slug"))
+_INSERT_BY_ID = _INSERT.format(version=_PUBLISHED.format(column="id"))
+_INSERT_DRAFT = _INSERT.format(version=_DRAFT)
+"""Create a run of an agent that cannot be deleted before its run is there; nothing where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,43 +128,34 @@ class RunService:
             run.agent_id, run.version_id = snapshot.agent_id, snapshot.id
         try:
             async with self.database.writing(self.tenant, subject_id=run.id) as connection:
-                if not await self._locked(connection, reference, request.version, run):
+                if not await self._inserted(connection, reference, request.version, run):
                     raise _NotThere  # inside, so that nothing of the request is kept
                 agent = await load_agent(connection, self.executor.factory, self.tenant, run.version_id)
                 inputs = _checked(agent, request.input)
-                await self._insert(connection, run)
+                if run.status is RunStatus.QUEUED:
+                    await connection.fetch("SELECT pg_notify($1, '')", RUN_QUEUE)
                 failpoint("run.creating")
         except _NotThere:
             raise await self.agents.unrunnable(reference, request.version) from None
         failpoint("run.created")
         return run, agent, inputs
 
-    async def _locked(
+    async def _inserted(
         self, connection: DriverConnection, reference: str, version: str | int, run: AgentRun
     ) -> bool:
-        """Whether there is such a version, of an agent that cannot be deleted before its run is there."""
-        org = self.tenant.org_id
-        if version == "draft":
-            return bool(await connection.fetch(_DRAFT, org, run.agent_id))
-        number = None if version == "live" else int(version)
-        agent_id = as_uuid(reference)
-        query = _PUBLISHED_BY_ID if agent_id else _PUBLISHED_BY_SLUG
-        rows = await connection.fetch(query, org, self.tenant.project, agent_id or reference, number)
-        if rows:
-            run.agent_id, run.version_id = rows[0]
-        return bool(rows)
-
-    async def _insert(self, connection: DriverConnection, run: AgentRun) -> None:
+        """Whether there is such a version: then the run's row is there, too."""
         ours = run.status is RunStatus.RUNNING
+        query, of = _version_sought(reference, version, run)
         rows = await connection.fetch(
-            _INSERT,
-            *(run.org_id, run.id, run.project_id, run.agent_id, run.version_id, run.mode, run.status),
+            query,
+            *(run.org_id, run.id, run.project_id, run.mode, run.status),
             *(stored_json(run.input), stored_json(run.run_metadata), int(ours)),
             *(self.executor.owner if ours else None, self.executor.lease_s if ours else None),
+            *of,
         )
-        run.created_at, run.started_at = rows[0]
-        if not ours:
-            await connection.fetch("SELECT pg_notify($1, '')", RUN_QUEUE)
+        if rows:
+            run.agent_id, run.version_id, run.created_at, run.started_at = rows[0]
+        return bool(rows)
 
     async def get(self, run_id: UUID) -> AgentRun:
         async with self.database.unit_of_work(self.tenant) as session:
@@ -235,6 +233,15 @@ class RunService:
         if not self.executor.cancel(run_id):
             self.executor.queue_news.set()  # it may wait to be claimed, which is when it ends
         return await self.get(run_id)
+
+
+def _version_sought(reference: str, version: str | int, run: AgentRun) -> tuple[str, tuple[object, object]]:
+    """The statement that finds it, and by what."""
+    if version == "draft":
+        return _INSERT_DRAFT, (run.agent_id, run.version_id)
+    number = None if version == "live" else int(version)
+    agent_id = as_uuid(reference)
+    return (_INSERT_BY_ID, (agent_id, number)) if agent_id else (_INSERT_BY_SLUG, (reference, number))
 
 
 def _checked(agent: ExecutableAgent, value: Json) -> Json:
