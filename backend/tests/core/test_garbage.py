@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 
 import pytest
 
-from app.core.garbage import kept
+from app.core.garbage import collect_seldom, kept
 
 
 def test_collects_nothing_meanwhile_and_never_what_is_there_afterwards() -> None:
@@ -30,3 +31,15 @@ def test_goes_on_collecting_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), kept():
         raise ZeroDivisionError
     assert gc.isenabled()
+
+
+def test_collects_more_seldom_than_python_would(usual_thresholds: tuple[int, int, int]) -> None:
+    collect_seldom()
+    assert gc.get_threshold()[0] > usual_thresholds[0]
+
+
+@pytest.fixture
+def usual_thresholds() -> Iterator[tuple[int, int, int]]:
+    before = gc.get_threshold()
+    yield before
+    gc.set_threshold(*before)

@@ -25,6 +25,7 @@ from app.cli.serve import serve as serve_platform
 from app.cli.setting_names import warn_of_unknown_settings
 from app.cli.worker_process import QUIET, worker_arguments
 from app.core.config import Settings, get_settings
+from app.core.garbage import collect_seldom
 from app.core.logging import configure_logging
 from app.core.security import master_key_file
 from app.embedded import open_services, read_services_file
@@ -47,6 +48,7 @@ def serve(
     settings = get_settings()
     configure_logging(settings)
     warn_of_unknown_settings(os.environ)
+    collect_seldom()
     with crashes_noted(settings):
         uvloop.run(serve_platform(settings, worker=worker, started=partial(announce, show_key=show_key)))
 
@@ -105,6 +107,7 @@ def worker(
     database_url = demanded(Settings().database_url, "ORRERY_DATABASE_URL")
     redis_url = demanded(Settings().redis_url, "ORRERY_REDIS_URL")
     if runs:
+        collect_seldom()
         uvloop.run(work_on_runs(Settings(), database_url=database_url, redis_url=redis_url))
         return
     os.environ.update(QUIET)
