@@ -54,8 +54,10 @@ class Drive:
         begin: RunState | None = beginning(self._plan, inputs)
         if run.past.continued and await self._begun(config):
             begin = None
-        final = await self._graph.ainvoke(begin, config, context=run, durability=self._durability)
-        return cast(RunState, final)
+        final = await self._graph.ainvoke(
+            begin, config, context=run, durability=self._durability, version="v2"
+        )
+        return cast(RunState, final.value)
 
     async def _begun(self, config: RunnableConfig) -> bool:
         saver = self._graph.checkpointer
