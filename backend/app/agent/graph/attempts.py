@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from random import SystemRandom
 from typing import Any
 
@@ -200,7 +200,7 @@ async def _failed(effort: _Effort, failure: Failure) -> Outcome:
 async def _finish(
     effort: _Effort, outcome: Outcome | None, status: str, failure: Failure | None = None
 ) -> None:
-    node, run = effort.node, effort.run
+    node, run, tokens = effort.node, effort.run, effort.tokens
     handle = outcome.handle if outcome and outcome.handle in node.handles else None
     text = outcome.outputs.get(node.type.streams) if outcome and node.type.streams else None
     finished = NodeFinished.model_validate(
@@ -212,19 +212,20 @@ async def _finish(
             "attempts": effort.attempts,
             "cached": True if outcome and outcome.cached else None,
             "duration_ms": effort.duration_ms,
-            "usage": effort.tokens,
+            "usage": tokens,
             "error": failure,
             "finish_reason": effort.finish_reason,
             "text": None if node.live else text,
         }
     )
     if _journalled(node):
-        step = replace(
-            _record(effort, status),
+        step = _record(
+            effort,
+            status,
             duration_ms=finished.duration_ms,
             output=outcome.outputs if outcome else None,
             error=failure.model_dump() if failure else None,
-            usage=_usage(effort),
+            usage=_usage(effort, tokens),
             handle=handle,
             writes=outcome.writes if outcome else (),
         )
@@ -233,24 +234,25 @@ async def _finish(
         await run.emit(finished.event(), node.id)
 
 
-def _record(effort: _Effort, status: str) -> StepRecord:
+def _record(effort: _Effort, status: str, *, duration_ms: float = 0, **came_of_it: Any) -> StepRecord:
     return StepRecord(
         node_path=effort.node.id,
         node_type=effort.node.type.name,
         visit=1,
         status=status,
         started_at_ms=effort.started_at_ms,
-        duration_ms=0,
+        duration_ms=duration_ms,
         attempts=effort.attempts,
+        **came_of_it,
     )
 
 
-def _usage(effort: _Effort) -> dict[str, Any] | None:
+def _usage(effort: _Effort, tokens: Tokens | None) -> dict[str, Any] | None:
     """As the journal has it, so that a run which goes on knows what it has used."""
-    if effort.tokens is None:
+    if tokens is None:
         return None
     by_model = {model: asdict(used) for model, used in effort.used.items()}
-    return effort.tokens.model_dump() | {"by_model": by_model}
+    return tokens.model_dump() | {"by_model": by_model}
 
 
 def _journalled(node: PlannedNode) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -131,6 +132,7 @@ def _statement(batch: Stored, writer: str) -> tuple[str, list[Any]]:
     return "".join(parts), values
 
 
+@cache
 def _numbered(template: str, before: int) -> str:
     pieces = template.split("${}")
     head, *rest = pieces
