@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 
 from app.api.conditional import NOT_MODIFIED, KnownDep, RevisionsDep, tagged, unless_known
-from app.api.dependencies import AgentsDep, ReaderDep, ResourcesDep, RunsDep, allow, paged
+from app.api.dependencies import AgentsDep, RunsDep, allow, get_reader, get_resources, paged
 from app.api.idempotency import EarlierDep, idempotent, without_key
 from app.api.native import native_router
 from app.api.schemas.agents import (
@@ -178,8 +178,6 @@ async def run(
     body: RunCreate,
     request: Request,
     runs: RunsDep,
-    resources: ResourcesDep,
-    reader: ReaderDep,
     response: Response,
     earlier: EarlierDep,
     last_event_id: LastEventId = None,
@@ -196,12 +194,14 @@ async def run(
     started = await (runs.get(earlier) if earlier else runs.start(agent, wanted))
     run_id = started.id
     if mode is RunMode.STREAM:
-        stream = event_stream(runs.follow(run_id, after=(last_event_id or 0) if earlier else 0), reader)
+        events = runs.follow(run_id, after=(last_event_id or 0) if earlier else 0)
+        stream = event_stream(events, await get_reader(request))
         stream.headers["Location"] = _location(run_id)
         return stream
     ended = started
     if mode is RunMode.WAIT:
-        timeout_s = body.wait_timeout_s or resources.settings.run_wait_timeout_s
+        settings = (await get_resources(request)).settings
+        timeout_s = body.wait_timeout_s or settings.run_wait_timeout_s
         if "idempotency-key" in request.headers:
             # Repetitions are answered from the database, which orders names its own way.
             ended = await runs.wait(run_id, timeout_s=timeout_s)
