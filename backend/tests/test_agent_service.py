@@ -22,7 +22,7 @@ from app.db.postgres.repositories.rag import Collections
 from app.services.agent_service import AgentService
 from app.services.collection_service import CollectionService
 from app.services.job_service import JobService
-from app.services.run_service import RunRequest, RunService
+from app.services.run_service import CreatedRun, RunRequest, RunService
 from tests.api import conftest as shared
 from tests.factories import Factory, Member
 from tests.fixtures import Running
@@ -306,7 +306,7 @@ class TestDelete:
                 agents.delete("greeter"),
                 return_exceptions=True,
             )
-            begun = [run for run in started if isinstance(run, AgentRun)]
+            begun = [run for run in started if isinstance(run, CreatedRun)]
             refused = [error for error in started if isinstance(error, NotFound)]
             assert len(begun) + len(refused) == 4
             assert deleted is None or isinstance(deleted, Conflict)
@@ -332,7 +332,7 @@ class TestRoom:
         finally:
             runs.executor.concurrency = usual
             gate.opened.set()
-        begun = [run for run in started if isinstance(run, AgentRun)]
+        begun = [run for run in started if isinstance(run, CreatedRun)]
         assert len(begun) == 2
         assert sum(isinstance(error, Unavailable) for error in started) == 4
         for run in begun:

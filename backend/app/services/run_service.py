@@ -21,7 +21,6 @@ from app.core.ids import new_id
 from app.core.paging import Page, PageRequest
 from app.core.slugs import as_uuid
 from app.db.base import Json
-from app.db.connection import DriverConnection
 from app.db.postgres.channels import RUN_QUEUE
 from app.db.postgres.models.agents import Agent, AgentRun, AgentRunStep, AgentVersion, RunMode, RunStatus
 from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs, RunSteps
@@ -86,6 +85,25 @@ class RunFilters:
     q: str | None = None
 
 
+@dataclass(slots=True)
+class CreatedRun:
+    """An `AgentRun` that this process has just created, without SQLAlchemy's notes on each attribute."""
+
+    id: UUID
+    mode: RunMode
+    status: RunStatus
+    input: Json
+    run_metadata: Json
+    agent_id: UUID
+    version_id: UUID
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None = None
+    output: Json | None = None
+    error: Json | None = None
+    usage: Json | None = None
+
+
 class _NotThere(Exception):
     """There is no such version."""
 
@@ -101,7 +119,7 @@ class RunService:
     streams: RunStreams
     text_search_limit: int = 10_000
 
-    async def start(self, reference: str, request: RunRequest) -> AgentRun:
+    async def start(self, reference: str, request: RunRequest) -> CreatedRun:
         """Creates the run; starts it detached from the caller, or leaves it to whoever has room for it."""
         if request.mode is RunMode.BACKGROUND:
             run, _, _ = await self._created(reference, request)
@@ -112,50 +130,38 @@ class RunService:
             self.executor.start(Execution(self.tenant, run.id, 1, agent, inputs))
             return run
 
-    async def _created(self, reference: str, request: RunRequest) -> tuple[AgentRun, ExecutableAgent, Json]:
-        """The run's row, its agent and its inputs with defaults."""
-        run = AgentRun(
-            org_id=self.tenant.org_id,
-            id=new_id(),
-            project_id=self.tenant.project,
-            mode=request.mode,
-            status=RunStatus.QUEUED if request.mode is RunMode.BACKGROUND else RunStatus.RUNNING,
-            input=request.input,
-            run_metadata=request.metadata or {},
-        )
-        if request.version == "draft":
-            snapshot = await self.agents.snapshot(reference)
-            run.agent_id, run.version_id = snapshot.agent_id, snapshot.id
+    async def _created(self, reference: str, request: RunRequest) -> tuple[CreatedRun, ExecutableAgent, Json]:
+        """The run, its agent and its inputs with defaults."""
+        run_id, version = new_id(), request.version
+        draft = await self.agents.snapshot(reference) if version == "draft" else None
+        query, sought = _version_sought(reference, version, draft)
+        status = RunStatus.QUEUED if request.mode is RunMode.BACKGROUND else RunStatus.RUNNING
         try:
-            async with self.database.writing(self.tenant, subject_id=run.id) as connection:
-                if not await self._inserted(connection, reference, request.version, run):
+            async with self.database.writing(self.tenant, subject_id=run_id) as connection:
+                rows = await connection.fetch(query, *self._columns(run_id, request, status), *sought)
+                if not rows:
                     raise _NotThere  # inside, so that nothing of the request is kept
+                run = CreatedRun(
+                    run_id, request.mode, status, request.input, request.metadata or {}, *rows[0]
+                )
                 agent = await load_agent(connection, self.executor.factory, self.tenant, run.version_id)
                 inputs = _checked(agent, request.input)
-                if run.status is RunStatus.QUEUED:
+                if status is RunStatus.QUEUED:
                     await connection.fetch("SELECT pg_notify($1, '')", RUN_QUEUE)
                 failpoint("run.creating")
         except _NotThere:
-            raise await self.agents.unrunnable(reference, request.version) from None
+            raise await self.agents.unrunnable(reference, version) from None
         failpoint("run.created")
         return run, agent, inputs
 
-    async def _inserted(
-        self, connection: DriverConnection, reference: str, version: str | int, run: AgentRun
-    ) -> bool:
-        """Whether there is such a version: then the run's row is there, too."""
-        ours = run.status is RunStatus.RUNNING
-        query, of = _version_sought(reference, version, run)
-        rows = await connection.fetch(
-            query,
-            *(run.org_id, run.id, run.project_id, run.mode, run.status),
-            *(stored_json(run.input), stored_json(run.run_metadata), int(ours)),
-            *(self.executor.owner if ours else None, self.executor.lease_s if ours else None),
-            *of,
+    def _columns(self, run_id: UUID, request: RunRequest, status: RunStatus) -> tuple[object, ...]:
+        """What `_INSERT` takes, but for what it seeks the version by."""
+        ours = status is RunStatus.RUNNING
+        return (
+            *(self.tenant.org_id, run_id, self.tenant.project, request.mode, status),
+            *(stored_json(request.input), stored_json(request.metadata or {}), int(ours)),
+            *((self.executor.owner, self.executor.lease_s) if ours else (None, None)),
         )
-        if rows:
-            run.agent_id, run.version_id, run.created_at, run.started_at = rows[0]
-        return bool(rows)
 
     async def get(self, run_id: UUID) -> AgentRun:
         async with self.database.unit_of_work(self.tenant) as session:
@@ -201,7 +207,7 @@ class RunService:
             await self.streams.ended(self.tenant, run_id, timeout_s=give_up - clock())
         return await self.get(run_id)
 
-    async def outcome(self, run: AgentRun, *, timeout_s: float) -> AgentRun:
+    async def outcome(self, run: AgentRun | CreatedRun, *, timeout_s: float) -> AgentRun | CreatedRun:
         """`wait` for a run whose row is at hand: if it ends here, the database is not asked again."""
         if run.id not in self.executor.tasks:
             return run if run.finished_at else await self.wait(run.id, timeout_s=timeout_s)
@@ -235,10 +241,12 @@ class RunService:
         return await self.get(run_id)
 
 
-def _version_sought(reference: str, version: str | int, run: AgentRun) -> tuple[str, tuple[object, object]]:
+def _version_sought(
+    reference: str, version: str | int, draft: AgentVersion | None
+) -> tuple[str, tuple[object, object]]:
     """The statement that finds it, and by what."""
-    if version == "draft":
-        return _INSERT_DRAFT, (run.agent_id, run.version_id)
+    if draft is not None:
+        return _INSERT_DRAFT, (draft.agent_id, draft.id)
     number = None if version == "live" else int(version)
     agent_id = as_uuid(reference)
     return (_INSERT_BY_ID, (agent_id, number)) if agent_id else (_INSERT_BY_SLUG, (reference, number))

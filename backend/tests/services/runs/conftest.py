@@ -26,7 +26,7 @@ from app.db.session import Database, Tenant
 from app.embedded import Services
 from app.resources import Resources, open_resources
 from app.services.agent_service import AgentService
-from app.services.run_service import RunRequest, RunService
+from app.services.run_service import CreatedRun, RunRequest, RunService
 from app.services.runs import event_log
 from app.services.runs import executor as executor_module
 from app.services.runs.event_log import EventLog
@@ -184,7 +184,7 @@ class Bench:
         *,
         name: str = "Ada",
         mode: RunMode = RunMode.STREAM,
-    ) -> AgentRun:
+    ) -> CreatedRun:
         agent = await self.agents().create("Test", slug=f"a{new_id().hex}", graph=graph)
         return await self.runs(executor).start(
             agent.slug, RunRequest(input={"name": name}, mode=mode, version="draft")

@@ -217,7 +217,8 @@ class TestOutcome:
 
 class TestBackground:
     async def test_is_queued_until_somebody_has_room(self, bench: Bench, executor: Executor) -> None:
-        run = await bench.start(executor, mode=RunMode.BACKGROUND)
+        begun = await bench.start(executor, mode=RunMode.BACKGROUND)
+        run = await bench.run(begun.id)
         assert (run.status, run.lease_owner) == (RunStatus.QUEUED, None)
         async with executor.running():
             row = await ended(bench, run.id)
