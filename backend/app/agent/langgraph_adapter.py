@@ -29,11 +29,17 @@ Graph = CompiledStateGraph[Any, RunContext, Any, Any]
 
 
 class Drive:
-    """A plan ready to run, any number of times at once."""
+    """A plan ready to run, any number of times at once.
+
+    The first state goes straight into the channels, and begins the first step: by `START` it would take a
+    superstep and a checkpoint of its own.
+    """
 
     def __init__(self, plan: Plan, checkpointer: BaseCheckpointSaver[Any] | None = None) -> None:
         self._plan = plan
         self._graph = _compiled(plan, checkpointer)
+        self._triggers = self._graph.nodes[plan.steps[0].id].triggers
+        self._graph.input_channels = [*RunState.__annotations__, *self._triggers]
         self._durability: Durability | None = None
         if checkpointer is not None:
             self._durability = "exit" if plan.durability == "exit" else "sync"
@@ -51,7 +57,7 @@ class Drive:
             "configurable": {"thread_id": run.run_id},
             "metadata": {"plan": self._shape},
         }
-        begin: RunState | None = beginning(self._plan, inputs)
+        begin: dict[str, Any] | None = {**beginning(self._plan, inputs), **dict.fromkeys(self._triggers)}
         if run.past.continued and await self._begun(config):
             begin = None
         final = await self._graph.ainvoke(
