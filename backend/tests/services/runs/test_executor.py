@@ -16,6 +16,7 @@ from app.core.errors import Unavailable
 from app.db.postgres.models.agents import AgentRun, RunMode, RunStatus
 from app.db.session import Tenant
 from app.services.runs import event_log
+from app.services.runs import executor as executor_module
 from app.services.runs.executor import Executor
 from app.services.runs.run_claims import claim_runs
 from tests.factories import Gate
@@ -321,16 +322,16 @@ class TestShutdown:
     async def test_amid_a_claim_leaves_no_lease(
         self, bench: Bench, gate: Gate, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        claimed = asyncio.Event()
+        claimed, claim = asyncio.Event(), executor_module.claim_runs
 
         async def slow(*given: Any, **named: Any) -> Any:
-            runs = await claim_runs(*given, **named)
+            runs = await claim(*given, **named)
             if runs:
                 claimed.set()
                 await asyncio.sleep(0.3)
             return runs
 
-        monkeypatch.setattr("app.services.runs.executor.claim_runs", slow)
+        monkeypatch.setattr(executor_module, "claim_runs", slow)
         executor = bench.executor("local:hasty", grace_s=0)
         run = await bench.start(executor, asking_graph(gate.slug), mode=RunMode.BACKGROUND)
         async with executor.running():
