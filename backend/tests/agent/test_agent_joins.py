@@ -188,6 +188,42 @@ class TestAny:
         assert (await again.run()).output == told
         assert "node.started first" not in again.log.names
 
+    async def test_acts_so_with_an_effect_of_its_own_and_behind_it(self) -> None:
+        document = graph(
+            node("fast", "nap", {"seconds": 0.01}),
+            node("slow", "nap", {"seconds": 0.3}),
+            node("first", "nap", {}, join="any"),
+            node("after", "nap", {}),
+            end(),
+            edges=[
+                "start > fast", "start > slow", "fast > first", "slow > first",
+                "first > after", "after > done",
+            ],
+        )  # fmt: skip
+        bench = Bench(document)
+        await bench.run()
+        names = bench.log.names
+        assert names.index("node.finished after") < names.index("node.finished slow")
+
+    async def test_is_followed_by_what_it_was_followed_by_then(self) -> None:
+        """The slower branch has ended since: whoever goes on must not choose otherwise because of it."""
+        document = graph(
+            node("fast", "nap", {"seconds": 0.01}),
+            node("slow", "nap", {"seconds": 0.1}),
+            text("first", "x", join="any"),
+            text("seen", '{{ slow.text ?? "nothing yet" }}'),
+            end(answer="{{ seen.text }}"),
+            edges=[
+                "start > fast", "start > slow", "fast > first", "slow > first", "first > seen", "seen > done",
+                "slow > done",
+            ],
+        )  # fmt: skip
+        bench = Bench(document)
+        told = (await bench.run()).output
+        again = Bench(document)
+        again.log = Log(*bench.log.steps)
+        assert (await again.run()).output == told == {"answer": "nothing yet"}
+
     async def test_losers_are_not_cancelled(self) -> None:
         bench = Bench(self.fast_and_slow())
         await bench.run()

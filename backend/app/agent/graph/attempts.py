@@ -256,7 +256,7 @@ def _usage(effort: _Effort, tokens: Tokens | None) -> dict[str, Any] | None:
 
 
 def _journalled(node: PlannedNode) -> bool:
-    return node.effect is not Effect.PURE or node.first_wins
+    return node.effect is not Effect.PURE or node.timed
 
 
 def _failure(error: Exception, node: PlannedNode) -> tuple[Failure, float | None]:

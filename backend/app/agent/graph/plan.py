@@ -16,7 +16,10 @@ from app.agent.graph.schema import Bindings, StateField
 
 @dataclass(frozen=True, slots=True)
 class PlannedNode:
-    """One node, policies settled. `live`: its text is assistant text as it comes."""
+    """One node, policies settled. `live`: its text is assistant text as it comes.
+
+    `behind_a_race`: it follows a node of whose sources the first wins.
+    """
 
     id: str
     type: NodeType
@@ -31,6 +34,7 @@ class PlannedNode:
     cache: CachePolicy | None
     join: Literal["all", "any"]
     live: bool
+    behind_a_race: bool
 
     @property
     def sources(self) -> frozenset[str]:
@@ -38,8 +42,12 @@ class PlannedNode:
 
     @property
     def first_wins(self) -> bool:
-        """Whether it depends on the time what the node is told: its outcome is journalled, pure or not."""
         return self.join == "any" and len(self.sources) > 1
+
+    @property
+    def timed(self) -> bool:
+        """Whether it depends on the time what the node finds: its outcome is journalled, pure or not."""
+        return self.first_wins or self.behind_a_race
 
     @property
     def catches(self) -> bool:

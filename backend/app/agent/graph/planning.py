@@ -22,7 +22,10 @@ def plan_of(flow: Flow) -> Plan:
     interface = draft.interface
     answer = interface.answer if interface else None
     live = _live(flow, answer) if answer else frozenset()
-    planned = {name: _planned(flow, name, live=name in live) for name in flow.order}
+    planned: dict[str, PlannedNode] = {}
+    for name in flow.order:
+        timed = any(planned[arrival.source].timed for arrival in flow.arrivals[name])
+        planned[name] = _planned(flow, name, live=name in live, timed=timed)
     return Plan(
         steps=_steps(flow, planned),
         ends=tuple(flow.ends),
@@ -34,7 +37,7 @@ def plan_of(flow: Flow) -> Plan:
     )
 
 
-def _planned(flow: Flow, name: str, *, live: bool) -> PlannedNode:
+def _planned(flow: Flow, name: str, *, live: bool, timed: bool) -> PlannedNode:
     kind, node = flow.nodes[name].type, _node(flow, name)
     if kind is None:
         raise ValueError(f"node {name!r} has no type")
@@ -57,6 +60,7 @@ def _planned(flow: Flow, name: str, *, live: bool) -> PlannedNode:
         cache=node.cache,
         join=node.join,
         live=live,
+        behind_a_race=timed,
     )
 
 
@@ -82,12 +86,15 @@ def _steps(flow: Flow, planned: dict[str, PlannedNode]) -> tuple[Step, ...]:
 
 
 def _parts(flow: Flow, planned: dict[str, PlannedNode]) -> Iterator[list[PlannedNode]]:
-    """Nodes beside which nothing runs, one by one; between them, together, those that run side by side."""
+    """Nodes beside which nothing runs, one by one; between them, together, those that run side by side.
+
+    Where the first of several wins, the others may still run beside all that follows.
+    """
     beside: list[PlannedNode] = []
     pending = 0  # edges from nodes before to nodes after; for those that lead nowhere one that never arrives
     for name in flow.order:
         node = planned[name]
-        arriving = len({arrival.source for arrival in node.arrivals})
+        arriving = 1 if node.first_wins else len(node.sources)
         if arriving < pending:
             beside.append(node)
         else:

@@ -119,9 +119,8 @@ class _Progress:
 
 def _followers(ended: list[asyncio.Task[list[PlannedNode]]]) -> list[PlannedNode]:
     """Raises the failure of the one that began first."""
-    for task in ended:
-        if failure := task.exception():
-            raise failure
+    if failures := [failure for task in ended if (failure := task.exception())]:
+        raise failures[0]
     return [node for task in ended for node in task.result()]
 
 

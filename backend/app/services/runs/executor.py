@@ -297,9 +297,12 @@ class Executor:
         free = self.concurrency - len(self.tasks) - self.reservations
         limit = max(0, min(free, self.claim_concurrency - len(self.claimed)))
         by_us: dict[str, Any] = {"owner": self.owner, "lease_s": self.lease_s, "executing": list(self.tasks)}
-        runs = await claim_cancelled(self.database, **by_us)
+        taken = self._take_all(await claim_cancelled(self.database, **by_us))
         if limit and self.claims:
-            runs += await claim_runs(self.database, limit=limit, **by_us)
+            taken += self._take_all(await claim_runs(self.database, limit=limit, **by_us))
+        return taken
+
+    def _take_all(self, runs: list[ClaimedRun]) -> int:
         for run in runs:
             failpoint("run.claimed")
             self.claimed.add(run.id)
