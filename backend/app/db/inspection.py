@@ -80,9 +80,9 @@ _RUNS = text(
         SELECT lease_until IS NULL AS waits, lease_until < now() AS left_over,
                lease_until >= now() AND lease_owner IS NOT NULL
                    AND (mode = 'background' OR fence > 1) AS taken_up,
-               extract(epoch FROM now() - created_at)::float AS waited_s,
+               extract(epoch FROM now() - COALESCE(due_at, created_at))::float AS waited_s,
                extract(epoch FROM now() - lease_until)::float AS left_s
-        FROM agent_runs WHERE finished_at IS NULL
+        FROM agent_runs WHERE finished_at IS NULL AND (due_at IS NULL OR due_at < now())
     ) open
     """
 )

@@ -7,6 +7,7 @@ from app.db.postgres.models.agents import (
     AgentRunCheckpointWrite,
     AgentRunCommand,
     AgentRunEvent,
+    AgentRunInterrupt,
     AgentRunStep,
     AgentVersion,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "AgentRunCheckpointWrite",
     "AgentRunCommand",
     "AgentRunEvent",
+    "AgentRunInterrupt",
     "AgentRunStep",
     "AgentVersion",
     "ApiKey",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, Index, String, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -15,11 +15,18 @@ from app.db.base import Base, CreatedAt, Json, ProjectRow, TenantRow, UpdatedAt,
 
 
 class RunStatus(StrEnum):
+    """An `interrupted` run waits for a person, a `waiting` one for a time; no process is at them."""
+
     QUEUED = "queued"
     RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    WAITING = "waiting"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+SUSPENDED = frozenset({RunStatus.INTERRUPTED, RunStatus.WAITING})
 
 
 class RunMode(StrEnum):
@@ -30,13 +37,31 @@ class RunMode(StrEnum):
     BACKGROUND = "background"
 
 
+class RunOrigin(StrEnum):
+    """How a run was made of another one."""
+
+    RESUME = "resume"
+    FORK = "fork"
+    REPLAY = "replay"
+
+
 class CommandKind(StrEnum):
     CANCEL = "cancel"
+
+
+class InterruptStatus(StrEnum):
+    """`expired`: nobody answered in time; `withdrawn`: nobody needs the answer any more."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
 
 
 class Agent(ProjectRow):
     """`draft` is what people edit, under the optimistic lock `revision`; `live_version` is what is served.
 
+    With `archived_at` it is kept for reading, and neither runs nor changes.
     With `deleted_at` it is gone for everybody but the work that erases it.
     """
 
@@ -67,7 +92,10 @@ class Agent(ProjectRow):
 
 
 class AgentVersion(TenantRow):
-    """An immutable graph, its collections bound by id. `version` is null for a snapshot of a draft."""
+    """An immutable graph, its collections bound by id. `version` is null for a snapshot of a draft.
+
+    The newest version is the live one. `restores` is the number of the one that a rollback repeated.
+    """
 
     __tablename__ = "agent_versions"
     __table_args__ = (
@@ -90,13 +118,17 @@ class AgentVersion(TenantRow):
     content_hash: Mapped[str]
     note: Mapped[str] = mapped_column(default="")
     author_id: Mapped[UUID | None]
+    restores: Mapped[int | None]
 
 
 class AgentRun(ProjectRow):
     """One execution. Whoever holds the lease with the current `fence` is its only writer.
 
-    An open run without a lease waits to be claimed. `recoveries` counts the processes that died over it since
-    it last brought a step to its end.
+    An open run without a lease waits to be claimed, or, with `due_at`, is suspended until then or until it
+    is answered; `answers` counts those it was given. `recoveries` counts the processes that died over it
+    since it last brought a step to its end. `made_by` says how it was made of `parent_run_id`; `effects_of`
+    is the run by whose id the keys of its effects are made, if not its own. `input` keeps its order (`json`,
+    not `jsonb`): what is made of it must be the same whoever makes it.
     """
 
     __tablename__ = "agent_runs"
@@ -117,15 +149,21 @@ class AgentRun(ProjectRow):
             "org_id",
             "created_at",
             "id",
-            postgresql_where=text("finished_at IS NULL AND lease_until IS NULL"),
+            postgresql_where=text("finished_at IS NULL AND lease_until IS NULL AND due_at IS NULL"),
         ),
+        Index(
+            "ix_agent_runs_due",
+            "due_at",
+            postgresql_where=text("finished_at IS NULL AND due_at IS NOT NULL"),
+        ),
+        Index("ix_agent_runs_parent", "org_id", "parent_run_id"),
     )
 
     agent_id: Mapped[UUID]
     version_id: Mapped[UUID]
     mode: Mapped[RunMode]
     status: Mapped[RunStatus] = mapped_column(default=RunStatus.QUEUED)
-    input: Mapped[Json]
+    input: Mapped[Json] = mapped_column(JSON)
     output: Mapped[Json | None]
     error: Mapped[Json | None]
     usage: Mapped[Json | None]
@@ -135,6 +173,11 @@ class AgentRun(ProjectRow):
     fence: Mapped[int] = mapped_column(BigInteger, default=0)
     last_seq: Mapped[int] = mapped_column(BigInteger, default=0)
     recoveries: Mapped[int] = mapped_column(default=0, server_default="0")
+    due_at: Mapped[datetime | None]
+    answers: Mapped[int] = mapped_column(default=0, server_default="0")
+    parent_run_id: Mapped[UUID | None]
+    made_by: Mapped[RunOrigin | None]
+    effects_of: Mapped[UUID | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -142,8 +185,11 @@ class AgentRun(ProjectRow):
 class AgentRunStep(Base):
     """The step journal: one row per (node path, visit, call). Range-partitioned on the run's UUIDv7.
 
-    `status` is `started` (before an effect), then `succeeded`, `failed` or `skipped`. `handle` is the way out
-    that was taken, `writes` are `[field, value]` of the state.
+    `status` is `started` (before an effect) or `waiting`, then `succeeded`, `failed` or `skipped`. `handle`
+    is the way out that was taken, `writes` are `[field, value]` of the state. `request_hash` stands for what
+    the node was asked, `source_run_id` is the run from which the entry was taken over. `seq` is that of the
+    last event by then: a checkpoint, from which another run can go on. JSON of what came of it keeps its
+    order.
     """
 
     __tablename__ = "agent_run_steps"
@@ -157,11 +203,14 @@ class AgentRunStep(Base):
     node_type: Mapped[str]
     status: Mapped[str]
     attempts: Mapped[int] = mapped_column(default=1)
-    output: Mapped[Json | None]
+    output: Mapped[Json | None] = mapped_column(JSON)
     error: Mapped[Json | None]
     usage: Mapped[Json | None]
     handle: Mapped[str | None]
-    writes: Mapped[list[Any] | None]
+    writes: Mapped[list[Any] | None] = mapped_column(JSON)
+    request_hash: Mapped[str | None]
+    source_run_id: Mapped[UUID | None]
+    seq: Mapped[int | None] = mapped_column(BigInteger)
     started_at: Mapped[datetime]
     duration_ms: Mapped[float]
 
@@ -178,6 +227,36 @@ class AgentRunCommand(TenantRow):
     run_id: Mapped[UUID]
     kind: Mapped[CommandKind]
     consumed_at: Mapped[datetime | None]
+
+
+class AgentRunInterrupt(ProjectRow):
+    """What a run waits for: an answer (`human`, `approval`) or a time (`timer`). It is closed once.
+
+    The run's holder opens it, whoever answers closes it. `choice` and `data` are the answer.
+    """
+
+    __tablename__ = "agent_run_interrupts"
+    __table_args__ = (
+        tenant_key("project_id", "projects"),
+        tenant_key("run_id", "agent_runs"),
+        Index("ix_agent_run_interrupts_run", "org_id", "run_id"),
+        Index("ix_agent_run_interrupts_list", "org_id", "project_id", "status", "created_at", "id"),
+    )
+
+    run_id: Mapped[UUID]
+    node_path: Mapped[str]
+    kind: Mapped[str] = mapped_column(String(32))
+    status: Mapped[InterruptStatus]
+    message: Mapped[str]
+    choices: Mapped[list[Any] | None]
+    form: Mapped[Json | None]
+    prefill: Mapped[Json | None]
+    assignee: Mapped[str | None]
+    due_at: Mapped[datetime | None]
+    choice: Mapped[str | None]
+    data: Mapped[Json | None]
+    answered_by: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
 
 
 class AgentRunCheckpoint(Base):
@@ -215,6 +294,15 @@ class AgentRunCheckpointWrite(Base):
     task_path: Mapped[str]
     channel: Mapped[str]
     value: Mapped[bytes]
+
+
+class DroppedRunLog(Base):
+    """A month (UTC) whose runs have no events, steps and checkpoints any more. `month` is its first day."""
+
+    __tablename__ = "dropped_run_logs"
+
+    month: Mapped[date] = mapped_column(primary_key=True)
+    dropped_at: Mapped[CreatedAt]
 
 
 class AgentRunEvent(Base):

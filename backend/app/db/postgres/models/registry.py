@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, LargeBinary, UniqueConstraint
+from sqlalchemy import Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import CreatedAt, Json, ProjectRow, Revision, tenant_key
@@ -69,8 +70,19 @@ class ModelRegistry(ProjectRow):
     updated_at: Mapped[CreatedAt]
 
 
+class ToolApproval(StrEnum):
+    """Which calls that a model asks for a person has to agree to."""
+
+    NEVER = "never"
+    WRITES = "writes"
+    ALWAYS = "always"
+
+
 class ToolRegistry(ProjectRow):
-    """A tool: `slug` in graphs, its input and output as JSON Schema, and how it is called."""
+    """A tool: `slug` in graphs, `config` as its kind has it, and the `operations` that come of it.
+
+    `unusable`: what its server or document offers besides, each with the reason.
+    """
 
     __tablename__ = "tool_registry"
     __table_args__ = (
@@ -79,8 +91,11 @@ class ToolRegistry(ProjectRow):
     )
 
     slug: Mapped[str]
-    name: Mapped[str]
     description: Mapped[str] = mapped_column(default="")
     kind: Mapped[str]
-    input_schema: Mapped[Json] = mapped_column(default=dict)
     config: Mapped[Json] = mapped_column(default=dict)
+    operations: Mapped[list[Any]] = mapped_column(default=list, server_default=text("'[]'::jsonb"))
+    unusable: Mapped[list[Any]] = mapped_column(default=list, server_default=text("'[]'::jsonb"))
+    approval: Mapped[ToolApproval] = mapped_column(default=ToolApproval.NEVER, server_default="never")
+    revision: Mapped[Revision]
+    updated_at: Mapped[CreatedAt]

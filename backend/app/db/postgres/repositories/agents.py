@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy import column as column_
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, insert
 
+from app.core.errors import Conflict
 from app.core.ids import new_id
 from app.db.base import Json
 from app.db.postgres.channels import RUN_COMMANDS
@@ -54,6 +55,18 @@ class Agents(Repository[Agent]):
     def visible(self) -> Select[Agent]:
         return super().visible().where(Agent.deleted_at.is_(None))
 
+    async def editable(self, reference: str) -> Agent:
+        """The agent, locked until the end of the transaction; `Conflict` where it is archived."""
+        agent = await self.find(reference, lock=True)
+        if agent.archived_at is not None:
+            raise archived(agent.slug)
+        return agent
+
+    async def slugged(self, slug: str) -> Agent | None:
+        """The agent with this slug, if there is one, locked until the end of the transaction."""
+        statement = self.visible().where(Agent.slug == slug)
+        return await self.one_or_none(statement.with_for_update(key_share=True))
+
     async def hide(self, agent: Agent) -> None:
         """Deletes the agent for everybody but the work that erases it."""
         agent.deleted_at = func.now()
@@ -64,6 +77,14 @@ class Agents(Repository[Agent]):
         await self.session.execute(
             delete(Agent).where(Agent.org_id == self.tenant.org_id, Agent.id == agent_id)
         )
+
+
+def archived(slug: str) -> Conflict:
+    """Why nothing is done with an archived agent."""
+    return Conflict(
+        f"The agent {slug!r} is archived: unarchive it (POST /api/v1/agents/{slug}/unarchive) first.",
+        code="archived",
+    )
 
 
 class AgentVersions(Repository[AgentVersion]):
@@ -213,7 +234,11 @@ def _has_text(column: Any, text: str) -> ColumnElement[bool]:
     The whole column as text, which costs a tenth, tells most rows that have it nowhere.
     """
     written = json.dumps(text, ensure_ascii=False)[1:-1]
-    values = func.jsonb_path_query(column, _VALUES).table_valued(column_("value", JSONB)).render_derived()
+    values = (
+        func.jsonb_path_query(cast(column, JSONB), _VALUES)
+        .table_valued(column_("value", JSONB))
+        .render_derived()
+    )
     said = values.c.value.op("#>>", return_type=Text())(literal_column("'{}'"))
     there = select(1).select_from(values).where(contains(text, said)).correlate(AgentRun).exists()
     return and_(contains(written, cast(column, Text)), there)
@@ -231,3 +256,16 @@ class RunSteps(Repository[AgentRunStep]):
 
     def of(self, run_id: UUID) -> Select[AgentRunStep]:
         return self.visible().where(AgentRunStep.run_id == run_id)
+
+
+class RunCheckpoints(RunSteps):
+    """What came to an end in a run, in the order in which it did."""
+
+    noun = "checkpoint"
+    sorts: ClassVar[Sorts] = {"seq": AgentRunStep.seq}
+    usual_sort = "seq"
+
+    def of(self, run_id: UUID) -> Select[AgentRunStep]:
+        return (
+            super().of(run_id).where(AgentRunStep.seq > 0, AgentRunStep.status.not_in(("started", "waiting")))
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -62,6 +62,12 @@ class Repository(Listing[Row]):
         if row is None:
             raise self.missing(reference)
         return row
+
+    async def slugs(self, ids: Iterable[UUID]) -> dict[UUID, str]:
+        """The slugs of those of the rows that are there, by id."""
+        model: Any = self.model
+        statement = self.visible().where(model.id.in_(ids)).with_only_columns(model.id, model.slug)
+        return {row.id: row.slug for row in await self.session.execute(statement)}
 
     async def page(self, request: PageRequest, statement: Select[Row] | None = None) -> Page[Row]:
         """A page of `statement`, or of all that is visible."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -77,6 +78,14 @@ class Person:
     user: User
     organization: Organization
     project: Project | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A user as others of the organization know them."""
+
+    name: str
+    email: str
 
 
 class Identities:
@@ -213,6 +222,15 @@ class Identities:
             .where(User.id == user_id)
         )
         return Person(*(await self.session.execute(statement)).one())
+
+    async def members(self, org_id: UUID, user_ids: Iterable[UUID]) -> dict[UUID, Known]:
+        """Those of the users who are members of the organization."""
+        statement = (
+            select(User.id, User.name, User.email)
+            .join(Membership, Membership.user_id == User.id)
+            .where(Membership.org_id == org_id, User.id.in_(user_ids))
+        )
+        return {row.id: Known(row.name, row.email) for row in await self.session.execute(statement)}
 
     async def owner_of(self, org_id: UUID) -> UUID:
         statement = (
