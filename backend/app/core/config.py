@@ -15,6 +15,7 @@ from app.core.base_urls import check_base_url
 from app.core.egress.rules import DEFAULT_PORTS, Ports, Rule, read_ports, read_rules
 from app.core.entries import entries
 from app.core.failpoints import read_traps
+from app.core.sandbox.jail import Sandbox
 
 RuleList = Annotated[tuple[Rule, ...], NoDecode, BeforeValidator(read_rules)]
 TextList = Annotated[list[str], NoDecode, BeforeValidator(entries)]
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     cors_origins: TextList = Field(default=[], description="such as https://app.example, or *")
     docs_enabled: bool = True
     max_request_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_yaml_bytes: int = Field(default=512 * 2**10, ge=1024, description="of a body; JSON may be larger")
     max_url_bytes: int = Field(default=16 * 2**10, ge=256)
     max_header_bytes: int = Field(default=64 * 2**10, ge=1024)
     body_silence_s: float = Field(default=30, gt=0, description="between two parts of a request's body")
@@ -151,12 +153,32 @@ class Settings(BaseSettings):
     node_cache_max_project: int = Field(
         default=64 * 2**20, ge=1, description="characters of a project's results; then the oldest go"
     )
+    tool_timeout_s: float = Field(default=60, gt=0, description="of one call of a tool")
+    tool_max_operations: int = Field(default=200, ge=1, description="of one MCP server or OpenAPI document")
+    tool_max_text: int = Field(default=20_000, ge=100, description="characters that a model is shown")
+    tool_cache_s: float = Field(default=2, ge=0, le=60, description="what a name stands for")
+    tool_cache_size: int = Field(default=10_000, ge=1)
+    tool_listing_s: float = Field(
+        default=10, ge=0, le=3600, description="what an MCP server says of its tools; 0: asked at each call"
+    )
     expression_timeout_s: float = Field(default=0.25, gt=0)
     expression_grace_s: float = Field(default=0.25, gt=0, description="then its worker is killed")
     expression_memory_bytes: int = Field(default=32 * 2**20, ge=2**20)
     expression_recursion: int = Field(default=100, ge=1, le=1000)
     expression_processes: int = Field(default=2, ge=1, le=64, description="an organization uses all but one")
     expression_wait_s: float = Field(default=5, gt=0, description="for one of them to be free")
+
+    sandbox: Sandbox = Field(
+        default=Sandbox.AUTO, description="of code and expressions: bubblewrap, limits, or what works"
+    )
+    code_timeout_s: float = Field(default=5, gt=0)
+    code_grace_s: float = Field(default=1, gt=0, description="then its worker is killed")
+    code_memory_bytes: int = Field(default=64 * 2**20, ge=2**20)
+    code_recursion: int = Field(default=200, ge=1, le=1000)
+    code_output_bytes: int = Field(default=2**20, ge=1, description="of a node's outputs as JSON")
+    code_log_bytes: int = Field(default=64 * 2**10, ge=2, description="that a node may print")
+    code_processes: int = Field(default=2, ge=1, le=64, description="an organization uses all but one")
+    code_wait_s: float = Field(default=30, gt=0, description="for one of them to be free")
 
     # embeddings
     embedding_batch_size: int = Field(default=32, ge=1, le=512)
@@ -188,7 +210,23 @@ class Settings(BaseSettings):
     run_recoveries: int = Field(
         default=5, ge=0, description="processes that may die over one run without a step done between"
     )
+    run_map_items: int = Field(default=10_000, ge=1, description="items of one `map`")
+    run_loop_rounds: int = Field(default=1_000, ge=1, description="rounds of one `loop`")
+    run_agent_depth: int = Field(default=8, ge=1, description="sub-agents inside of each other")
+    run_timeline_events: int = Field(
+        default=20_000, ge=1, description="of a run whose timeline shows what nodes read and gave"
+    )
+    run_timeline_timeout_s: float = Field(
+        default=10, gt=0, description="in which what nodes read and gave is worked out"
+    )
+    run_offered_tools: int = Field(
+        default=128, ge=1, description="tools that one `agent` node offers its model"
+    )
+    run_tool_calls: int = Field(default=200, ge=1, description="calls of tools by one `agent` node")
     run_warm_up: bool = Field(default=True, description="load the engine at the start, not in the first run")
+    run_log_retention_days: int = Field(
+        default=0, ge=0, le=36_500, description="that events, steps and checkpoints are kept; 0: for ever"
+    )
     run_timeout_s: float = Field(default=600, gt=0)
     run_wait_timeout_s: float = Field(default=60, gt=0)
     run_text_search_limit: int = Field(default=10_000, ge=1, description="newest runs that are looked into")

@@ -71,6 +71,12 @@ class Conflict(AppError):
     status, code, title = 409, "conflict", "Conflict"
 
 
+class Gone(AppError):
+    """It was there, and will not be again."""
+
+    status, code, title = 410, "gone", "Gone"
+
+
 class PreconditionFailed(AppError):
     status, code, title = 412, "precondition_failed", "Precondition failed"
 

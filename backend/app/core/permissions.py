@@ -19,6 +19,8 @@ class Permission(StrEnum):
     JOBS_WRITE = "jobs:write"
     MODELS_READ = "models:read"
     MODELS_WRITE = "models:write"
+    TOOLS_READ = "tools:read"
+    TOOLS_WRITE = "tools:write"
     CONNECTIONS_READ = "connections:read"
     CONNECTIONS_WRITE = "connections:write"
     KEYS_READ = "keys:read"
@@ -37,6 +39,7 @@ MEMBER = READ | {
     Permission.SECRETS_READ,
     Permission.CONNECTIONS_READ,
     Permission.MODELS_WRITE,
+    Permission.TOOLS_WRITE,
     Permission.AGENTS_WRITE,
     Permission.AGENTS_RUN,
     Permission.COLLECTIONS_WRITE,

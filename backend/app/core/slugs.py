@@ -27,9 +27,13 @@ def slugify(name: str) -> str:
 
 def check_slug(slug: str, *, pointer: str = "/body/slug") -> str:
     """`slug` itself, if it is one; `Invalid` otherwise (UUIDs are refused: they would be taken for ids)."""
-    if not _SLUG.fullmatch(slug) or as_uuid(slug):
+    if not is_slug(slug) or as_uuid(slug):
         raise _invalid(f"{slug!r} is not a slug: {SLUG_PATTERN}, and not a UUID", pointer)
     return slug
+
+
+def is_slug(name: str) -> bool:
+    return _SLUG.fullmatch(name) is not None
 
 
 def as_uuid(reference: str) -> UUID | None:

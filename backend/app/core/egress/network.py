@@ -138,6 +138,10 @@ class PinnedPool(httpcore2.AsyncConnectionPool):
             network_backend=network,
         )
 
+    def keeps_one(self, origin: httpcore2.Origin) -> bool:
+        """Whether a connection to `origin` lies idle, to be used by the next request."""
+        return any(one.is_idle() and one.can_handle_request(origin) for one in self.connections)
+
     def create_connection(self, origin: httpcore2.Origin) -> httpcore2.AsyncConnectionInterface:
         return _Connection(
             origin,

@@ -26,6 +26,8 @@ ORGANIZATION = "egress.organization"
 
 _PORTS = {"http": 80, "https": 443}
 _BODILESS = (204, 304)
+_IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+_BROKEN_OFF = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
 _DECODED = (b"content-encoding", b"content-length")
 
 
@@ -88,21 +90,37 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         held = AsyncExitStack()
         try:
             await held.enter_async_context(place)
-            answer = await self._ask(_hop(request, url, budget.limits), called(url), budget)
+            hop = _hop(request, url, budget.limits)
+            answer = await self._ask(hop, called(url), budget, repeatable=_is_repeatable(request))
             held.push_async_callback(answer.aclose)
             return _response(request, answer, held, called(url), budget)
         except BaseException:
             await held.aclose()
             raise
 
-    async def _ask(self, hop: httpcore2.Request, host: str, budget: Budget) -> httpcore2.Response:
+    async def _ask(
+        self, hop: httpcore2.Request, host: str, budget: Budget, *, repeatable: bool
+    ) -> httpcore2.Response:
+        """A server may close a kept connection at the moment that we use it: then it is asked once more."""
         limits = budget.limits
+        again = repeatable and self._pool.keeps_one(hop.url.origin)
         with reported(host, limits):
             async with budget.within(limits.first_byte_s, f"{host!r} did not answer"):
+                try:
+                    return await self._pool.handle_async_request(hop)
+                except _BROKEN_OFF:
+                    if not again:
+                        raise
                 return await self._pool.handle_async_request(hop)
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+
+
+def _is_repeatable(request: httpx2.Request) -> bool:
+    """Whether it may be sent twice (RFC 9110, 9.2.2), and can be."""
+    safe = request.method in _IDEMPOTENT or "idempotency-key" in request.headers
+    return safe and isinstance(request.stream, httpx2.ByteStream)
 
 
 def _hop(request: httpx2.Request, url: httpx2.URL, limits: Limits) -> httpcore2.Request:
