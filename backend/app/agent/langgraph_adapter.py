@@ -9,6 +9,7 @@ Importing this module imports LangGraph (seconds without bytecode): import it wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, cast
 
@@ -22,10 +23,10 @@ from typing_extensions import TypedDict
 
 from app.agent.core.state import RunState, Update, apply, join
 from app.agent.graph.plan import Plan, Step
-from app.agent.graph.run_context import RunContext
+from app.agent.graph.run_context import Frame
 from app.agent.graph.stepping import beginning, run_step
 
-Graph = CompiledStateGraph[Any, RunContext, Any, Any]
+Graph = CompiledStateGraph[Any, Frame, Any, Any]
 
 
 class Drive:
@@ -46,7 +47,7 @@ class Drive:
         self._shape = _shape(plan)
         self._limit = 10 + len(plan.steps)  # a step takes one superstep
 
-    async def __call__(self, inputs: Mapping[str, Any], run: RunContext) -> RunState:
+    async def __call__(self, inputs: Mapping[str, Any], frame: Frame) -> RunState:
         """Runs to the end. Raises what a step raises.
 
         A run that goes on begins after its last checkpoint, or anew where it has none, or one of another plan
@@ -54,14 +55,14 @@ class Drive:
         """
         config: RunnableConfig = {
             "recursion_limit": self._limit,
-            "configurable": {"thread_id": run.run_id},
+            "configurable": {"thread_id": frame.run.run_id},
             "metadata": {"plan": self._shape},
         }
         begin: dict[str, Any] | None = {**beginning(self._plan, inputs), **dict.fromkeys(self._triggers)}
-        if run.past.continued and await self._begun(config):
+        if frame.run.past.continued and await self._begun(config):
             begin = None
         final = await self._graph.ainvoke(
-            begin, config, context=run, durability=self._durability, version="v2"
+            begin, config, context=frame, durability=self._durability, version="v2"
         )
         return cast(RunState, final.value)
 
@@ -83,10 +84,10 @@ def _shape(plan: Plan) -> str:
 
 
 def _compiled(plan: Plan, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
-    graph: StateGraph[Any, RunContext, Any, Any] = StateGraph(_channels(plan), context_schema=RunContext)
+    graph: StateGraph[Any, Frame, Any, Any] = StateGraph(_channels(plan), context_schema=Frame)
     before = START
     for step in plan.steps:
-        graph.add_node(step.id, _running(step))
+        graph.add_node(step.id, partial(_run, step))  # of a closure LangGraph would read types and bytecode
         graph.add_edge(before, step.id)
         before = step.id
     return graph.compile(checkpointer=checkpointer)
@@ -104,8 +105,5 @@ def _channels(plan: Plan) -> Any:
     )
 
 
-def _running(step: Step) -> Any:
-    async def run(state: RunState, runtime: Runtime[RunContext]) -> Update:
-        return await run_step(step, state, runtime.context)
-
-    return run
+async def _run(step: Step, state: RunState, runtime: Runtime[Frame]) -> Update:
+    return await run_step(step, state, runtime.context)

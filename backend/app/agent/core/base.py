@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
+from app.agent.core.calls import AgentAnswer, CallKind, JournalledCall
+from app.agent.core.http import HttpReply, HttpRequest
 from app.agent.core.interfaces import (
     Capability,
     ChatModel,
     Citation,
-    Expressions,
     FinishReason,
-    HttpReply,
-    HttpRequest,
     Passage,
+    Tool,
+    ToolResult,
     Usage,
 )
+from app.agent.core.interrupts import Answered, Question
+from app.agent.core.limits import EngineLimits
+from app.agent.core.sandbox import CodeRunner, Expressions
 from app.agent.core.value_types import ValueType, given_by, taken_by
 from app.agent.graph.references import Lookup
 from app.core.errors import AppError
@@ -55,6 +59,21 @@ class NodeConfig(Closed):
     """Base of every node's `config`. `type` is the name used in documents."""
 
     type: ClassVar[str]
+    example: ClassVar[dict[str, Any]] = {}
+    """A small configuration that is valid, for documentation: it reads inputs alone, and no other nodes."""
+    inside: ClassVar[Mapping[str, ValueType]] = {}
+    """What the graph in the field `graph` reads besides `inputs`, where there is one."""
+    aware: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """Fields that read some of `inside`, too, though they are outside of the graph."""
+    delegates: ClassVar[bool] = False
+    """Whether all that it does is done by the nodes of agents that it calls."""
+    keeps_calls: ClassVar[bool] = False
+    """Whether its calls are journalled one by one, and hold whenever it is tried again."""
+
+    @classmethod
+    def holds_graph(cls) -> bool:
+        """Whether the node has a graph inside of it."""
+        return "graph" in cls.model_fields
 
     @classmethod
     def mistakes(cls, raw: Mapping[str, Any]) -> Iterable[Mistake]:
@@ -79,7 +98,15 @@ class NodeConfig(Closed):
 
     def writes(self) -> frozenset[str]:
         """The state fields the node may write."""
-        return frozenset()
+        return frozenset(self.written())
+
+    def written(self) -> Mapping[str, tuple[str | int, ...]]:
+        """Where the configuration holds what is written to which state field, as far as it does."""
+        return {}
+
+    def waits(self) -> bool:
+        """Whether the node may wait for a person or a time as configured, besides what its type does."""
+        return False
 
     def effect(self) -> Effect | None:
         """What the node does to the world as configured; None: what every node of its type does."""
@@ -94,11 +121,14 @@ class NodeConfig(Closed):
         return types
 
 
+BindingKind = Literal["models", "collections", "tools", "agents"]
+
+
 @dataclass(frozen=True, slots=True)
 class Binds:
-    """Marks a `str` field that names an entry of the document's `bindings`."""
+    """Marks a `str` that names an entry of the document's `bindings`: a field, or the items of a list."""
 
-    kind: Literal["models", "collections", "tools", "agents"]
+    kind: BindingKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +143,16 @@ def expects(annotation: Any) -> Expects:
     return Expects(taken_by(annotation))
 
 
+InnerGraph = Annotated[
+    dict[str, JsonValue],
+    Field(
+        description="A graph with `nodes` and `edges` like those of an agent, from its own `start` to its "
+        "own `end`, and perhaps with `inputs`, a JSON Schema of an object. It reads nothing from outside."
+    ),
+]
+"""As it is written: the compiler checks it like the graph around it."""
+
+
 class NodeError(AppError):
     """A node's own failure; `code` is what `error.code` shows and `retry.on` matches."""
 
@@ -124,6 +164,9 @@ class Scope(Lookup, Protocol):
 
     @property
     def expressions(self) -> Expressions: ...
+
+    @property
+    def code(self) -> CodeRunner: ...
 
     async def request(self, request: HttpRequest) -> HttpReply:
         """Sends a request. Raises `HttpFailed`.
@@ -137,11 +180,73 @@ class Scope(Lookup, Protocol):
 
     async def search(self, binding: str, query: str, *, top_k: int, mode: str) -> list[Passage]: ...
 
+    def reading(self, **sources: Any) -> Lookup:
+        """What reads `item` or `loop`, too, as the graph inside of the node does."""
+        ...
+
+    async def inside(self, key: str, inputs: Mapping[str, Any], /, **sources: Any) -> Mapping[str, Any]:
+        """Runs the graph inside of the node, for the item or round `key`; the output of its end.
+
+        Raises the `NodeFailed` of a node in it, and `Suspended` where it waits for a person or a time. What
+        it did is not done again when the node is.
+        """
+        ...
+
+    async def call_agent(self, binding: str, inputs: Mapping[str, Any]) -> AgentAnswer:
+        """Runs a published agent as a part of this run. Raises like `inside`, also for `inputs` that do not
+        fit."""
+        ...
+
+    async def ask(self, question: Question) -> Answered:
+        """Asks a person. Raises `Suspended` until there is an answer, or the time for it is over."""
+        ...
+
+    async def until(self, due_ms: int) -> None:
+        """Waits for a time (milliseconds since the Unix epoch), without a process that does. Raises
+        `Suspended` until then."""
+        ...
+
+    @property
+    def limits(self) -> EngineLimits: ...
+
+    def has_shown(self, text: str) -> bool:
+        """Whether a whole assistant message with this text was shown in the run."""
+        ...
+
+    def now_ms(self) -> int:
+        """Milliseconds since the Unix epoch, as they were when the node first began."""
+        ...
+
+    async def tools(self, binding: str) -> Sequence[Tool]:
+        """What a name of `bindings.tools` stands for; to be called through `call_tool`."""
+        ...
+
+    async def call_tool(self, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
+        """Raises `ToolFailed`.
+
+        Where the tool or the node writes, the call has an idempotency key: the same for this call of this
+        node in every attempt, also in those of a process that continues the run.
+        """
+        ...
+
     async def say(self, delta: str) -> None:
         """Text as it comes; shown as assistant text if this node produces the interface's answer."""
         ...
 
     async def cite(self, citation: Citation) -> None: ...
+
+    def call(self, number: int, kind: CallKind) -> JournalledCall:
+        """One of several calls, which are numbered from 1 in an order that is always the same."""
+        ...
+
+    async def tell_call(self, model_id: str, name: str, arguments: str, *, whole: bool = False) -> str:
+        """A tool call that a model asks for, piece by piece, or the `whole` where there was no piece; answers
+        the id under which it is told."""
+        ...
+
+    async def agent_inputs(self, binding: str) -> Mapping[str, Any]:
+        """The JSON Schema of what a published agent takes."""
+        ...
 
     def spend(self, model: str, usage: Usage) -> None: ...
 
@@ -165,7 +270,8 @@ Behaviour = Callable[[Config, Scope], Awaitable[Outputs]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeType:
-    """One entry of the registry. `streams` names the output that `scope.say` spells out.
+    """One entry of the registry. `streams` names the output that `scope.say` spells out. `suspends`: its
+    nodes wait for a person or a time, for which no process is kept.
 
     `effect` is the least that its nodes do; `effect_of` is what one does, as configured.
     """
@@ -180,6 +286,7 @@ class NodeType:
     fails: bool
     streams: str | None
     requires: frozenset[Capability]
+    suspends: bool = False
 
     @property
     def config_required(self) -> bool:
@@ -206,6 +313,7 @@ def node_type(
     fails: bool = True,
     streams: str | None = None,
     requires: Iterable[Capability] = (),
+    suspends: bool = False,
 ) -> NodeType:
     """Describes a node type. `outputs` maps names to Python types; `pure` is short for that effect."""
     adapters = {name: TypeAdapter(annotation) for name, annotation in outputs.items()}
@@ -220,6 +328,7 @@ def node_type(
         fails=fails,
         streams=streams,
         requires=frozenset(requires),
+        suspends=suspends,
     )
 
 
@@ -260,6 +369,7 @@ def node(
     fails: bool = True,
     streams: str | None = None,
     requires: Iterable[Capability] = (),
+    suspends: bool = False,
 ) -> Callable[[Behaviour[Config]], Behaviour[Config]]:
     """Registers the decorated coroutine function as the behaviour of `config.type`."""
 
@@ -274,6 +384,7 @@ def node(
                 fails=fails,
                 streams=streams,
                 requires=requires,
+                suspends=suspends,
             )
         )
         return run

@@ -1,12 +1,13 @@
 """The CUSTOM events of a run: each name with the model of its payload.
 
 Besides these a run emits AG-UI 1.0 events (https://docs.ag-ui.com): RUN_STARTED first, TEXT_MESSAGE_*
-for assistant text, and exactly one of RUN_FINISHED and RUN_ERROR last. Payloads are JSON; times are
-milliseconds.
+for assistant text, TOOL_CALL_* for the tools that models call, and exactly one of RUN_FINISHED and RUN_ERROR
+last. Payloads are JSON; times are milliseconds.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
@@ -55,7 +56,8 @@ class NodeStarted(Payload):
 
 
 class NodeFinished(Payload):
-    """A node has ended; `attempts` counts from 1. `cached`: it was asked the same before, and did not run.
+    """A node has ended; `attempts` counts from 1. `cached`: it was asked the same before, and did not run;
+    `taken_from`: neither did it here, but in that run, of which this one was made.
 
     `handle` is the way out it took, absent if its failure fails the run. `finish_reason` is why the model
     ended its last answer. `text` is what it wrote, where that is not shown as assistant text.
@@ -69,6 +71,7 @@ class NodeFinished(Payload):
     handle: str | None = None
     attempts: int
     cached: bool | None = None
+    taken_from: str | None = None
     duration_ms: float
     usage: Tokens | None = None
     error: Failure | None = None
@@ -109,7 +112,8 @@ class Retry(Payload):
 
 
 class MessageDiscarded(Payload):
-    """The text shown under `message_id` does not count; a further attempt has another id."""
+    """What was told under `message_id`, text and the tool calls that have it as their `parentMessageId`, does
+    not count; a further attempt has another id."""
 
     event_name: ClassVar[str] = "message.discarded"
 
@@ -129,10 +133,53 @@ class RunContinued(Payload):
     times: int
 
 
-PAYLOADS: dict[str, type[Payload]] = {
-    payload.event_name: payload
-    for payload in (NodeStarted, NodeFinished, CitationFound, Retry, MessageDiscarded, RunContinued)
-}
+class InterruptOpened(Payload):
+    """A node waits for a person, who answers by `POST /runs/{run_id}/interrupts/{interrupt_id}`.
+
+    The answer's `choice` is one of `choices`, if there are any; its `data` fits `form`, a JSON Schema of an
+    object, for which `prefill` proposes values. Until `due_at`, if that is given, the answer can be given.
+    Of the kind `approval`, it is about the call `tool_call_id` of a tool.
+    """
+
+    event_name: ClassVar[str] = "interrupt"
+
+    node_id: str
+    interrupt_id: UUID
+    kind: Literal["human", "approval"]
+    message: str
+    choices: list[str] | None = None
+    form: dict[str, Any] | None = None
+    prefill: dict[str, Any] | None = None
+    assignee: str | None = None
+    due_at: datetime | None = None
+    tool_call_id: str | None = None
+
+
+class RunSuspended(Payload):
+    """All that is left of the run waits: `interrupted` for a person, `waiting` for the time `until`.
+
+    It goes on by itself when there is an answer or the time has come, and says so by `run.resumed`.
+    """
+
+    event_name: ClassVar[str] = "run.suspended"
+
+    status: Literal["interrupted", "waiting"]
+    until: datetime | None = None
+
+
+class RunResumed(Payload):
+    """The run goes on after it was suspended; it was taken up `times` times in all."""
+
+    event_name: ClassVar[str] = "run.resumed"
+
+    times: int
+
+
+_ALL: tuple[type[Payload], ...] = (
+    *(NodeStarted, NodeFinished, CitationFound, Retry, MessageDiscarded),
+    *(InterruptOpened, RunSuspended, RunResumed, RunContinued),
+)
+PAYLOADS = {payload.event_name: payload for payload in _ALL}
 """Every CUSTOM name, for documentation and for readers of the event log."""
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
+from app.agent.core.usage import Usage as Usage
 from app.core.errors import AppError
 
 
@@ -92,14 +93,6 @@ class ToolCallDelta:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the model counts them."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 """Why an answer ended: it was complete, cut off at a limit of tokens, asks for tools, or was withheld."""
 
@@ -109,7 +102,7 @@ class Finished:
     """Last event of every model stream."""
 
     reason: FinishReason = "stop"
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
 
 ChatEvent = TextDelta | ToolCallDelta | ToolCall | Citation | Finished
@@ -156,6 +149,7 @@ class Capability(StrEnum):
     TOOLS = "tools"
     IMAGES = "images"
     STRUCTURED_OUTPUT = "structured_output"
+    INSTRUCTIONS = "instructions"  # it does what a prompt tells it, whatever that is
 
 
 class ModelError(Exception):
@@ -196,94 +190,6 @@ class Retriever(Protocol):
     async def search(self, collection: str, query: str, *, top_k: int, mode: str) -> list[Passage]: ...
 
 
-class Expressions(Protocol):
-    """Evaluates Python expressions that passed `graph/expression_rules`.
-
-    Raises an `AppError` whose message says what the expression did wrong.
-    """
-
-    async def evaluate(self, code: str, names: Mapping[str, Any]) -> Any:
-        """The value of `code`, with `names` bound to JSON values; a JSON value itself."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class SecretHeader:
-    """A header whose value is a secret of the project behind `prefix`; only the port ever knows it."""
-
-    secret: str
-    prefix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """One request to an absolute http(s) URL; `follow` its redirects.
-
-    `max_bytes` bounds the answer, within what the installation takes.
-    """
-
-    method: str
-    url: str
-    headers: Mapping[str, str | SecretHeader] = field(default_factory=dict)
-    body: bytes = b""
-    follow: bool = True
-    max_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HttpReply:
-    """A complete answer, whatever its status. `url` is the last one; header names are in lower case.
-
-    `text` is the body by its charset. Secrets of the request do not occur in it any more.
-    """
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    text: str
-
-
-class HttpFailed(AppError):
-    """There is no answer, or none that will do.
-
-    `code`: `timeout`, `server_error` (unreachable, or broken off), `rate_limit` can be tried again;
-    `bad_request`, `egress_denied`, `too_large`, `http_status` and others cannot.
-    """
-
-    code, title = "server_error", "HTTP request failed"
-
-
-class Http(Protocol):
-    """The way out for `http` nodes; the tenant is bound already. Raises `HttpFailed`."""
-
-    async def send(self, request: HttpRequest) -> HttpReply: ...
-
-
-@dataclass(frozen=True, slots=True)
-class CachedStep:
-    """What a node handed on, kept for when it is asked the same again.
-
-    `documents` are those whose text is in it, or was in what the node was asked.
-    """
-
-    handle: str
-    outputs: Mapping[str, Any]
-    citations: tuple[Citation, ...] = ()
-    documents: frozenset[UUID] = frozenset()
-
-
-class NodeCache(Protocol):
-    """Results of nodes, kept for the run's project. Never fails: what it cannot do, it leaves undone.
-
-    `key` says what the node was asked; the version of the agent is added to it.
-    """
-
-    async def find(self, key: str) -> CachedStep | None: ...
-
-    async def keep(self, key: str, step: CachedStep, *, ttl_s: float) -> None: ...
-
-
 class EventSink(Protocol):
     """Where a run's events go. Writing never blocks on a reader.
 
@@ -293,14 +199,20 @@ class EventSink(Protocol):
     async def emit(self, event: Any, *, node_path: str = "") -> None: ...
 
 
+StepKey = tuple[str, int, int]
+"""Node path, visit, call."""
+
+
 class Journal(Protocol):
-    """The step journal: one entry per (node path, visit) of a node that is not pure.
+    """The step journal: one entry per (node path, visit, call) of what is not pure.
+
+    Call 0 is the node itself; a node that makes several calls journals them from 1.
 
     What was recorded is stored soon; `ready` waits until it is, and is awaited before the next node that is
     not pure begins.
     """
 
-    def recall(self, node_path: str, visit: int) -> StepRecord | None:
+    def recall(self, node_path: str, visit: int, call: int) -> StepRecord | None:
         """The entry that an earlier process of this run wrote, if any."""
         ...
 
@@ -319,11 +231,14 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """What one node did: `status` is `succeeded`, `failed`, `skipped`, or `started` before an effect.
+    """What one node did, or one call of it: `status` is `succeeded`, `failed` or `skipped`; `started` before
+    an effect, `waiting` while a person or a time is waited for.
 
     Times are in milliseconds. `attempts` counts from 1 (0 if skipped). `handle` is the way out it took, None
     if it took none. A failed node has `error {code, message}`, and `output` too if the run goes on.
-    `usage` has `input_tokens`, `output_tokens` and the same `by_model`. `writes` are (state field, value).
+    `usage` is what `usage_told` gives. `writes` are (state field, value).
+    `request_hash` is the same where the node was asked the same. `source_run_id`: the run that did it, if
+    not this one.
     """
 
     node_path: str
@@ -338,14 +253,17 @@ class StepRecord:
     usage: Mapping[str, Any] | None = None
     handle: str | None = None
     writes: Sequence[tuple[str, Any]] = ()
+    request_hash: str | None = None
+    call: int = 0
+    source_run_id: str | None = None
 
     @property
-    def key(self) -> tuple[str, int]:
-        return self.node_path, self.visit
+    def key(self) -> StepKey:
+        return self.node_path, self.visit, self.call
 
     @property
     def ended(self) -> bool:
-        return self.status != "started"
+        return self.status not in ("started", "waiting")
 
 
 class Clock(Protocol):
@@ -373,14 +291,92 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentOffer:
+    """A published agent as a node: the JSON Schema of its inputs, the names of its outputs, where known."""
+
+    version_id: str
+    inputs: Mapping[str, Any] | None = None
+    outputs: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
-    """What a graph may name in one project: models with what they can do, and collections; by slug and by id.
+    """What a graph may name in one project: models with what they can do, collections, and published agents
+    (also with a version, `slug@2`); by slug and by id.
 
     `remedies`: what to do about a model that lacks something, for those of which more is known than that.
-    `secrets`: None where whoever asks may not know their names.
+    `secrets`: None where whoever asks may not know their names. `tools`: what each of them offers.
     """
 
     models: Mapping[str, frozenset[Capability]] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
     collections: frozenset[str] = frozenset()
+    agents: Mapping[str, AgentOffer] = field(default_factory=dict)
     secrets: frozenset[str] | None = None
+    tools: Mapping[str, Sequence[ToolOffer]] = field(default_factory=dict)
+
+
+ToolEffect = Literal["pure", "read", "write"]
+"""What a call does to the world; the values of `core/base.Effect`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOffer:
+    """A tool as it is described to models, and what calling it does."""
+
+    definition: ToolDefinition
+    effect: ToolEffect
+    needs_approval: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call gave: `content` is a JSON value, `text` what a model is shown of it.
+
+    `is_error`: the tool did answer, and says that it could not do what was asked.
+    """
+
+    content: Any
+    text: str
+    is_error: bool = False
+
+
+class ToolFailed(AppError):
+    """The call came to nothing.
+
+    `code`: `timeout`, `server_error`, `rate_limit` can be tried again; `invalid_arguments` (`errors` has
+    them all), `bad_request`, `http_status`, `egress_denied`, `too_large`, `invalid_response`, `tool_changed`
+    and others cannot.
+    """
+
+    status, code, title = 502, "server_error", "Tool call failed"
+
+
+class Tool(Protocol):
+    """One function that models and nodes call; the tenant is bound already."""
+
+    @property
+    def definition(self) -> ToolDefinition: ...
+
+    @property
+    def effect(self) -> ToolEffect: ...
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a person has to agree to each call that a model asks for."""
+        ...
+
+    async def call(self, arguments: Mapping[str, Any], *, idempotency_key: str | None) -> ToolResult:
+        """Holds `arguments` against `definition.parameters`, then calls. Raises `ToolFailed`.
+
+        `idempotency_key` is sent along where the tool writes and its protocol has a place for one.
+        """
+        ...
+
+
+class Tools(Protocol):
+    """Tools by what the version's bindings name. Raises `NotFound` for a name that stands for nothing."""
+
+    async def tools(self, reference: str) -> Sequence[Tool]:
+        """What the name stands for: one tool, or all that an MCP server or an API description offers."""
+        ...

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from random import SystemRandom
 from typing import Any
 
 from app.agent.core.base import ERROR, SUCCESS, Effect
-from app.agent.core.events import Failure, MessageDiscarded, NodeFinished, NodeStarted, Retry, Tokens
-from app.agent.core.interfaces import FinishReason, ModelError, StepRecord, Usage
+from app.agent.core.events import Failure, NodeFinished, NodeStarted, Retry, Tokens
+from app.agent.core.interfaces import FinishReason, StepRecord, Usage
+from app.agent.core.interrupts import Suspended
 from app.agent.core.state import Write
-from app.agent.graph.caching import remembered
+from app.agent.graph.caching import citations_of, remembered, tell_again
+from app.agent.graph.failures import failure_of
 from app.agent.graph.plan import PlannedNode
 from app.agent.graph.policies import RetryPolicy
-from app.agent.graph.ports import Undeliverable, total
-from app.agent.graph.run_context import RunContext, plus
+from app.agent.graph.ports import Undeliverable, total, usage_told
+from app.agent.graph.replaying import Replay
+from app.agent.graph.request_hash import request_hash
+from app.agent.graph.run_context import Frame, RunContext
 from app.agent.graph.scope import NodeScope, Values
-from app.core.errors import AppError, RateLimited, Unavailable
+from app.core.errors import AppError
 
-_log = logging.getLogger(__name__)
 _random = SystemRandom()
 
 
@@ -47,68 +49,173 @@ class NodeFailed(AppError):
 class _Effort:
     """One node's execution over all its attempts."""
 
-    run: RunContext
+    frame: Frame
     node: PlannedNode
+    values: Values
     started_at_ms: int
     started_s: float
+    waited: bool = False
     attempts: int = 0
     used: dict[str, Usage] = field(default_factory=dict)
     finish_reason: FinishReason | None = None
+    request_hash: str = ""
+
+    @property
+    def run(self) -> RunContext:
+        return self.frame.run
+
+    @property
+    def path(self) -> str:
+        return self.frame.path_of(self.node.id)
 
     @property
     def quiet(self) -> bool:
         """Whether the log has this node's end already: a pure node whose past is worked out anew."""
-        return self.node.id in self.run.past.told
+        return self.path in self.run.past.told
+
+    def attempt(self) -> NodeScope:
+        """The one that begins, with a message of its own."""
+        message = self.run.message(self.path, self.attempts, self.frame.visit)
+        return NodeScope(
+            self.frame, self.node, self.values, message, self.attempts, self.started_at_ms, self.asked
+        )
+
+    def asked(self) -> str:
+        """What the node is asked, as a hash."""
+        self.request_hash = self.request_hash or request_hash(self.frame.plan, self.node, self.values)
+        return self.request_hash
 
     @property
     def duration_ms(self) -> float:
-        return round((self.run.ports.clock.elapsed_s() - self.started_s) * 1000, 3)
+        """Of a node that waited for a person or a time, all the time since it began."""
+        clock = self.run.ports.clock
+        if self.waited:
+            return float(max(0, clock.now_ms() - self.started_at_ms))
+        return round((clock.elapsed_s() - self.started_s) * 1000, 3)
 
     @property
     def tokens(self) -> Tokens | None:
-        used = total(self.used)
-        if used == Usage():
+        if not self.used:
             return None
+        used = total(self.used)
         return Tokens(input_tokens=used.input_tokens, output_tokens=used.output_tokens)
 
     def count(self, attempt: NodeScope) -> None:
         """Takes over what an attempt used, and how its model's answer ended."""
         for model, usage in attempt.used.items():
-            self.used[model] = plus(self.used.get(model, Usage()), usage)
+            self.used[model] = self.used.get(model, Usage()) + usage
         self.finish_reason = attempt.finish_reason
 
 
-async def execute(node: PlannedNode, values: Values, run: RunContext) -> Outcome:
-    """Runs one node to its end. Raises `NodeFailed` where a failure fails the run, `Undeliverable`.
+async def execute(node: PlannedNode, values: Values, frame: Frame) -> Outcome:
+    """Runs one node to its end. Raises `NodeFailed` where a failure fails the run, `Suspended` where it waits
+    for a person or a time, `Undeliverable`.
 
     Cancelling aborts the attempt where it waits and leaves no event or record behind. What an earlier
-    process of the run brought to its end is not done again.
+    process of the run brought to its end is not done again, nor what the run that this one was made of did,
+    where it was asked the same.
     """
-    if (done := run.recall(node.id)) and done.ended:
-        return _replayed(node, done)
-    clock = run.ports.clock
-    effort = _Effort(run, node, clock.now_ms(), clock.elapsed_s())
-    if not effort.quiet:
-        await run.emit(NodeStarted(node_id=node.id, node_type=node.type.name).event(), node.id)
-    await _clear_the_way(effort)
+    if frame.run.replay is not None:
+        return await _again(node, values, frame, frame.run.replay)
+    known = frame.recall(node.id)
+    if known and known.ended and known.source_run_id is None:
+        return _replayed(node, known)
+    effort = _effort(node, values, frame)
+    if known and known.ended and _counts_here(effort, known):
+        return await _taken_over(effort, known)
+    await _begin(effort, known)
+    return await _tried(effort)
+
+
+async def _again(node: PlannedNode, values: Values, frame: Frame, replay: Replay) -> Outcome:
+    """What the record says, or what comes of it now where that follows from the record."""
+    path = frame.path_of(node.id)
+    answered = replay.answers(node, path)
+    if answered and (known := replay.told_before(path, frame.visit)):
+        return _replayed(node, known)
+    worked = replay.begin(path, values.found(node.references))
+    if answered:
+        asked = request_hash(frame.plan, node, values)
+        outcome = _replayed(node, await replay.again(path, frame.visit, asked=asked))
+        if node.type.streams and node.live and frame.speaks:
+            frame.run.shown.append(outcome.outputs.get(node.type.streams, ""))
+    else:
+        effort = _effort(node, values, frame)
+        await _tell_begin(effort)
+        outcome = await _tried(effort)
+    worked.output = outcome.outputs
+    return outcome
+
+
+def _effort(node: PlannedNode, values: Values, frame: Frame) -> _Effort:
+    clock = frame.run.ports.clock
+    return _Effort(frame, node, values, clock.now_ms(), clock.elapsed_s())
+
+
+async def _tried(effort: _Effort) -> Outcome:
+    """Attempt after attempt, as many as the node may have."""
     while True:
         effort.attempts += 1
-        scope = NodeScope(run, node, values, run.message(node.id, effort.attempts))
+        scope = effort.attempt()
         try:
             outcome = await _attempt(scope)
+        except Suspended:
+            await _park(effort)
+            raise
         except Undeliverable:
             raise
         except Exception as error:
-            run.rule_out_outage(error)
+            effort.run.rule_out_outage(error)
             effort.count(scope)
-            failure, retry_after_s = _failure(error, node)
+            failure, retry_after_s = failure_of(error, effort.node)
             await _discard(scope, failure)
-            if not await _again(effort, scope, failure, retry_after_s=retry_after_s):
+            if not await _tries_again(effort, scope, failure, retry_after_s=retry_after_s):
                 return await _failed(effort, failure)
         else:
             effort.count(scope)
             await _finish(effort, outcome, "succeeded")
             return outcome
+
+
+async def _begin(effort: _Effort, known: StepRecord | None) -> None:
+    """Tells that the node begins, unless the log has that already, and that nothing is in its way."""
+    if known and not known.ended:  # its earlier attempts are over, also where another process made them
+        effort.attempts = max(0, known.attempts - 1)
+        # Branches that had not ended then may have now: what was asked is what the effect's key was made of.
+        effort.request_hash = known.request_hash or ""
+    if known and known.status == "waiting":
+        effort.started_at_ms, effort.waited = known.started_at_ms, True
+    if not effort.quiet and effort.path not in effort.run.parked:
+        await _tell_begin(effort)
+    await _clear_the_way(effort)
+
+
+async def _tell_begin(effort: _Effort) -> None:
+    node = effort.node
+    await effort.run.emit(NodeStarted(node_id=node.id, node_type=node.type.name).event(), effort.path)
+
+
+def _counts_here(effort: _Effort, done: StepRecord) -> bool:
+    """Whether what another run did counts in this one: it is asked the same, and can go the same way."""
+    goes_on = done.handle is None or done.handle in effort.node.handles
+    return goes_on and done.request_hash == effort.asked()
+
+
+async def _taken_over(effort: _Effort, done: StepRecord) -> Outcome:
+    """What another run did, told as if this one had."""
+    outcome = _replayed(effort.node, done)
+    if effort.quiet:
+        return outcome
+    await _tell_begin(effort)
+    effort.attempts = max(1, done.attempts)
+    scope = effort.attempt()
+    await tell_again(scope, outcome.outputs, citations_of(effort.node.type, outcome.outputs))
+    await scope.message.complete()
+    failure = Failure.model_validate(done.error) if done.error else None
+    told = _finished(effort, outcome, done.status, failure, taken_from=done.source_run_id)
+    taken = replace(done, visit=effort.frame.visit)
+    await effort.run.record(taken, told.event())
+    return outcome
 
 
 def _replayed(node: PlannedNode, done: StepRecord) -> Outcome:
@@ -120,25 +227,37 @@ def _replayed(node: PlannedNode, done: StepRecord) -> Outcome:
     return Outcome(done.handle or SUCCESS, dict(done.output), writes)
 
 
+async def _park(effort: _Effort) -> None:
+    """Records that the node waits for a person or a time."""
+    effort.run.parked.add(effort.path)
+    await effort.run.record(_record(effort, "waiting"))
+
+
 async def _clear_the_way(effort: _Effort) -> None:
-    """Nothing that can be noticed outside begins before all that led to it is stored."""
+    """Nothing that can be noticed outside begins before all that led to it is stored.
+
+    What runs inside of a node sees to that by itself.
+    """
     match effort.node.effect:
+        case _ if effort.node.holds_graphs:
+            pass
         case Effect.WRITE:
             await effort.run.begin(_record(effort, "started"))
         case Effect.READ:
             await effort.run.ready()
 
 
-async def skip(node: PlannedNode, run: RunContext) -> None:
+async def skip(node: PlannedNode, frame: Frame) -> None:
     """Records that no way led to the node."""
-    if _journalled(node) and run.recall(node.id) is None:
-        await run.record(
+    known = frame.recall(node.id)
+    if node.journalled and (known is None or known.source_run_id is not None):
+        await frame.run.record(
             StepRecord(
-                node_path=node.id,
+                node_path=frame.path_of(node.id),
                 node_type=node.type.name,
-                visit=1,
+                visit=frame.visit,
                 status="skipped",
-                started_at_ms=run.ports.clock.now_ms(),
+                started_at_ms=frame.run.ports.clock.now_ms(),
                 duration_ms=0,
                 attempts=0,
             )
@@ -154,14 +273,15 @@ async def _attempt(scope: NodeScope) -> Outcome:
 
 
 async def _discard(scope: NodeScope, failure: Failure) -> None:
-    message = scope.message
-    if message.visible:
-        await message.close()
-        event = MessageDiscarded(node_id=scope.node.id, message_id=message.id, reason=failure).event()
-        await scope.run.emit(event, scope.node.id)
+    """What the attempt has shown does not count, and nobody needs to answer what it asked."""
+    if scope.node.asks and not scope.node.config.keeps_calls:
+        await scope.run.withdraw(scope.path)
+    await scope.message.discard(scope.node.id, failure)
 
 
-async def _again(effort: _Effort, scope: NodeScope, failure: Failure, *, retry_after_s: float | None) -> bool:
+async def _tries_again(
+    effort: _Effort, scope: NodeScope, failure: Failure, *, retry_after_s: float | None
+) -> bool:
     """Whether to try again; the delay has passed by then."""
     policy = effort.node.retry
     if policy is None or failure.code not in policy.on or effort.attempts >= policy.max_attempts:
@@ -172,7 +292,9 @@ async def _again(effort: _Effort, scope: NodeScope, failure: Failure, *, retry_a
     event = Retry(
         node_id=effort.node.id, attempt=effort.attempts + 1, delay_ms=round(delay_s * 1000, 3), error=failure
     ).event()
-    await effort.run.emit(event, effort.node.id)
+    await effort.run.emit(event, effort.path)
+    if effort.node.holds_graphs or effort.node.type.suspends:
+        await effort.run.record(replace(_record(effort, "started"), attempts=effort.attempts + 1))
     await effort.run.ports.clock.sleep(delay_s)
     return True
 
@@ -185,6 +307,8 @@ def _backoff_s(policy: RetryPolicy, attempt: int) -> float:
 
 async def _failed(effort: _Effort, failure: Failure) -> Outcome:
     node = effort.node
+    if node.asks and node.config.keeps_calls:
+        await effort.run.withdraw(effort.path)
     error = {ERROR: failure.model_dump()}
     outcome = None
     if node.default is not None:
@@ -200,78 +324,62 @@ async def _failed(effort: _Effort, failure: Failure) -> Outcome:
 async def _finish(
     effort: _Effort, outcome: Outcome | None, status: str, failure: Failure | None = None
 ) -> None:
-    node, run, tokens = effort.node, effort.run, effort.tokens
-    handle = outcome.handle if outcome and outcome.handle in node.handles else None
-    text = outcome.outputs.get(node.type.streams) if outcome and node.type.streams else None
-    finished = NodeFinished.model_validate(
-        {
-            "node_id": node.id,
-            "node_type": node.type.name,
-            "status": status,
-            "handle": handle,
-            "attempts": effort.attempts,
-            "cached": True if outcome and outcome.cached else None,
-            "duration_ms": effort.duration_ms,
-            "usage": tokens,
-            "error": failure,
-            "finish_reason": effort.finish_reason,
-            "text": None if node.live else text,
-        }
-    )
-    if _journalled(node):
+    node, run = effort.node, effort.run
+    finished = _finished(effort, outcome, status, failure)
+    if node.journalled:
         step = _record(
             effort,
             status,
             duration_ms=finished.duration_ms,
             output=outcome.outputs if outcome else None,
             error=failure.model_dump() if failure else None,
-            usage=_usage(effort, tokens),
-            handle=handle,
+            usage=usage_told(effort.used) if effort.used else None,
+            handle=finished.handle,
             writes=outcome.writes if outcome else (),
         )
         await run.record(step, finished.event())
     elif not effort.quiet:
-        await run.emit(finished.event(), node.id)
+        await run.emit(finished.event(), effort.path)
+
+
+def _finished(
+    effort: _Effort,
+    outcome: Outcome | None,
+    status: str,
+    failure: Failure | None,
+    *,
+    taken_from: str | None = None,
+) -> NodeFinished:
+    """The event that tells how the node ended."""
+    node = effort.node
+    text = outcome.outputs.get(node.type.streams) if outcome and node.type.streams else None
+    return NodeFinished.model_validate(
+        {
+            "node_id": node.id,
+            "node_type": node.type.name,
+            "status": status,
+            "handle": outcome.handle if outcome and outcome.handle in node.handles else None,
+            "attempts": effort.attempts,
+            "cached": True if outcome and outcome.cached else None,
+            "taken_from": taken_from,
+            "duration_ms": effort.duration_ms,
+            "usage": effort.tokens,
+            "error": failure,
+            "finish_reason": effort.finish_reason,
+            "text": None if node.live and effort.frame.speaks else text,
+        }
+    )
 
 
 def _record(effort: _Effort, status: str, *, duration_ms: float = 0, **came_of_it: Any) -> StepRecord:
     return StepRecord(
-        node_path=effort.node.id,
+        node_path=effort.path,
         node_type=effort.node.type.name,
-        visit=1,
+        visit=effort.frame.visit,
         status=status,
         started_at_ms=effort.started_at_ms,
         duration_ms=duration_ms,
         attempts=effort.attempts,
+        request_hash=effort.asked(),
         **came_of_it,
     )
-
-
-def _usage(effort: _Effort, tokens: Tokens | None) -> dict[str, Any] | None:
-    """As the journal has it, so that a run which goes on knows what it has used."""
-    if tokens is None:
-        return None
-    by_model = {model: asdict(used) for model, used in effort.used.items()}
-    return tokens.model_dump() | {"by_model": by_model}
-
-
-def _journalled(node: PlannedNode) -> bool:
-    return node.effect is not Effect.PURE or node.timed
-
-
-def _failure(error: Exception, node: PlannedNode) -> tuple[Failure, float | None]:
-    """An exception as code and message, and the wait that a provider asked for."""
-    match error:
-        case ModelError():
-            return Failure(code=error.code, message=error.message), error.retry_after_s
-        case RateLimited():
-            return Failure(code="rate_limit", message=error.detail), error.retry_after_s
-        case Unavailable():
-            return Failure(code="server_error", message=error.detail), error.retry_after_s
-        case AppError():
-            return Failure(code=error.code, message=error.detail), error.retry_after_s
-        case TimeoutError():
-            limit = f" within {node.timeout_s:g} s" if node.timeout_s else " in time"
-            return Failure(code="timeout", message=f"node {node.id!r} did not finish{limit}"), None
-    _log.error("node %r of type %r raised", node.id, node.type.name, exc_info=error)
-    return Failure(code="internal_error", message=f"node {node.id!r} failed unexpectedly"), None

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
-from app.agent.core.base import NodeError
-from app.agent.core.interfaces import CachedStep
+from pydantic import TypeAdapter
+
+from app.agent.core.base import NodeError, NodeType
+from app.agent.core.interfaces import Citation
+from app.agent.core.node_cache import CachedStep
 from app.agent.graph.config_fields import uses_in
 from app.agent.graph.references import Chain
 from app.agent.graph.scope import NodeScope
+
+_CITATIONS = TypeAdapter(list[Citation])
 
 
 async def remembered(scope: NodeScope) -> dict[str, Any]:
@@ -39,14 +44,24 @@ async def _produced(scope: NodeScope) -> dict[str, Any]:
 
 async def _told_again(scope: NodeScope, step: CachedStep) -> dict[str, Any]:
     scope.cached, scope.handle = True, step.handle
-    streams = scope.node.type.streams
-    if streams and isinstance(text := step.outputs.get(streams), str):
-        await scope.say(text)
-    if reason := step.outputs.get("finish_reason"):
-        scope.ended(reason)
-    for citation in step.citations:
-        await scope.cite(citation)
+    await tell_again(scope, step.outputs, step.citations)
     return dict(step.outputs)
+
+
+async def tell_again(scope: NodeScope, outputs: Mapping[str, Any], citations: Iterable[Citation]) -> None:
+    """Text and citations of a node that has come to `outputs` before."""
+    streams = scope.node.type.streams
+    if streams and isinstance(text := outputs.get(streams), str):
+        await scope.say(text)
+    if reason := outputs.get("finish_reason"):
+        scope.ended(reason)
+    for citation in citations:
+        await scope.cite(citation)
+
+
+def citations_of(kind: NodeType, outputs: Mapping[str, Any]) -> list[Citation]:
+    """Those that a node of the type handed on as its output `citations`, if it is one that cites."""
+    return _CITATIONS.validate_python(outputs.get("citations") or []) if "citations" in kind.outputs else []
 
 
 def _values(scope: NodeScope) -> list[Any]:

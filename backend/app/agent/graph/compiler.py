@@ -7,14 +7,19 @@ from typing import Any
 
 from app.agent.core.base import NODE_TYPES, NodeTypes
 from app.agent.core.interfaces import Catalog
+from app.agent.core.value_types import ValueType
+from app.agent.graph.checks.agents import check_agents
 from app.agent.graph.checks.bindings import check_bindings
 from app.agent.graph.checks.configs import check_configs
+from app.agent.graph.checks.inside import check_inner_inputs
 from app.agent.graph.checks.interface import check_inputs, check_interface
 from app.agent.graph.checks.policies import check_policies
-from app.agent.graph.checks.references import check_references
+from app.agent.graph.checks.references import check_references, own_sources
 from app.agent.graph.checks.shape import check_shape
 from app.agent.graph.checks.state import check_state
 from app.agent.graph.checks.structure import check_structure
+from app.agent.graph.checks.tools import check_tools
+from app.agent.graph.draft import Draft
 from app.agent.graph.flow import Flow, flow_of
 from app.agent.graph.issues import Findings, InvalidGraph, IssueCode
 from app.agent.graph.limits import check_size
@@ -61,16 +66,30 @@ class AgentCompiler:
         draft = check_shape(document, findings, types=self._types)
         if draft is None:
             return None
-        check_configs(draft, findings)
-        flow = flow_of(draft)
         inputs = check_inputs(draft, findings)
-        check_structure(flow, findings)
-        check_policies(flow, findings)
-        check_state(flow, findings)
-        check_bindings(draft, catalog, findings)
+        flow = _checked_flow(draft, {"inputs": inputs, **own_sources(draft)}, catalog, findings)
         check_interface(flow, inputs, findings)
-        check_references(flow, inputs, findings)
         return flow
+
+
+def _checked_flow(
+    draft: Draft, sources: Mapping[str, ValueType], catalog: Catalog | None, findings: Findings
+) -> Flow:
+    """The flow of one graph, and of those inside of its nodes; `sources` are what references read in it."""
+    check_configs(draft, findings)
+    flow = flow_of(draft)
+    for node in draft.nodes:
+        if node.inner is not None and node.type is not None:
+            inside = findings.within((*node.path, "config", "graph"), node.id)
+            around = {"inputs": check_inner_inputs(node, node.inner, inside), **node.type.config.inside}
+            flow.inner[node.id] = _checked_flow(node.inner, around, catalog, inside)
+    check_structure(flow, findings)
+    check_policies(flow, findings)
+    check_state(flow, findings)
+    check_bindings(draft, catalog, findings)
+    check_agents(draft, catalog, findings)
+    check_references(flow, sources, findings, check_tools(draft, catalog, findings))
+    return flow
 
 
 def _plain(document: Any) -> Any:

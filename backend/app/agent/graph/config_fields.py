@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from app.agent.core.base import Binds, Expects, NodeConfig
+from app.agent.core.base import BindingKind, Binds, Expects, NodeConfig
 from app.agent.core.value_types import ValueType
 from app.agent.graph.expressions import Expression
 from app.agent.graph.issues import Path
@@ -76,17 +76,27 @@ def _uses(value: Any, path: Path, expected: ValueType | None) -> Iterator[Use]:
 
 
 @cache
-def _bound_fields(config: type[NodeConfig]) -> list[tuple[str, str]]:
-    return [
-        (name, mark.kind)
+def bound_fields(config: type[NodeConfig]) -> Mapping[str, BindingKind]:
+    """The fields that hold names of bindings, or lists of such, with the kind of binding."""
+    return {
+        name: mark.kind
         for name, field in config.model_fields.items()
-        for mark in field.metadata
+        for mark in (*field.metadata, *_marks_of_items(field.annotation))
         if isinstance(mark, Binds)
-    ]
+    }
 
 
-def bound_names(config: type[NodeConfig], raw: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(field, kind of binding, name) for every bound name in a raw configuration."""
-    for name, kind in _bound_fields(config):
-        if isinstance(value := raw.get(name), str):
-            yield name, kind, value
+def _marks_of_items(annotation: Any) -> Iterator[Any]:
+    for item in get_args(annotation) if get_origin(annotation) is list else ():
+        yield from getattr(item, "__metadata__", ())
+
+
+def bound_names(config: type[NodeConfig], raw: Mapping[str, Any]) -> Iterator[tuple[Path, BindingKind, str]]:
+    """(place, kind of binding, name) for every bound name in a raw configuration."""
+    for field, kind in bound_fields(config).items():
+        value = raw.get(field)
+        if isinstance(value, str):
+            yield (field,), kind, value
+        for index, name in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(name, str):
+                yield (field, index), kind, name

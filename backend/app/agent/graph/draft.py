@@ -6,26 +6,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from app.agent.core.base import ERROR, SUCCESS, NodeConfig, NodeType
+from app.agent.core.base import ERROR, SUCCESS, Effect, NodeConfig, NodeType
 from app.agent.core.interfaces import Capability
 from app.agent.core.value_types import ValueType
 from app.agent.graph.issues import Path
 from app.agent.graph.schema import Bindings, Edge, Interface, Node, StateField
 
+_EFFECTS = list(Effect)
+
 
 @dataclass(frozen=True, slots=True)
 class DraftNode:
-    """A node with a usable id. `node` is None where its shape is wrong, `type` where it is unknown."""
+    """A node with a usable id. `node` is None where its shape is wrong, `type` where it is unknown.
+
+    `inner` is the graph inside of it.
+    """
 
     index: int
     id: str
     raw: Mapping[str, Any]
     type: NodeType | None
     node: Node | None
+    inner: Draft | None = None
 
     @property
     def path(self) -> Path:
         return ("nodes", self.index)
+
+    @property
+    def effect(self) -> Effect:
+        """What it does to the world as configured, with all that is inside of it."""
+        own = self.node.effect if self.node else None
+        if own or self.type is None:
+            return own or Effect.PURE
+        inside = [node.effect for node in self.inner.nodes] if self.inner else []
+        least = self.type.effect_of(self.node.config) if self.node else self.type.effect
+        return max([least, *inside], key=_EFFECTS.index)
+
+    @property
+    def suspends(self) -> bool:
+        """Whether it, or a node inside of it, waits for a person or a time."""
+        inside = self.inner is not None and any(node.suspends for node in self.inner.nodes)
+        own = self.node is not None and self.node.config.waits()
+        return inside or own or (self.type is not None and self.type.suspends)
 
     @property
     def types(self) -> Mapping[str, ValueType]:
@@ -70,7 +93,10 @@ class DraftEdge:
 
 @dataclass(slots=True)
 class Draft:
-    """The readable parts. `whole` is False where nodes or edges are missing for want of shape."""
+    """The readable parts. `whole` is False where nodes or edges are missing for want of shape.
+
+    `within` is the type of the node that the graph is inside of, "" for an agent's own.
+    """
 
     document: Mapping[str, Any]
     inputs: Mapping[str, Any] | None = None
@@ -81,6 +107,7 @@ class Draft:
     nodes: list[DraftNode] = field(default_factory=list)
     edges: list[DraftEdge] = field(default_factory=list)
     whole: bool = True
+    within: str = ""
 
     @property
     def by_id(self) -> dict[str, DraftNode]:

@@ -6,23 +6,35 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from ag_ui.core import RunErrorEvent, RunFinishedEvent, RunStartedEvent, TokenUsage
+from ag_ui.core import CustomEvent, RunErrorEvent, RunFinishedEvent, RunStartedEvent, TokenUsage
 
-from app.agent.core.interfaces import Session
+from app.agent.core.events import RunSuspended
+from app.agent.core.interfaces import Session, Usage
+from app.agent.core.interrupts import Suspended
 from app.agent.core.state import RunState
 from app.agent.graph.attempts import NodeFailed
 from app.agent.graph.issues import Findings, quoted
-from app.agent.graph.json_schema import Shape, with_defaults
+from app.agent.graph.json_schema import with_defaults
 from app.agent.graph.limits import check_size
 from app.agent.graph.plan import Plan
-from app.agent.graph.ports import InvalidInput, Past, Ports, RunFailed, RunResult, Undeliverable, total
+from app.agent.graph.ports import (
+    InvalidInput,
+    Past,
+    Ports,
+    RunFailed,
+    RunResult,
+    Undeliverable,
+    total,
+)
 from app.agent.graph.references import as_text
-from app.agent.graph.run_context import RunContext
-from app.agent.graph.stepping import run_alone
+from app.agent.graph.replaying import Replay
+from app.agent.graph.run_context import Frame, RunContext
+from app.agent.graph.stepping import AmbiguousEnd, end_reached, run_alone, run_inside, run_through
 from app.core.errors import FieldError
 from app.core.garbage import kept
 
@@ -30,7 +42,7 @@ _log = logging.getLogger(__name__)
 _ADAPTER = "app.agent.langgraph_adapter"
 _PROTOCOL = "1.0"
 
-Drive = Callable[[Mapping[str, Any], RunContext], Awaitable[RunState]]
+Drive = Callable[[Mapping[str, Any], Frame], Awaitable[RunState]]
 
 
 class ExecutableAgent:
@@ -38,7 +50,6 @@ class ExecutableAgent:
 
     def __init__(self, plan: Plan, *, checkpointer: Callable[[], Any] | None = None) -> None:
         self.plan = plan
-        self._inputs = Shape(plan.inputs)
         self._checkpointer = checkpointer
         self._drive: Drive | None = None
 
@@ -50,7 +61,7 @@ class ExecutableAgent:
             raise _invalid([FieldError(issue.pointer, issue.code, issue.message) for issue in issues])
         if not isinstance(value, dict):
             raise _invalid([FieldError("", "type", f"the input must be an object, not {quoted(value)}")])
-        if errors := self._inputs.errors_of(value):
+        if errors := self.plan.shape.errors_of(value):
             raise _invalid(errors)
         return with_defaults(self.plan.inputs, value)
 
@@ -63,26 +74,39 @@ class ExecutableAgent:
         thread_id: str,
         session: Session | None = None,
         past: Past | None = None,
+        effects_id: str = "",
+        replay: Replay | None = None,
+        used: dict[str, Usage] | None = None,
     ) -> RunResult:
         """Runs to the end; `inputs` are as `validate_input` gives them.
 
         Events go to `ports.sink`, steps to `ports.journal`.
         With a `past` it goes on where that ends: steps that the journal recalls are not executed again.
+        `effects_id` is the id of the run whose effects it may have to repeat, if that is another one. With
+        a `replay`, nodes that are not pure are answered by that, which is sink and journal, too.
+        `used` is kept up to what the run has used so far, by model: it is there however the run ends.
         Emits RUN_STARTED first and exactly one of RUN_FINISHED (then returns) and RUN_ERROR (then
-        raises `RunFailed`) last. Without a terminal event it ends in two cases, where writing one is up
-        to the caller: `CancelledError`, which aborts model calls and is passed on at once; and
-        `Undeliverable`, when sink or journal raised or the platform's database is away.
+        raises `RunFailed`) last. Without a terminal event it ends in three cases, where writing one is up
+        to the caller: `CancelledError`, which aborts model calls and is passed on at once; `Undeliverable`,
+        when sink or journal raised or the platform's database is away; and `Suspended`, when all that is
+        left waits for a person or a time: it goes on by another call, with its past.
         """
         told = _snapshot(session or Session(id=thread_id))
-        run = RunContext(self.plan, ports, run_id, thread_id, told, past or Past())
+        used = {} if used is None else used
+        run = RunContext(ports, run_id, thread_id, told, run_inside, past or Past(), effects_id, replay, used)
         if run.past.begun:
             await run.go_on()
         else:
             await run.emit(RunStartedEvent(thread_id=thread_id, run_id=run_id, protocol_version=_PROTOCOL))
         try:
             output = await self._output(inputs, run)
+        except Suspended as waiting:
+            await run.emit(_suspension(waiting))
+            raise
         except (Undeliverable, RunFailed):
             raise
+        except AmbiguousEnd as error:
+            raise await _ended(run, error.code, error.detail) from error
         except NodeFailed as failed:
             message = f"node {failed.node_id!r} failed: {failed.failure.message}"
             raise await _ended(run, failed.failure.code, message, node_id=failed.node_id) from failed
@@ -96,15 +120,11 @@ class ExecutableAgent:
         return RunResult(output, total(run.usage), dict(run.usage))
 
     async def _output(self, inputs: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
-        drive = await self._driver()
-        final = await drive(inputs, run)
-        reached = [name for name in self.plan.ends if name in final["outputs"]]
-        if len(reached) != 1:
-            # Only for graphs that branch too much to be proven sound (`too_branchy`).
-            failed = "no end was reached" if not reached else f"{len(reached)} ends were reached: {reached}"
-            raise await _ended(run, "ambiguous_end", failed)
-        output = final["outputs"][reached[0]]
-        await self._show(output, run, node_path=reached[0])
+        drive = run_through if run.replay else await self._driver()
+        final = await drive(inputs, Frame(run, self.plan, {"session": run.session}))
+        reached = end_reached(self.plan, final)
+        output = final["outputs"][reached]
+        await self._show(output, run, node_path=reached)
         return output
 
     async def _show(self, output: Mapping[str, Any], run: RunContext, *, node_path: str) -> None:
@@ -149,10 +169,15 @@ def _invalid(errors: list[FieldError]) -> InvalidInput:
     return InvalidInput(f"the input does not fit the agent: {first.message}{where}", errors=errors)
 
 
+def _suspension(waiting: Suspended) -> CustomEvent:
+    due = None if waiting.due_ms is None else datetime.fromtimestamp(waiting.due_ms / 1000, UTC)
+    return RunSuspended(status="interrupted" if waiting.by_people else "waiting", until=due).event()
+
+
 def _usage(run: RunContext) -> list[TokenUsage]:
     return [
         TokenUsage(model=model, input_tokens=used.input_tokens, output_tokens=used.output_tokens)
-        for model, used in run.usage.items()
+        for model, used in sorted(run.usage.items())
     ]
 
 

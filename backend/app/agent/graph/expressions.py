@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from app.agent.core.interfaces import Expressions
+from app.agent.core.sandbox import Expressions
 from app.agent.graph.expression_rules import MAX_EXPRESSION, SyntaxProblem, checked
 from app.agent.graph.plain_expressions import NotPlain, decided, is_plain
 from app.agent.graph.references import Chain, Lookup, Template, TemplateError, parse, pieces
@@ -55,6 +55,7 @@ class Expression:
             _validated,
             core_schema.str_schema(strict=True, min_length=1, max_length=MAX_EXPRESSION),
             serialization=core_schema.to_string_ser_schema(),
+            metadata={"pydantic_js_updates": {"format": "expression"}},
         )
 
 

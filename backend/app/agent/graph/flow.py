@@ -19,9 +19,9 @@ _OUTSIDE = "?"
 
 @dataclass(slots=True)
 class Flow:
-    """Only edges between existing nodes, by handles that exist; misspelt ones are read as meant.
+    """Only edges between existing nodes, by handles that exist, into no start; misspelt ones as meant.
 
-    `branches` is None for cyclic graphs.
+    `branches` is None for cyclic graphs. `inner` are those of the graphs inside of nodes.
     `active` is what can be reached from the start; everything, as long as there is not just one.
     """
 
@@ -36,6 +36,7 @@ class Flow:
     starts: list[str] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     branches: Branches | None = None
+    inner: dict[str, Flow] = field(default_factory=dict)
 
     def successful(self, node_id: str) -> list[Cube] | None:
         """When `node_id` has run and succeeded; None where unknown."""
@@ -53,7 +54,7 @@ class Flow:
 def flow_of(draft: Draft) -> Flow:
     nodes = draft.by_id
     flow = Flow(draft, nodes, list(_mended(draft, nodes)))
-    flow.starts = [name for name, node in nodes.items() if node.type and node.type.name == "start"]
+    flow.starts = [name for name, node in nodes.items() if _is_start(node)]
     flow.ends = [name for name, node in nodes.items() if node.type and node.type.name == "end"]
     flow.successors = {name: [] for name in nodes}
     flow.arrivals = {name: [] for name in nodes}
@@ -85,13 +86,18 @@ def _mended(draft: Draft, nodes: dict[str, DraftNode]) -> Iterator[Edge]:
         edge = entry.edge
         source = edge.source if edge.source in nodes else nearest(edge.source, names, budget)
         target = edge.target if edge.target in nodes else nearest(edge.target, names, budget)
-        if source is None or target is None:
+        if source is None or target is None or _is_start(nodes[target]):
             continue
         handles = nodes[source].handles
         known = handles is None or edge.handle in handles
         handle = edge.handle if known else nearest(edge.handle, handles or (), budget)
         if handle is not None:
             yield Edge(source=source, handle=handle, target=target)
+
+
+def _is_start(node: DraftNode) -> bool:
+    """Edges into one are reported for themselves, not for the circle that they close as well."""
+    return node.type is not None and node.type.name == "start"
 
 
 def _handles(node: DraftNode, used: set[str]) -> tuple[str, ...]:

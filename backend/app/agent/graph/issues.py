@@ -76,6 +76,10 @@ class IssueCode(StrEnum):
         "The project has no such secret yet; without it, the node fails.",
         Severity.WARNING,
     )
+    UNKNOWN_OPERATION = "unknown_operation", "The bound tool offers no such operation, or several."
+    UNKNOWN_TOOL = "unknown_tool", "A name that none of the node's tools has."
+    UNKNOWN_ARGUMENT = "unknown_argument", "An argument that the tool does not take."
+    MISSING_ARGUMENT = "missing_argument", "An argument that the tool needs is absent."
     MISSING_CAPABILITY = "missing_capability", "The bound model cannot do what the node needs."
     INVALID_SCHEMA = "invalid_schema", "Not a valid JSON Schema (2020-12) of an object."
     UNSUPPORTED_SCHEMA = "unsupported_schema", "A JSON Schema keyword whose cost or reach cannot be bounded."
@@ -94,6 +98,10 @@ class IssueCode(StrEnum):
     CONFLICTING_ERROR_HANDLING = (
         "conflicting_error_handling",
         "`on_error` and an `error` edge are both there.",
+    )
+    NO_LASTING_WAIT = (
+        "no_lasting_wait",
+        "A node that may wait for a person or a time, in a graph whose runs are stored only at their exit.",
     )
     LASTING_EFFECT = (
         "lasting_effect",
@@ -168,10 +176,35 @@ class Findings:
         meant = f"did you mean {near!r}? " if near else ""
         return f"{meant}valid: {listing(names)}"
 
+    def within(self, path: Path, node_id: str) -> Findings:
+        """For what is found in the graph inside of a node: places and nodes are told as seen from here."""
+        return _Within(self, path, node_id)
+
     def report(self, document: object) -> Report:
         order = _Order(document)
         found = sorted(self._found, key=lambda entry: order.place(entry[0]))
         return Report(issues=[issue for _, issue in found])
+
+
+class _Within(Findings):
+    """Passes on what it is given."""
+
+    def __init__(self, outer: Findings, path: Path, node_id: str) -> None:
+        self._outer = outer
+        self._path = path
+        self._node_id = node_id
+
+    def add(
+        self, code: IssueCode, path: Path, message: str, *, fix: str = "", node_id: str | None = None
+    ) -> None:
+        name = f"{self._node_id}/{node_id}" if node_id else self._node_id
+        self._outer.add(code, (*self._path, *path), message, fix=fix, node_id=name)
+
+    def instead(self, wrong: object, choices: Iterable[str]) -> str:
+        return self._outer.instead(wrong, choices)
+
+    def report(self, document: object) -> Report:
+        return self._outer.report(document)
 
 
 def pointer(path: Path) -> str:

@@ -7,7 +7,7 @@ backtracks without limit), references only inside the document, no recursion, a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -38,19 +38,32 @@ def check_schema(schema: Mapping[str, Any], path: Path, findings: Findings) -> b
 
 def sound_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """`schema` itself if it describes an object safely, as a field of a node's configuration must."""
-    for code, place, message, fix in _problems(schema, Findings(), what="it"):
+    return _sound(schema, _problems(schema, Findings(), what="it"))
+
+
+def sound_value_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same for a schema of any value."""
+    return _sound(schema, _value_problems(schema, Findings()))
+
+
+def _sound(schema: dict[str, Any], problems: list[_Problem]) -> dict[str, Any]:
+    for code, place, message, fix in problems:
         raise PydanticCustomError(
             code.value, "{message}: {fix}", {"message": message, "fix": fix, "path": place}
         )
     return schema
 
 
-def _problems(schema: Mapping[str, Any], findings: Findings, *, what: str) -> list[_Problem]:
-    problems = [
+def _value_problems(schema: Mapping[str, Any], findings: Findings) -> list[_Problem]:
+    return [
         *_meta_problems(schema, findings),
         *_keyword_problems(schema),
         *_reference_problems(schema),
     ]
+
+
+def _problems(schema: Mapping[str, Any], findings: Findings, *, what: str) -> list[_Problem]:
+    problems = _value_problems(schema, findings)
     if schema.get("type") != "object":
         message = f'{what} must be an object, but "type" is {quoted(schema.get("type"))}'
         problems.append((IssueCode.INVALID_SCHEMA, (), message, 'set "type": "object"'))
@@ -194,6 +207,11 @@ class Shape:
 def errors_of(schema: Mapping[str, Any], value: Any) -> list[FieldError]:
     """The same for a schema that is used once."""
     return Shape(schema).errors_of(value)
+
+
+def in_short(errors: Sequence[FieldError]) -> str:
+    """The first errors in one line."""
+    return "; ".join(f"{one.pointer or '/'}: {one.message}" for one in errors[:3])
 
 
 def with_defaults(schema: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:

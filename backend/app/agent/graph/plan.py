@@ -9,6 +9,7 @@ from typing import Any, Literal
 from app.agent.core.base import ERROR, Effect, NodeConfig, NodeType
 from app.agent.core.state import Reducer
 from app.agent.graph.branches import Arrival
+from app.agent.graph.json_schema import Shape
 from app.agent.graph.policies import CachePolicy, DefaultOutputs, RetryPolicy
 from app.agent.graph.references import Reference
 from app.agent.graph.schema import Bindings, StateField
@@ -18,7 +19,8 @@ from app.agent.graph.schema import Bindings, StateField
 class PlannedNode:
     """One node, policies settled. `live`: its text is assistant text as it comes.
 
-    `behind_a_race`: it follows a node of whose sources the first wins.
+    `behind_a_race`: it follows a node of whose sources the first wins. `written` is its configuration as the
+    document has it, `inner` the graph inside of it.
     """
 
     id: str
@@ -35,6 +37,18 @@ class PlannedNode:
     join: Literal["all", "any"]
     live: bool
     behind_a_race: bool
+    written: Mapping[str, Any] = field(default_factory=dict)
+    inner: Plan | None = None
+
+    @property
+    def holds_graphs(self) -> bool:
+        """Whether what it does is done by nodes inside of it, or by calls, that are journalled themselves."""
+        return self.inner is not None or self.config.delegates or self.config.keeps_calls
+
+    @property
+    def asks(self) -> bool:
+        """Whether it, or what is inside of it, may wait for a person or a time."""
+        return self.holds_graphs or self.type.suspends
 
     @property
     def sources(self) -> frozenset[str]:
@@ -48,6 +62,11 @@ class PlannedNode:
     def timed(self) -> bool:
         """Whether it depends on the time what the node finds: its outcome is journalled, pure or not."""
         return self.first_wins or self.behind_a_race
+
+    @property
+    def journalled(self) -> bool:
+        """Whether what came of it is stored for itself, and not worked out anew by another process."""
+        return self.effect is not Effect.PURE or self.timed
 
     @property
     def catches(self) -> bool:
@@ -87,7 +106,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps, one after the other. `answer` is the output that is the interface's answer."""
+    """Steps, one after the other. `answer` is the output that is the interface's answer.
+
+    `definitions` keeps what `request_hash` has worked out, and `shape`, which holds inputs against their
+    schema, is made once: both cost more to make than to use.
+    """
 
     steps: tuple[Step, ...]
     ends: tuple[str, ...]
@@ -96,6 +119,11 @@ class Plan:
     state: Mapping[str, StateField]
     bindings: Bindings
     durability: Literal["step", "exit"] = "step"
+    definitions: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    shape: Shape = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", Shape(self.inputs))
 
     @property
     def nodes(self) -> tuple[PlannedNode, ...]:

@@ -56,11 +56,13 @@ def _planned(flow: Flow, name: str, *, live: bool, timed: bool) -> PlannedNode:
         timeout_s=node.timeout_s,
         retry=node.retry,
         default=node.on_error if isinstance(node.on_error, DefaultOutputs) else None,
-        effect=node.effect or kind.effect_of(node.config),
+        effect=flow.nodes[name].effect,
         cache=node.cache,
         join=node.join,
         live=live,
         behind_a_race=timed,
+        written=flow.nodes[name].raw.get("config") or {},
+        inner=plan_of(flow.inner[name]) if name in flow.inner else None,
     )
 
 

@@ -25,6 +25,8 @@ def _not_reserved(name: str) -> str:
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 NodeId = Annotated[Name, AfterValidator(_not_reserved)]
+MOST_ATTEMPTS = 10
+"""Of a node, within one visit."""
 Seconds = Annotated[float, Field(strict=True, gt=0, le=86_400)]
 
 
@@ -36,7 +38,7 @@ class RetryPolicy(Closed):
     tried again, unless `restart_stream` lets the shown message be discarded.
     """
 
-    max_attempts: Annotated[int, Field(strict=True, ge=1, le=10)] = 3
+    max_attempts: Annotated[int, Field(strict=True, ge=1, le=MOST_ATTEMPTS)] = 3
     backoff: Literal["exponential", "constant"] = "exponential"
     initial_s: Annotated[float, Field(strict=True, ge=0, le=3600)] = 0.5
     max_s: Annotated[float, Field(strict=True, ge=0, le=3600)] = 20

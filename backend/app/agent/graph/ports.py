@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+from uuid import UUID
 
+from app.agent.core.http import Http, HttpFailed, HttpReply, HttpRequest
 from app.agent.core.interfaces import (
-    CachedStep,
     Clock,
     EventSink,
-    Expressions,
-    Http,
-    HttpFailed,
-    HttpReply,
-    HttpRequest,
     Journal,
     Models,
-    NodeCache,
     Retriever,
+    Tool,
+    Tools,
     Usage,
 )
-from app.core.errors import AppError, Invalid
+from app.agent.core.interrupts import Answered, Interrupt, Interrupts
+from app.agent.core.limits import EngineLimits
+from app.agent.core.node_cache import CachedStep, NodeCache
+from app.agent.core.sandbox import CodeRunner, Expressions
+from app.agent.graph.plan import Plan
+from app.core.errors import AppError, Invalid, NotFound
 
 
 class SystemClock:
@@ -51,6 +53,51 @@ class NoExpressions:
 
     async def evaluate(self, code: str, names: Mapping[str, Any]) -> Any:
         raise Invalid("this process evaluates no expressions but comparisons", code="expression_failed")
+
+
+class NoInterrupts:
+    """Where nobody is there to answer, and no time is kept."""
+
+    def recall(self, interrupt_id: UUID) -> Interrupt | None:
+        return None
+
+    async def open(self, interrupt: Interrupt, event: Any = None) -> None:
+        raise Invalid("this process can ask nobody and keeps no times", code="no_interrupts")
+
+    async def expire(self, interrupt_id: UUID) -> Answered:
+        return Answered(expired=True, answered_at_ms=0)
+
+    async def withdraw(self, under: str) -> None:
+        return None
+
+
+class NoAgents:
+    """Where no other agent can be reached."""
+
+    async def plan(self, reference: str) -> Plan:
+        raise Invalid("this process knows no other agents", code="no_agents")
+
+
+class Agents(Protocol):
+    """Published agents by what the version's bindings resolved to: the id of one version."""
+
+    async def plan(self, reference: str) -> Plan: ...
+
+
+class NoCode:
+    """Where no sandbox was opened."""
+
+    async def run(
+        self, code: str, inputs: Mapping[str, Any], outputs: Sequence[str]
+    ) -> tuple[dict[str, Any], str]:
+        raise Invalid("this process runs no code", code="code_failed")
+
+
+class NoTools:
+    """Where no registry was opened."""
+
+    async def tools(self, reference: str) -> Sequence[Tool]:
+        raise NotFound(f"There is no tool {reference!r}: this process has none.")
 
 
 class NoCache:
@@ -82,23 +129,41 @@ class Ports:
     clock: Clock = field(default_factory=SystemClock)
     http: Http = field(default_factory=NoHttp)
     expressions: Expressions = field(default_factory=NoExpressions)
+    code: CodeRunner = field(default_factory=NoCode)
     cache: NodeCache = field(default_factory=NoCache)
+    interrupts: Interrupts = field(default_factory=NoInterrupts)
+    agents: Agents = field(default_factory=NoAgents)
+    limits: EngineLimits = field(default_factory=EngineLimits)
+    tools: Tools = field(default_factory=NoTools)
     is_outage: Callable[[Exception], bool] = never
+
+
+@dataclass(frozen=True, slots=True)
+class HalfTold:
+    """A message without an end: `text`, if some of it was shown; `calls` are the open tool calls of it."""
+
+    node_path: str
+    message_id: str
+    text: bool = True
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
     """What earlier processes did of a run that goes on, as its event log and its journal have it.
 
-    `continued`: how often it was taken up again. `told`: the nodes whose end was told. `shown`: whole
-    assistant messages. `half_told`: messages without an end, as (node path, message id).
+    `continued`: how often it was taken up again; `suspended`: the last time, because a person had answered or
+    a time had come. `told`: the paths of nodes whose end was told; `parked`: of those that had begun and
+    waited when it was suspended. `shown`: whole assistant messages. `half_told`: messages without an end.
     """
 
     continued: int = 0
+    suspended: bool = False
     begun: bool = False
     told: frozenset[str] = frozenset()
+    parked: frozenset[str] = frozenset()
     shown: tuple[str, ...] = ()
-    half_told: tuple[tuple[str, str], ...] = ()
+    half_told: tuple[HalfTold, ...] = ()
     usage: Mapping[str, Usage] = field(default_factory=dict)
 
 
@@ -144,7 +209,20 @@ class Undeliverable(AppError):
 
 
 def total(usage: Mapping[str, Usage]) -> Usage:
-    return Usage(
-        sum(used.input_tokens for used in usage.values()),
-        sum(used.output_tokens for used in usage.values()),
-    )
+    return sum(usage.values(), Usage())
+
+
+def usage_told(by_model: Mapping[str, Usage]) -> dict[str, Any]:
+    """As the journal and the run's row have it: `input_tokens`, `output_tokens`, `cost` as far as it is
+    known, then with the models that are `unpriced`, if any; and the same `by_model`."""
+    told = total(by_model).told()
+    unpriced = [model for model, used in by_model.items() if used != Usage() and not used.cost]
+    if unpriced and "cost" in told:
+        told["unpriced"] = unpriced
+    return {**told, "by_model": {model: used.told() for model, used in by_model.items()}}
+
+
+def usage_read(told: Mapping[str, Any] | None) -> dict[str, Usage]:
+    """By model, what `usage_told` was given."""
+    by_model = (told or {}).get("by_model") or {}
+    return {model: Usage.read(used) for model, used in by_model.items()}

@@ -20,7 +20,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import GetCoreSchemaHandler, JsonValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import (
+    CoreSchema,
+    PydanticCustomError,
+    PydanticSerializationUnexpectedValue,
+    core_schema,
+)
 
 from app.core.errors import TooLarge
 
@@ -131,8 +136,15 @@ class Template:
         return core_schema.no_info_after_validator_function(
             _validated,
             core_schema.str_schema(strict=True),
-            serialization=core_schema.to_string_ser_schema(),
+            serialization=core_schema.plain_serializer_function_ser_schema(_source),
+            metadata={"pydantic_js_updates": {"format": "template"}},
         )
+
+
+def _source(template: Template) -> str:
+    if not isinstance(template, Template):  # another member of a union, which Pydantic tries next
+        raise PydanticSerializationUnexpectedValue
+    return str(template)
 
 
 def parse(text: str) -> Template:

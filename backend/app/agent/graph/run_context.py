@@ -1,37 +1,66 @@
-"""One run while it lasts: its ports, what it has used, what it has shown."""
+"""One run while it lasts: its ports, what it has used, what it has shown; and the graphs it is inside of."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
-from ag_ui.core import TextMessageContentEvent, TextMessageEndEvent, TextMessageStartEvent
+from ag_ui.core import (
+    TextMessageContentEvent,
+    TextMessageEndEvent,
+    TextMessageStartEvent,
+    ToolCallArgsEvent,
+    ToolCallEndEvent,
+    ToolCallStartEvent,
+)
 
-from app.agent.core.events import Failure, MessageDiscarded, RunContinued
-from app.agent.core.interfaces import StepRecord, Usage
+from app.agent.core.calls import MOST_NAME
+from app.agent.core.events import Failure, MessageDiscarded, RunContinued, RunResumed
+from app.agent.core.interfaces import StepKey, StepRecord, Usage
+from app.agent.core.interrupts import Answered
 from app.agent.graph.plan import Plan
+from app.agent.graph.policies import MOST_ATTEMPTS
 from app.agent.graph.ports import Past, Ports, Undeliverable
+from app.agent.graph.replaying import Replay
 from app.core.ids import stable_id
+
+T = TypeVar("T")
+
+_INSIDE = "/"
 
 
 @dataclass(slots=True)
 class RunContext:
-    """Shared by all nodes of a run. `shown` holds the whole assistant messages so far."""
+    """Shared by all nodes of a run. `enter` runs a graph inside of a node.
 
-    plan: Plan
+    `effects_id` is what the keys of its effects are made of: those of a run that is resumed stay the same.
+    `shown` holds the whole assistant messages so far; `parked` the paths of nodes that have begun and wait
+    for a person or a time; `done` what this process did inside of nodes, which may be tried again;
+    `counted` the calls of an earlier one whose usage their nodes have counted.
+    """
+
     ports: Ports
     run_id: str
     thread_id: str
     session: Mapping[str, Any]
+    enter: Enter
     past: Past = field(default_factory=Past)
-    usage: dict[str, Usage] = field(init=False)
+    effects_id: str = ""
+    replay: Replay | None = None
+    usage: dict[str, Usage] = field(default_factory=dict)
     shown: list[str] = field(init=False)
+    parked: set[str] = field(init=False)
+    done: dict[StepKey, StepRecord] = field(default_factory=dict)
+    counted: set[StepKey] = field(default_factory=set)
     ended: bool = False
 
     def __post_init__(self) -> None:
-        self.usage = dict(self.past.usage)
+        self.effects_id = self.effects_id or self.run_id
+        self.usage |= self.past.usage
         self.shown = list(self.past.shown)
+        self.parked = set(self.past.parked)
 
     async def emit(self, event: Any, node_path: str = "") -> None:
         """Raises `Undeliverable`, also once the run has ended: nothing follows the terminal event."""
@@ -49,15 +78,27 @@ class RunContext:
 
     async def go_on(self) -> None:
         """Tells that the run is taken up again; what was told in part does not count."""
-        await self.emit(RunContinued(times=self.past.continued).event())
-        for node_path, message_id in self.past.half_told:
-            await self.emit(TextMessageEndEvent(message_id=message_id), node_path)
+        news = RunResumed if self.past.suspended else RunContinued
+        await self.emit(news(times=self.past.continued).event())
+        for half in self.past.half_told:
+            node_path, message_id = half.node_path, half.message_id
+            if half.text:
+                await self.emit(TextMessageEndEvent(message_id=message_id), node_path)
+            for call_id in half.calls:
+                await self.emit(ToolCallEndEvent(tool_call_id=call_id), node_path)
             reason = Failure(code="process_died", message="the process that wrote this is gone")
             discarded = MessageDiscarded(node_id=node_path, message_id=message_id, reason=reason)
             await self.emit(discarded.event(), node_path)
 
-    def recall(self, node_path: str) -> StepRecord | None:
-        return self.ports.journal.recall(node_path, 1)
+    def recall(self, node_path: str, visit: int, call: int = 0) -> StepRecord | None:
+        """What is known of a node, or of a call of it. What an earlier visit brought to a good end counts
+        for a later one."""
+        for earlier in range(visit, 0, -1):
+            key = (node_path, earlier, call)
+            known = self.done.get(key) or self.ports.journal.recall(*key)
+            if known and (earlier == visit or (known.ended and known.output is not None)):
+                return known
+        return None
 
     def rule_out_outage(self, error: Exception) -> None:
         """Raises `Undeliverable` where `error` is not the graph's: the platform's database is away."""
@@ -74,24 +115,68 @@ class RunContext:
 
     async def record(self, step: StepRecord, event: Any = None) -> None:
         """Records a step together with the event that tells it."""
+        if step.call or _INSIDE in step.node_path:
+            self.done[step.key] = step
         await _delivered(self.ports.journal.finished(step, event))
 
     def spend(self, model: str, usage: Usage) -> None:
-        self.usage[model] = plus(self.usage.get(model, Usage()), usage)
+        self.usage[model] = self.usage.get(model, Usage()) + usage
 
-    def message(self, node_path: str, attempt: int) -> AssistantMessage:
-        """A message of its own for each attempt of each process that works on the run."""
-        return AssistantMessage(self, node_path, attempt)
+    async def expire(self, interrupt_id: UUID) -> Answered:
+        """Closes what nobody answered in time."""
+        return await _delivered(self.ports.interrupts.expire(interrupt_id))
+
+    async def withdraw(self, under: str) -> None:
+        """Takes back what the node at `under`, or one inside of it, waits for."""
+        await _delivered(self.ports.interrupts.withdraw(under))
+
+    def message(self, node_path: str, attempt: int, visit: int = 1, call: int = 0) -> AssistantMessage:
+        """A message of its own for each attempt, and call, of each process that works on the run."""
+        return AssistantMessage(self, node_path, over_all_visits(attempt, visit), call)
+
+
+Enter = Callable[["Frame", Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Runs the graph of a frame with its inputs; the output of the end that it reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A graph on its way: the agent's own, or one inside of a node (an item, a round, a sub-agent).
+
+    `path` leads to it, "" for the agent's own. `sources` are what its references read besides `inputs` and
+    `state`. `speaks`: the text of its answering nodes is assistant text. `depth` counts sub-agents. `visit`
+    is raised when the node around it is tried again.
+    """
+
+    run: RunContext
+    plan: Plan
+    sources: Mapping[str, Any]
+    path: str = ""
+    speaks: bool = True
+    depth: int = 0
+    visit: int = 1
+
+    def recall(self, node_id: str) -> StepRecord | None:
+        return self.run.recall(self.path_of(node_id), self.visit)
+
+    def path_of(self, node_id: str) -> str:
+        """How events and journal name a node: `each/3/write`."""
+        return f"{self.path}{_INSIDE}{node_id}" if self.path else node_id
 
 
 @dataclass(slots=True)
 class AssistantMessage:
-    """Assistant text, opened by its first delta. Empty deltas are not passed on."""
+    """Assistant text, opened by its first delta, and the tool calls that a model asks for with it.
+
+    Empty deltas are not passed on. `calls` are the ids under which calls are told, by those of the model.
+    """
 
     run: RunContext
     node_path: str
     attempt: int
+    call: int = 0
     deltas: list[str] = field(default_factory=list)
+    calls: dict[str, str] = field(default_factory=dict)
     _id: str = ""
 
     @property
@@ -99,11 +184,17 @@ class AssistantMessage:
         """Made when first asked for: most nodes say nothing."""
         if not self._id:
             made_of = (self.run.run_id, self.node_path, self.run.past.continued, self.attempt)
-            self._id = str(stable_id(*made_of))
+            self._id = str(stable_id(*made_of, *([self.call] if self.call else [])))
         return self._id
 
     @property
+    def begun(self) -> bool:
+        """Whether anything of it was told."""
+        return bool(self.deltas or self.calls)
+
+    @property
     def visible(self) -> bool:
+        """Whether text of it was shown."""
         return bool(self.deltas)
 
     async def say(self, delta: str) -> None:
@@ -117,9 +208,34 @@ class AssistantMessage:
         if not self.deltas:
             await self.run.emit(TextMessageStartEvent(message_id=self.id, role="assistant"), self.node_path)
 
+    async def tell_call(self, model_id: str, name: str, arguments: str, *, whole: bool = False) -> str:
+        """A piece of the arguments of a tool call, or, where no piece was told, the `whole` of them; answers
+        the id under which the call is told."""
+        told = self.calls.get(model_id)
+        if told is not None and whole:
+            return told
+        if told is None:
+            told = self.calls[model_id] = str(stable_id(self.id, "call", len(self.calls)))
+            start = ToolCallStartEvent(
+                tool_call_id=told, tool_call_name=name[:MOST_NAME], parent_message_id=self.id
+            )
+            await self.run.emit(start, self.node_path)
+        if arguments:
+            await self.run.emit(ToolCallArgsEvent(tool_call_id=told, delta=arguments), self.node_path)
+        return told
+
     async def close(self) -> None:
         if self.deltas:
             await self.run.emit(TextMessageEndEvent(message_id=self.id), self.node_path)
+        for told in self.calls.values():
+            await self.run.emit(ToolCallEndEvent(tool_call_id=told), self.node_path)
+
+    async def discard(self, node_id: str, reason: Failure) -> None:
+        """Ends the message; what was told of it does not count."""
+        if self.begun:
+            await self.close()
+            event = MessageDiscarded(node_id=node_id, message_id=self.id, reason=reason).event()
+            await self.run.emit(event, self.node_path)
 
     async def complete(self) -> None:
         """Ends the message; from now on its text counts as shown."""
@@ -128,12 +244,13 @@ class AssistantMessage:
             self.run.shown.append("".join(self.deltas))
 
 
-async def _delivered(work: Awaitable[None]) -> None:
+async def _delivered(work: Awaitable[T]) -> T:
     try:
-        await work
+        return await work
     except Exception as error:
         raise Undeliverable("the journal raised") from error
 
 
-def plus(one: Usage, other: Usage) -> Usage:
-    return Usage(one.input_tokens + other.input_tokens, one.output_tokens + other.output_tokens)
+def over_all_visits(attempt: int, visit: int) -> int:
+    """The number of an attempt that no other of the node has, in whichever visit."""
+    return (visit - 1) * MOST_ATTEMPTS + attempt

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from app.agent.core.base import SUCCESS, Effect, NodeError
-from app.agent.core.events import CitationFound
+from app.agent.core.calls import AgentAnswer, CallKind
+from app.agent.core.events import CitationFound, InterruptOpened
+from app.agent.core.http import HttpReply, HttpRequest
 from app.agent.core.interfaces import (
     ChatModel,
     Citation,
-    Expressions,
     FinishReason,
-    HttpReply,
-    HttpRequest,
     Passage,
+    StepRecord,
+    Tool,
+    ToolResult,
     Usage,
 )
+from app.agent.core.interrupts import Answered, Interrupt, Question, Suspended
+from app.agent.core.limits import EngineLimits
+from app.agent.core.sandbox import CodeRunner, Expressions
 from app.agent.core.state import Reducer, Write
 from app.agent.core.value_types import fits, of_value
 from app.agent.graph.checks.state import type_of
+from app.agent.graph.json_schema import in_short, with_defaults
+from app.agent.graph.node_calls import NodeCall
 from app.agent.graph.plan import PlannedNode
-from app.agent.graph.references import Chain, Reference
-from app.agent.graph.run_context import AssistantMessage, RunContext, plus
+from app.agent.graph.ports import usage_read
+from app.agent.graph.references import Chain, Lookup, Reference, as_text
+from app.agent.graph.run_context import AssistantMessage, Frame, RunContext, over_all_visits
 from app.core.ids import stable_id
 
 _IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -35,6 +45,11 @@ class Values:
 
     sources: Mapping[str, Mapping[str, Any]]
     outputs: Mapping[str, Mapping[str, Any]]
+
+    def found(self, references: Iterable[Reference]) -> dict[str, Any]:
+        """The values of those that are set."""
+        looked = [(str(reference), *self.find(reference)) for reference in references]
+        return {name: value for name, is_set, value in looked if is_set}
 
     def find(self, reference: Reference) -> tuple[bool, Any]:
         """Whether the reference is set, and its value."""
@@ -56,28 +71,56 @@ class Values:
 
 @dataclass(slots=True)
 class NodeScope:
-    """Made anew for each attempt, so that a failed attempt leaves nothing behind."""
+    """Made anew for each attempt, so that a failed attempt leaves nothing behind.
 
-    run: RunContext
+    `asked` gives what the node is asked, as a hash.
+    """
+
+    frame: Frame
     node: PlannedNode
     values: Values
     message: AssistantMessage
+    attempt: int
+    started_at_ms: int
+    asked: Callable[[], str]
     used: dict[str, Usage] = field(default_factory=dict)
     handle: str = SUCCESS
     writes: list[Write] = field(default_factory=list)
     requests: int = 0
+    interrupts: int = 0
     cited: list[Citation] = field(default_factory=list)
     cached: bool = False
     finish_reason: FinishReason | None = None
+
+    @property
+    def run(self) -> RunContext:
+        return self.frame.run
+
+    @property
+    def path(self) -> str:
+        return self.frame.path_of(self.node.id)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the node's text is assistant text."""
+        return self.node.live and self.frame.speaks
 
     @property
     def expressions(self) -> Expressions:
         return self.run.ports.expressions
 
     @property
+    def code(self) -> CodeRunner:
+        return self.run.ports.code
+
+    @property
     def idempotency_key(self) -> str:
-        """Of the next request: nothing of the attempt or the process is in it."""
-        return str(stable_id(self.run.run_id, "effect", self.node.id, 1, self.requests + 1))
+        """Of the next request: nothing of the attempt or the process is in it, but what the node is asked.
+
+        A node that is asked something else by a corrected version wants another effect.
+        """
+        made_of = (self.run.effects_id, "effect", self.path, self.asked())
+        return str(stable_id(*made_of, self.requests + 1))
 
     async def request(self, request: HttpRequest) -> HttpReply:
         given = {name.lower() for name in request.headers}
@@ -105,24 +148,153 @@ class NodeScope:
         raise NodeError(f"'{chain}' is not set in this run", code="unset_reference")
 
     async def chat_model(self, binding: str) -> ChatModel:
-        return await self.run.ports.models.chat(self.run.plan.bindings.models[binding])
+        return await self.run.ports.models.chat(self.frame.plan.bindings.models[binding])
 
     async def search(self, binding: str, query: str, *, top_k: int, mode: str) -> list[Passage]:
-        collection = self.run.plan.bindings.collections[binding]
+        collection = self.frame.plan.bindings.collections[binding]
         return await self.run.ports.retriever.search(collection, query, top_k=top_k, mode=mode)
 
+    def reading(self, **sources: Any) -> Lookup:
+        return replace(self, values=replace(self.values, sources={**self.values.sources, **sources}))
+
+    async def inside(self, key: str, inputs: Mapping[str, Any], /, **sources: Any) -> Mapping[str, Any]:
+        plan = self.node.inner
+        if plan is None:
+            raise RuntimeError(f"node {self.node.id!r} has no graph inside of it")
+        if wrong := plan.shape.errors_of(dict(inputs)) if plan.inputs else []:
+            raise NodeError(f"the inputs do not fit: {in_short(wrong)}", code="invalid_input")
+        frame = Frame(
+            self.run, plan, sources,
+            path=f"{self.path}/{key}", speaks=False, depth=self.frame.depth, visit=self._inner_visit,
+        )  # fmt: skip
+        return await self.run.enter(frame, with_defaults(plan.inputs, dict(inputs)))
+
+    async def call_agent(self, binding: str, inputs: Mapping[str, Any]) -> AgentAnswer:
+        return await self.enter_agent(
+            binding, inputs, path=self.path, speaks=self.speaks, visit=self._inner_visit
+        )
+
+    async def enter_agent(
+        self, binding: str, inputs: Mapping[str, Any], *, path: str, speaks: bool, visit: int
+    ) -> AgentAnswer:
+        """Raises like `call_agent`."""
+        deepest = self.run.ports.limits.agent_depth
+        if self.frame.depth >= deepest:
+            raise NodeError(f"agents call each other more than {deepest} deep", code="too_deep")
+        plan = await self.run.ports.agents.plan(self.frame.plan.bindings.agents[binding])
+        if wrong := plan.shape.errors_of(dict(inputs)):
+            raise NodeError(f"the inputs do not fit the agent: {in_short(wrong)}", code="invalid_input")
+        frame = Frame(
+            self.run, plan, {"session": self.run.session},
+            path=path, speaks=speaks, depth=self.frame.depth + 1, visit=visit,
+        )  # fmt: skip
+        output = await self.run.enter(frame, with_defaults(plan.inputs, dict(inputs)))
+        return AgentAnswer(output, as_text(output[plan.answer]) if plan.answer else None)
+
+    @property
+    def _inner_visit(self) -> int:
+        return over_all_visits(self.attempt, self.frame.visit)
+
+    def call(self, number: int, kind: CallKind) -> NodeCall:
+        clock = self.run.ports.clock
+        return NodeCall(self, number, kind, clock.now_ms(), clock.elapsed_s())
+
+    def message_of(self, call: int) -> AssistantMessage:
+        return self.run.message(self.path, self.attempt, self.frame.visit, call)
+
+    async def tell_call(self, model_id: str, name: str, arguments: str, *, whole: bool = False) -> str:
+        return await self.message.tell_call(model_id, name, arguments, whole=whole)
+
+    async def agent_inputs(self, binding: str) -> Mapping[str, Any]:
+        return (await self.run.ports.agents.plan(self.frame.plan.bindings.agents[binding])).inputs
+
+    async def ask(self, question: Question) -> Answered:
+        self.interrupts += 1
+        return await self.put(self._interrupt_id, question)
+
+    async def put(
+        self, interrupt_id: UUID, question: Question, *, tool_call_id: str | None = None
+    ) -> Answered:
+        """Asks under an id that is the same whenever this is asked. Raises like `ask`."""
+        interrupt = Interrupt(interrupt_id, self.path, question, question.due_ms)
+        event = InterruptOpened(
+            node_id=self.node.id,
+            interrupt_id=interrupt.id,
+            kind=question.kind,
+            message=question.message,
+            choices=list(question.choices) or None,
+            form=dict(question.form) if question.form else None,
+            prefill=dict(question.prefill) or None,
+            assignee=question.assignee,
+            due_at=_moment(question.due_ms),
+            tool_call_id=tool_call_id,
+        ).event()
+        return await self._over(interrupt, event)
+
+    async def until(self, due_ms: int) -> None:
+        self.interrupts += 1
+        await self._over(Interrupt(self._interrupt_id, self.path, None, due_ms))
+
+    async def _over(self, interrupt: Interrupt, event: Any = None) -> Answered:
+        """Opens the interrupt once; raises `Suspended` until it is over.
+
+        This machine's clock only tells what is past when it is opened.
+        """
+        port = self.run.ports.interrupts
+        known = port.recall(interrupt.id)
+        if known is None:
+            await port.open(interrupt, event)
+            past = interrupt.due_ms is not None and interrupt.due_ms <= self.run.ports.clock.now_ms()
+            known = replace(interrupt, due=past)
+        if known.answered is not None:
+            return known.answered
+        if known.due:
+            return await self.run.expire(known.id)
+        raise Suspended(due_ms=known.due_ms, by_people=known.question is not None)
+
+    @property
+    def _interrupt_id(self) -> UUID:
+        """Of the interrupt that is the last so far: nothing of the process is in it."""
+        return stable_id(self.run.run_id, "interrupt", self.path, self._inner_visit, self.interrupts)
+
+    @property
+    def limits(self) -> EngineLimits:
+        return self.run.ports.limits
+
+    def has_shown(self, text: str) -> bool:
+        return text in self.run.shown
+
+    def now_ms(self) -> int:
+        return self.started_at_ms
+
+    async def tools(self, binding: str) -> Sequence[Tool]:
+        return await self.run.ports.tools.tools(self.frame.plan.bindings.tools[binding])
+
+    async def call_tool(self, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
+        writes = Effect.WRITE in (self.node.effect, tool.effect)
+        key = self.idempotency_key if writes else None
+        self.requests += 1
+        return await tool.call(arguments, idempotency_key=key)
+
     async def say(self, delta: str) -> None:
-        if self.node.live:
+        if self.speaks:
             await self.message.say(delta)
 
     async def cite(self, citation: Citation) -> None:
         self.cited.append(citation)
-        message_id = self.message.id if self.node.live else None
+        message_id = self.message.id if self.speaks else None
         event = CitationFound(node_id=self.node.id, message_id=message_id, **asdict(citation)).event()
-        await self.run.emit(event, self.node.id)
+        await self.run.emit(event, self.path)
+
+    def count_recalled(self, call: StepRecord) -> None:
+        """What an earlier process has spent on a call of this node: the run's bill has it already."""
+        if call.key not in self.run.done and call.key not in self.run.counted:
+            self.run.counted.add(call.key)
+            for model, usage in usage_read(call.usage).items():
+                self.used[model] = self.used.get(model, Usage()) + usage
 
     def spend(self, model: str, usage: Usage) -> None:
-        self.used[model] = plus(self.used.get(model, Usage()), usage)
+        self.used[model] = self.used.get(model, Usage()) + usage
         self.run.spend(model, usage)
 
     def ended(self, reason: FinishReason) -> None:
@@ -135,8 +307,12 @@ class NodeScope:
 
     def write_state(self, field: str, value: Any) -> None:
         """Raises `NodeError` (`type_mismatch`) where the reducer could not take the value."""
-        declared = self.run.plan.state[field]
+        declared = self.frame.plan.state[field]
         if declared.reducer != Reducer.APPEND and not fits(type_of(declared), of_value(value)):
             message = f"state field {field!r} takes {declared.type}, not {of_value(value)}"
             raise NodeError(message, code="type_mismatch")
         self.writes.append((field, value))
+
+
+def _moment(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

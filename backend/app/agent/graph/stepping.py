@@ -1,4 +1,4 @@
-"""One step of a plan: who is active, what runs when, what the run's state becomes."""
+"""Steps of a plan: who is active, what runs when, what the run's state becomes."""
 
 from __future__ import annotations
 
@@ -8,34 +8,74 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.agent.core.interrupts import Suspended
 from app.agent.core.state import RunState, Update, Write, apply
 from app.agent.graph.attempts import execute, skip
 from app.agent.graph.plan import Plan, PlannedNode, Step
-from app.agent.graph.run_context import RunContext
+from app.agent.graph.run_context import Frame
 from app.agent.graph.scope import Values
+from app.core.errors import AppError
 
 
-async def run_step(step: Step, state: RunState, run: RunContext) -> Update:
+class AmbiguousEnd(AppError):
+    """Not exactly one end was reached: only in graphs that branch too much to be proven sound."""
+
+    code = "ambiguous_end"
+
+
+async def run_step(step: Step, state: RunState, frame: Frame) -> Update:
     """Runs the step's nodes, side by side where nothing orders them.
 
     A node to which no taken edge leads is skipped, and so is, by the same rule, whatever depends on it alone.
-    Raises what a node raises; by then the others are cancelled.
+    Raises what a node raises; by then the others are cancelled. Raises `Suspended` where some nodes wait for
+    a person or a time, and nothing else is left to do.
     """
-    progress = _Progress(step, state, run)
+    progress = _Progress(step, state, frame)
     await progress.to_the_end()
     return progress.update()
 
 
-async def run_alone(plan: Plan, inputs: Mapping[str, Any], run: RunContext) -> RunState:
+async def run_alone(plan: Plan, inputs: Mapping[str, Any], frame: Frame) -> RunState:
     """Runs a plan of one step."""
     begin = beginning(plan, inputs)
-    update = await run_step(plan.steps[0], begin, run)
+    update = await run_step(plan.steps[0], begin, frame)
     return RunState(
         inputs=begin["inputs"],
         state=begin["state"],  # nobody is left to read what the step wrote
         outputs=update["outputs"],
         handles=update["handles"],
     )
+
+
+async def run_inside(frame: Frame, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs the graph inside of a node; the output of the end that it reached. What it did is journalled."""
+    state = await run_through(inputs, frame)
+    return state["outputs"][end_reached(frame.plan, state)]
+
+
+async def run_through(inputs: Mapping[str, Any], frame: Frame) -> RunState:
+    """Runs a plan step by step; nothing is kept in between but by the journal."""
+    state = beginning(frame.plan, inputs)
+    for step in frame.plan.steps:
+        update = await run_step(step, state, frame)
+        reduced = apply(frame.plan.reducers)(state["state"], update["state"])
+        state = RunState(
+            inputs=state["inputs"],
+            state=reduced,
+            outputs=state["outputs"] | update["outputs"],
+            handles=state["handles"] | update["handles"],
+        )
+    return state
+
+
+def end_reached(plan: Plan, final: RunState) -> str:
+    """Raises `AmbiguousEnd`."""
+    reached = [name for name in plan.ends if name in final["outputs"]]
+    if len(reached) != 1:
+        raise AmbiguousEnd(
+            "no end was reached" if not reached else f"{len(reached)} ends were reached: {reached}"
+        )
+    return reached[0]
 
 
 def beginning(plan: Plan, inputs: Mapping[str, Any]) -> RunState:
@@ -50,11 +90,12 @@ class _Progress:
 
     step: Step
     begin: RunState
-    run: RunContext
+    frame: Frame
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     handles: dict[str, str | None] = field(default_factory=dict)
     writes: dict[str, tuple[Write, ...]] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
+    parked: list[Suspended] = field(default_factory=list)
 
     async def to_the_end(self) -> None:
         running: list[asyncio.Task[list[PlannedNode]]] = []
@@ -73,16 +114,22 @@ class _Progress:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+        if self.parked:
+            raise Suspended.all(self.parked)
 
     async def _run(self, node: PlannedNode) -> list[PlannedNode]:
-        """Runs or skips the node; answers who can begin now because of it."""
+        """Runs or skips the node; answers who can begin now because of it: nobody where it waits."""
         handle = None
         if is_taken(node, self._known):
-            outcome = await execute(node, self._values(node), self.run)
+            try:
+                outcome = await execute(node, self._values(node), self.frame)
+            except Suspended as waiting:
+                self.parked.append(waiting)
+                return []
             self.outputs[node.id], self.writes[node.id] = outcome.outputs, outcome.writes
             handle = outcome.handle
         else:
-            await skip(node, self.run)
+            await skip(node, self.frame)
         self.handles[node.id] = handle
         return self._ready(self.step.followers[node.id])
 
@@ -98,7 +145,7 @@ class _Progress:
         return ChainMap(self.handles, self.begin["handles"])
 
     def _values(self, node: PlannedNode) -> Values:
-        sources = {"inputs": self.begin["inputs"], "session": self.run.session, "state": self._state(node)}
+        sources = {"inputs": self.begin["inputs"], "state": self._state(node), **self.frame.sources}
         finished: ChainMap[str, Any] = ChainMap(self.outputs, self.begin["outputs"])
         return Values(sources, finished)
 
@@ -107,7 +154,7 @@ class _Progress:
         if not self.writes or not any(self.writes.values()):
             return self.begin["state"]
         before = self.step.before(node)
-        return apply(self.run.plan.reducers)(self.begin["state"], self._written(before))
+        return apply(self.frame.plan.reducers)(self.begin["state"], self._written(before))
 
     def _written(self, nodes: Iterable[PlannedNode]) -> list[Write]:
         return [write for node in nodes for write in self.writes.get(node.id, ())]

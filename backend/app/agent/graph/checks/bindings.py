@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from app.agent.core.interfaces import Catalog
+from app.agent.graph.checks.subagents import check_offer
 from app.agent.graph.config_fields import bound_names
 from app.agent.graph.draft import Draft, DraftNode
 from app.agent.graph.issues import Findings, IssueCode, Path
@@ -12,17 +13,20 @@ from app.core.slugs import as_uuid
 
 
 def check_bindings(draft: Draft, catalog: Catalog | None, findings: Findings) -> None:
-    if catalog:
+    if catalog and not draft.within:
         _check_targets(draft, catalog, findings)
+    if catalog:
         _check_secrets(draft, catalog, findings)
     for node in draft.nodes:
-        for field, kind, name in _names(node):
+        for place, kind, name in _names(node):
             bound: Mapping[str, str] = getattr(draft.bindings, kind)
-            path = (*node.path, "config", field)
+            path = (*node.path, "config", *place)
             if name not in bound:
                 message = f"{name!r} is not in bindings.{kind}"
                 fix = f'{findings.instead(name, bound)}; or add "{name}" to bindings.{kind}'
                 findings.add(IssueCode.UNBOUND, path, message, fix=fix, node_id=node.id)
+            elif catalog and kind == "agents" and place == ("agent",):
+                check_offer(node, catalog.agents.get(bound[name]), findings)
             elif catalog and kind == "models":
                 _check_capabilities(node, path, catalog, findings, name=name, target=bound[name])
 
@@ -42,26 +46,32 @@ def _check_capabilities(
     findings.add(IssueCode.MISSING_CAPABILITY, path, message, fix=fix, node_id=node.id)
 
 
-def _names(node: DraftNode) -> Iterator[tuple[str, str, str]]:
+def _names(node: DraftNode) -> Iterator[tuple[Path, str, str]]:
     raw = node.raw.get("config")
     if node.type and isinstance(raw, dict):
         yield from bound_names(node.type.config, raw)
 
 
+def existing_targets(catalog: Catalog) -> Mapping[str, Collection[str]]:
+    """What can be bound in the project, by kind of binding."""
+    return {
+        "models": catalog.models,
+        "collections": catalog.collections,
+        "tools": catalog.tools,
+        "agents": catalog.agents,
+    }
+
+
 def _check_targets(draft: Draft, catalog: Catalog, findings: Findings) -> None:
-    existing: dict[str, Iterable[str]] = {"models": catalog.models, "collections": catalog.collections}
+    existing = existing_targets(catalog)
     for kind in type(draft.bindings).model_fields:
         bound: Mapping[str, str] = getattr(draft.bindings, kind)
-        targets = existing.get(kind)
+        targets = existing[kind]
         for name, target in bound.items():
-            if targets is None:
-                message, fix = f"{target!r} cannot be bound: there are no {kind} to bind yet", "remove it"
-            elif target not in targets:
+            if target not in targets:
                 message = f"{target!r} is none of this project's {kind}"
                 fix = findings.instead(target, _slugs(targets))
-            else:
-                continue
-            findings.add(IssueCode.UNKNOWN_BINDING, ("bindings", kind, name), message, fix=fix)
+                findings.add(IssueCode.UNKNOWN_BINDING, ("bindings", kind, name), message, fix=fix)
 
 
 def _check_secrets(draft: Draft, catalog: Catalog, findings: Findings) -> None:

@@ -20,7 +20,7 @@ def check_policies(flow: Flow, findings: Findings) -> None:
             continue
         _check_effect(draft_node, node, kind, findings=findings)
         if flow.draft.durability == "exit":
-            _check_lasting(draft_node, node, kind, findings=findings)
+            _check_lasting(draft_node, node, findings=findings)
         _check_cache(draft_node, node, kind, findings=findings)
         if not kind.fails:
             _check_cannot_fail(draft_node, node, findings)
@@ -44,8 +44,12 @@ def _check_effect(draft_node: DraftNode, node: Node, kind: NodeType, *, findings
     findings.add(IssueCode.EFFECT_LOWERED, (*draft_node.path, "effect"), message, fix=fix, node_id=node.id)
 
 
-def _check_lasting(draft_node: DraftNode, node: Node, kind: NodeType, *, findings: Findings) -> None:
-    if (node.effect or kind.effect_of(node.config)) is Effect.WRITE:
+def _check_lasting(draft_node: DraftNode, node: Node, *, findings: Findings) -> None:
+    if draft_node.suspends:
+        message = f"node {node.id!r} waits, which a run that is stored only at its exit cannot"
+        fix = "set the graph's durability to 'step', or remove the node"
+        findings.add(IssueCode.NO_LASTING_WAIT, draft_node.path, message, fix=fix, node_id=node.id)
+    if draft_node.effect is Effect.WRITE:
         message = f"node {node.id!r} has an effect, which a run that begins anew would repeat"
         fix = "set the graph's durability to 'step', or remove the node"
         path = (*draft_node.path, "effect") if node.effect else draft_node.path
@@ -59,7 +63,9 @@ def _check_cache(draft_node: DraftNode, node: Node, kind: NodeType, *, findings:
         reason, fix = f"{kind.name!r} nodes do no work that could be saved", "remove it"
     elif fields := sorted(node.config.writes()):
         reason, fix = f"the node writes the state field {fields[0]!r}, each time it runs", "remove it"
-    elif (node.effect or kind.effect_of(node.config)) is Effect.WRITE:
+    elif draft_node.suspends:
+        reason, fix = "the node waits for a person or a time, each time it runs", "remove it"
+    elif draft_node.effect is Effect.WRITE:
         reason = "the node changes something outside (effect 'write'), each time it runs"
         fix = 'remove it; or set "effect": "read" if the node only reads'
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from app.agent.core.base import ERROR
@@ -20,19 +20,21 @@ from app.agent.core.value_types import (
 from app.agent.graph.branches import Cube
 from app.agent.graph.checks.expressions import hopeless
 from app.agent.graph.checks.expressions import type_of as type_of_expression
-from app.agent.graph.checks.state import type_of
+from app.agent.graph.checks.state import taken_by, type_of
 from app.agent.graph.config_fields import Use, uses_in, uses_in_raw
-from app.agent.graph.draft import DraftNode
+from app.agent.graph.draft import Draft, DraftNode
 from app.agent.graph.expressions import Expression
 from app.agent.graph.flow import Flow
 from app.agent.graph.issues import Findings, IssueCode, Path
 from app.agent.graph.policies import DefaultOutputs
 from app.agent.graph.references import Chain, Reference
+from app.agent.graph.schema import StateField
 
 _TEXT = ValueType(frozenset({"string"}))
 _ERROR = ValueType(frozenset({"object"}), {"code": _TEXT, "message": _TEXT})
 _SESSION = given_by(Session)
-_ONLY_INSIDE = {"item": "map", "loop": "loop"}
+_ONLY_INSIDE = {"item": "'map'", "loop": "'map' or 'loop'"}
+_OUTSIDE = ("state", "session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,23 @@ class _Read:
     set_when: list[Cube] | None = None
 
 
-def check_references(flow: Flow, inputs: ValueType, findings: Findings) -> None:
+def own_sources(draft: Draft) -> dict[str, ValueType]:
+    """What references in an agent's own graph read besides its inputs."""
+    unset = frozenset(name for name, field in draft.state.items() if field.initial is None)
+    kinds = {name: type_of(field) for name, field in draft.state.items()}
+    return {"state": ValueType(frozenset({"object"}), kinds, unset), "session": _SESSION}
+
+
+def check_references(
+    flow: Flow, sources: Mapping[str, ValueType], findings: Findings, arguments: Mapping[str, ValueType]
+) -> None:
+    """`sources` are what can be read besides the outputs of nodes; `arguments`, what those of nodes that call
+    tools take, where that is known.
+    """
     for reader in flow.draft.nodes:
-        for use in _uses(reader):
-            _UseCheck(flow, inputs, findings, reader=reader, use=use).run()
+        for use in _uses(reader, flow.draft.state, arguments.get(reader.id)):
+            seen = {**sources, **_seen_besides(reader, use)}
+            _UseCheck(flow, seen, findings, reader=reader, use=use).run()
     if flow.branches and not flow.branches.complete:
         message = "the graph branches too much to prove that every reference is set whenever it is read"
         findings.add(
@@ -57,22 +72,48 @@ def check_references(flow: Flow, inputs: ValueType, findings: Findings) -> None:
         )  # fmt: skip
 
 
-def _uses(reader: DraftNode) -> Iterator[Use]:
+def _seen_besides(reader: DraftNode, use: Use) -> dict[str, ValueType]:
+    """What a field reads of the graph inside of its node."""
+    if reader.type is None or use.path[0] != "config" or len(use.path) == 1:
+        return {}
+    config = reader.type.config
+    return {name: config.inside[name] for name in config.aware.get(str(use.path[1]), ())}
+
+
+def _uses(reader: DraftNode, state: Mapping[str, StateField], arguments: ValueType | None) -> Iterator[Use]:
     """Every template of a node, its place counted from the node."""
     found = uses_in(reader.node.config) if reader.node else uses_in_raw(reader.raw.get("config"))
-    yield from (replace(use, path=("config", *use.path)) for use in found)
+    written = _written(reader, state)
+    for use in found:
+        expected = written.get(use.path, use.expected)
+        if arguments and use.path[0] == "arguments":
+            place = follow(arguments, map(str, use.path[1:]))
+            expected = None if isinstance(place, Lost) else place.type
+        yield replace(use, path=("config", *use.path), expected=expected)
     if reader.node and reader.node.cache and reader.node.cache.key:
         yield Use(("cache", "key"), reader.node.cache.key)
+
+
+def _written(reader: DraftNode, state: Mapping[str, StateField]) -> dict[Path, ValueType | None]:
+    """What is taken at the places whose value goes to the state."""
+    places = reader.node.config.written() if reader.node else {}
+    return {place: taken_by(state[name]) for name, place in places.items() if name in state}
 
 
 class _UseCheck:
     """One template in one node."""
 
     def __init__(
-        self, flow: Flow, inputs: ValueType, findings: Findings, *, reader: DraftNode, use: Use
+        self,
+        flow: Flow,
+        sources: Mapping[str, ValueType],
+        findings: Findings,
+        *,
+        reader: DraftNode,
+        use: Use,
     ) -> None:
         self._flow = flow
-        self._inputs = inputs
+        self._known = sources
         self._findings = findings
         self._reader = reader
         self._use = use
@@ -91,7 +132,8 @@ class _UseCheck:
         sound = [read for read in reads if read is not None]
         if len(sound) < len(reads):
             return ANY
-        self._check_set(chain, sound)
+        written = [read for reference in chain.references for read in self._writings(reference)]
+        self._check_set(chain, [*sound, *written])
         types = [read.type for read in sound]
         if chain.literal:
             types.append(of_value(chain.literal.value))
@@ -114,26 +156,31 @@ class _UseCheck:
     def _read(self, reference: Reference) -> _Read | None:
         """None where the reference is wrong, which is reported."""
         name = reference.source
+        if name in self._known:
+            return self._follow(reference, self._known[name], IssueCode.UNKNOWN_REFERENCE)
         if name in _ONLY_INSIDE:
-            message = f"'{reference}': {name!r} exists only inside a {_ONLY_INSIDE[name]!r} node"
+            message = f"'{reference}': {name!r} exists only inside of a {_ONLY_INSIDE[name]} node"
             self._add(IssueCode.UNKNOWN_REFERENCE, message, fix=self._sources(name))
             return None
-        if name == "inputs":
-            return self._follow(reference, self._inputs, IssueCode.UNKNOWN_REFERENCE)
-        if name == "session":
-            return self._follow(reference, _SESSION, IssueCode.UNKNOWN_REFERENCE)
-        if name == "state":
-            return self._follow(reference, self._state(), IssueCode.UNKNOWN_REFERENCE)
+        if name in _OUTSIDE:
+            message = f"'{reference}': {name!r} cannot be read inside of a {self._flow.draft.within!r} node"
+            fix = "hand the value in by the node's 'inputs', and read it as 'inputs.<name>'"
+            self._add(IssueCode.UNKNOWN_REFERENCE, message, fix=fix)
+            return None
         return self._read_node(reference)
 
-    def _state(self) -> ValueType:
-        fields = self._flow.draft.state
-        unset = frozenset(name for name, field in fields.items() if field.initial is None)
-        kinds = {name: type_of(field) for name, field in fields.items()}
-        return ValueType(frozenset({"object"}), kinds, unset)
+    def _writings(self, reference: Reference) -> Iterator[_Read]:
+        """The nodes that surely write the state field, each as what sets it."""
+        if reference.source != "state" or not reference.path:
+            return
+        for writer in self._flow.draft.nodes:
+            if writer.node is None or isinstance(writer.node.on_error, DefaultOutputs):
+                continue
+            if writer.id in self._flow.active and reference.path[0] in writer.node.config.written():
+                yield _Read(source=writer.id, set_when=self._flow.successful(writer.id))
 
     def _sources(self, wrong: str) -> str:
-        names = ["inputs", "state", "session", *self._flow.nodes]
+        names = [*self._known, *self._flow.nodes]
         return self._findings.instead(wrong, [name for name in names if name != self._reader.id])
 
     def _follow(self, reference: Reference, start: ValueType, code: IssueCode) -> _Read | None:

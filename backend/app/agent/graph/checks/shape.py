@@ -7,13 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.agent.core.base import NodeTypes
+from app.agent.core.base import NodeType, NodeTypes
 from app.agent.graph.checks.reading import read
 from app.agent.graph.draft import Draft, DraftEdge, DraftNode
-from app.agent.graph.issues import Findings, IssueCode, Path, quoted
+from app.agent.graph.issues import Findings, IssueCode, Path, listing, quoted
 from app.agent.graph.limits import MAX_EDGES, MAX_NODES
 from app.agent.graph.schema import AgentGraph, Bindings, Edge, Interface, Node, StateField, node_model
 
+_INNER = ("inputs", "nodes", "edges")
 _SECTIONS = {"inputs": dict, "state": dict, "bindings": dict, "layout": dict, "nodes": list, "edges": list}
 
 
@@ -32,15 +33,40 @@ def check_shape(document: Any, findings: Findings, *, types: NodeTypes) -> Draft
         draft.interface = read(Interface, document["interface"], ("interface",), findings)
     draft.state = dict(_read_state(part.of("state", {}) or {}, findings))
     draft.bindings = _read_bindings(part.of("bindings", {}), findings)
+    _read_graph(draft, part, findings, types=types)
+    return draft
+
+
+def _read_graph(draft: Draft, part: _Parts, findings: Findings, *, types: NodeTypes) -> None:
     nodes, edges = part.of("nodes", None), part.of("edges", [])
     draft.whole = nodes is not None and edges is not None
     if _within_limits(nodes or [], edges or [], findings):
-        draft.nodes = list(_read_nodes(nodes or [], findings, types=types))
+        draft.nodes = list(_read_nodes(nodes or [], draft, findings, types=types))
         draft.edges = list(_read_edges(edges or [], findings))
         draft.whole &= all(isinstance(raw, dict) and isinstance(raw.get("id"), str) for raw in nodes or [])
         draft.whole &= len(draft.edges) == len(edges or [])
     else:
         draft.whole = False
+
+
+def _read_inner(
+    kind: NodeType | None, raw: Mapping[str, Any], outer: Draft, findings: Findings, *, types: NodeTypes
+) -> Draft | None:
+    """The graph inside of a node, as far as there is one; `findings` are those of its field."""
+    config = raw.get("config")
+    document = config.get("graph") if isinstance(config, dict) else None
+    if kind is None or not kind.config.holds_graph() or not isinstance(document, dict):
+        return None
+    for key in document:
+        if key not in _INNER:
+            fix = findings.instead(key, _INNER)
+            message = f"unknown key {quoted(key)}: the graph inside of a node has {listing(_INNER)}"
+            findings.add(IssueCode.UNKNOWN_KEY, (key,), message, fix=fix)
+    if "nodes" not in document:
+        findings.add(IssueCode.MISSING_KEY, (), "the key 'nodes' is missing", fix="add 'nodes'")
+    part = _Parts(document, findings)
+    draft = Draft(document, inputs=part.of("inputs", None), bindings=outer.bindings, within=kind.name)
+    _read_graph(draft, part, findings, types=types)
     return draft
 
 
@@ -101,7 +127,9 @@ def _within_limits(nodes: list[Any], edges: list[Any], findings: Findings) -> bo
     return len(nodes) <= MAX_NODES and len(edges) <= MAX_EDGES
 
 
-def _read_nodes(nodes: list[Any], findings: Findings, *, types: NodeTypes) -> Iterator[DraftNode]:
+def _read_nodes(
+    nodes: list[Any], draft: Draft, findings: Findings, *, types: NodeTypes
+) -> Iterator[DraftNode]:
     first: dict[str, int] = {}
     for index, raw in enumerate(nodes):
         path: Path = ("nodes", index)
@@ -124,7 +152,9 @@ def _read_nodes(nodes: list[Any], findings: Findings, *, types: NodeTypes) -> It
             )
             continue
         first[name] = index
-        yield DraftNode(index, name, raw, known, node if known else None)
+        inside = findings.within((*path, "config", "graph"), name)
+        inner = _read_inner(known, raw, draft, inside, types=types)
+        yield DraftNode(index, name, raw, known, node if known else None, inner)
 
 
 def _check_type(

@@ -5,37 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from app.agent.core.base import (
-    ERROR,
-    SUCCESS,
-    Closed,
-    Mistake,
-    NodeConfig,
-    NodeError,
-    Outputs,
-    Scope,
-    expects,
-    node,
-)
+from app.agent.core.base import Closed, Mistake, NodeConfig, NodeError, Outputs, Scope, expects, node
 from app.agent.core.value_types import kind_of
 from app.agent.graph.expressions import Expression
-from app.agent.graph.policies import Name
-
-ELSE = "else"
-_RESERVED = (ELSE, SUCCESS, ERROR)
-
-
-def _not_reserved(handle: str) -> str:
-    if handle in _RESERVED:
-        raise PydanticCustomError(
-            "reserved_handle",
-            "{handle} is reserved; every condition has the handle 'else', taken where no branch is",
-            {"handle": repr(handle)},
-        )
-    return handle
+from app.agent.graph.named_ways import ELSE, Handle, repeated
 
 
 class Branch(Closed):
@@ -45,7 +20,7 @@ class Branch(Closed):
     `{{ inputs.n }} != 0`, `len({{ search.results }}) > 0`, `{{ x.y ?? null }} is not None`.
     """
 
-    handle: Annotated[Name, AfterValidator(_not_reserved)]
+    handle: Handle
     when: Annotated[Expression, expects(bool)]
 
 
@@ -53,25 +28,24 @@ class ConditionConfig(NodeConfig):
     """Leaves by the handle of the first branch whose expression is true, or else by `else`."""
 
     type: ClassVar[str] = "condition"
+    example: ClassVar[dict[str, Any]] = {
+        "branches": [
+            {"handle": "long", "when": "len({{ inputs.question }}) > 200"},
+            {"handle": "german", "when": "{{ inputs.language ?? \"en\" }} == 'de'"},
+        ]
+    }
 
     branches: Annotated[list[Branch], Field(min_length=1, max_length=50)]
 
     @classmethod
     def mistakes(cls, raw: Mapping[str, Any]) -> Iterator[Mistake]:
-        branches = raw.get("branches")
-        taken: dict[str, int] = {}
-        for index, branch in enumerate(branches if isinstance(branches, list) else ()):
-            handle = branch.get("handle") if isinstance(branch, dict) else None
-            if not isinstance(handle, str):
-                continue
-            if taken.setdefault(handle, index) != index:
-                yield Mistake(
-                    ("branches", index, "handle"),
-                    f"the handle {handle!r} is that of branch {taken[handle]} already",
-                    "give it another one, or join their expressions by 'or'",
-                )
+        yield from repeated(
+            "branches", raw.get("branches"),
+            noun="branch", fix="give it another one, or join their expressions by 'or'",
+        )  # fmt: skip
 
     def handles(self) -> tuple[str, ...]:
+        """Those of its `branches`, in their order, and `else`."""
         return tuple(dict.fromkeys((*(branch.handle for branch in self.branches), ELSE)))
 
     def fallback(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -16,10 +16,12 @@ class EndConfig(NodeConfig):
     """Where a run ends: `output` is the run's result."""
 
     type: ClassVar[str] = "end"
+    example: ClassVar[dict[str, Any]] = {"output": {"answer": "{{ inputs.question }}"}}
 
     output: dict[str, JsonTemplate] = Field(default_factory=dict)
 
     def handles(self) -> tuple[str, ...]:
+        """None: nothing comes after it."""
         return ()
 
 

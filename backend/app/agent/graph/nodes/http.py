@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import Field, JsonValue
 
 from app.agent.core.base import Closed, Effect, Mistake, NodeConfig, NodeError, Outputs, Scope, node
-from app.agent.core.interfaces import HttpFailed, HttpReply, HttpRequest, SecretHeader
+from app.agent.core.http import HttpFailed, HttpReply, HttpRequest, SecretHeader
 from app.agent.core.value_types import kind_of
 from app.agent.graph.issues import quoted
 from app.agent.graph.json_template import JsonTemplate
@@ -70,10 +70,16 @@ class HttpConfig(NodeConfig):
     """
 
     type: ClassVar[str] = "http"
+    example: ClassVar[dict[str, Any]] = {
+        "method": "POST",
+        "url": "https://api.example/v1/questions",
+        "headers": {"Authorization": {"secret": "crm-token", "prefix": "Bearer "}},
+        "body": {"json": {"text": "{{ inputs.question }}"}},
+    }
 
     method: Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"] = "GET"
     url: Annotated[Template, Field(examples=["https://api.example/v1/items/{{ inputs.id }}"])]
-    headers: Annotated[dict[str, Template | Secret], Field(max_length=_MOST_HEADERS)] = Field(
+    headers: Annotated[dict[str, Secret | Template], Field(max_length=_MOST_HEADERS)] = Field(
         default_factory=dict
     )
     query: Annotated[dict[str, JsonTemplate], Field(max_length=200)] = Field(default_factory=dict)
@@ -99,6 +105,7 @@ class HttpConfig(NodeConfig):
                 yield ("headers", header, "secret"), name
 
     def effect(self) -> Effect:
+        """By its `method`: GET, HEAD and OPTIONS read, the others write."""
         return Effect.READ if self.method in _READING else Effect.WRITE
 
 
@@ -161,10 +168,19 @@ def _parts(text: object) -> tuple[str | Chain, ...]:
     outputs={"status": int, "headers": dict[str, str], "body": JsonValue, "url": str},
 )
 async def http(config: HttpConfig, scope: Scope) -> Outputs:
-    """Raises `HttpFailed`; `NodeError` for values of which no request, or no output, can be made."""
-    request = _request(config, scope)
+    return await exchange(config, scope, scope.request)
+
+
+async def exchange(
+    config: HttpConfig, lookup: Lookup, send: Callable[[HttpRequest], Awaitable[HttpReply]]
+) -> Outputs:
+    """The outputs of one request, as configured, with values of `lookup`.
+
+    Raises `HttpFailed`; `NodeError` for values of which no request, or no output, can be made.
+    """
+    request = _request(config, lookup)
     try:
-        reply = await scope.request(request)
+        reply = await send(request)
     except HttpFailed as error:
         raise _failed(request, error) from error
     if not any(_is(reply.status, expected) for expected in config.expect_status):

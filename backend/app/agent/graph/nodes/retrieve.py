@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from app.agent.config import RetrievalSettings
 from app.agent.core.base import Effect, NodeConfig, NodeError, Outputs, Scope, node
@@ -14,6 +14,7 @@ class RetrieveConfig(NodeConfig, RetrievalSettings):
     """Searches a bound collection."""
 
     type: ClassVar[str] = "retrieve"
+    example: ClassVar[dict[str, Any]] = {"collection": "kb", "query": "{{ inputs.question }}", "top_k": 6}
 
     query: Template
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from app.agent.core.base import NodeConfig, Outputs, Scope, node
 from app.agent.graph.references import Template
@@ -12,6 +12,7 @@ class TemplateConfig(NodeConfig):
     """Text with references filled in."""
 
     type: ClassVar[str] = "template"
+    example: ClassVar[dict[str, Any]] = {"text": "You asked: {{ inputs.question }}"}
 
     text: Template
 
