@@ -18,20 +18,27 @@ from app.api.errors import install_error_handlers
 from app.api.guard import check_keys, check_permissions
 from app.api.pages import install_pages
 from app.api.routers import (
+    agent_documents,
+    agent_versions,
     agents,
     auth,
     collections,
     documents,
     health,
+    interrupts,
     jobs,
     model_connections,
     models,
+    node_types,
     projects,
     root,
+    run_descendants,
     runs,
     search,
     secrets,
     sessions,
+    tools,
+    usage,
 )
 from app.core.config import Settings, get_settings
 from app.core.failpoints import failpoint
@@ -72,6 +79,7 @@ _TAGS = [
     "search",
     "jobs",
     "models",
+    "tools",
     "model-connections",
     "secrets",
     "health",
@@ -95,8 +103,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.stopping = asyncio.Event()
     for module in (
-        *(auth, sessions, projects, agents, runs, collections, documents, search, jobs),
-        *(models, model_connections, secrets),
+        *(auth, sessions, projects, node_types, agent_documents, agents, agent_versions, runs, usage),
+        *(
+            run_descendants,
+            interrupts,
+            collections,
+            documents,
+            search,
+            jobs,
+            models,
+            model_connections,
+            secrets,
+            tools,
+        ),
     ):
         app.router.routes.extend(module.router.routes)
     app.include_router(documents.intake_router, max_body_size=settings.max_upload_request_bytes)

@@ -13,6 +13,7 @@ from app.api.native import SCHEMAS
 from app.api.request_limits import RequestLimits
 from app.api.schemas.agents import EventRead
 from app.api.schemas.common import Problem
+from app.api.yaml_bodies import YamlRoute, described
 from app.core.config import Settings
 
 
@@ -46,4 +47,7 @@ class Api(FastAPI):
                 schema = model.model_json_schema(ref_template=f"{SCHEMAS}{{model}}")
                 schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
             document["components"]["schemas"] = dict(sorted(schemas.items()))
+            for route in self.routes:
+                if isinstance(route, YamlRoute):
+                    described(document, route)
         return document

@@ -63,7 +63,7 @@ def media_types(route: APIRoute) -> list[str]:
     if route.body_field is None:
         return []
     info = route.body_field.field_info
-    return [info.media_type] if isinstance(info, Form) else [_JSON]
+    return [info.media_type] if isinstance(info, Form) else [_JSON, *getattr(route, "notations", ())]
 
 
 def check_names(body: bytes) -> None:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Header, Response
+from pydantic import BaseModel
 
 from app.core.constants import MAX_DIGITS
 from app.core.errors import BadRequest
@@ -73,7 +74,16 @@ def tagged(answer: Answer, response: Response) -> Answer:
 def unless_known(answer: Revised, known: frozenset[str]) -> Response:
     """`answer` with its ETag, or 304 where the caller has it."""
     body = answer.model_dump_json()
-    tag = _tag(answer, body)
+    return _unless_known(body, _tag(answer, body), known)
+
+
+def unless_held(answer: BaseModel, known: frozenset[str]) -> Response:
+    """The same for what nobody edits: the ETag is a digest of the answer."""
+    body = answer.model_dump_json()
+    return _unless_known(body, _digest(body), known)
+
+
+def _unless_known(body: str, tag: str, known: frozenset[str]) -> Response:
     headers = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
     if known & {tag, "*"}:
         return Response(status_code=304, headers=headers)
@@ -81,7 +91,11 @@ def unless_known(answer: Revised, known: frozenset[str]) -> Response:
 
 
 def _tag(answer: Revised, body: str) -> str:
-    return f"{answer.revision}-{sha256(body.encode()).hexdigest()[:16]}"
+    return f"{answer.revision}-{_digest(body)}"
+
+
+def _digest(body: str) -> str:
+    return sha256(body.encode()).hexdigest()[:16]
 
 
 def _tags(header: str, name: str) -> list[str]:

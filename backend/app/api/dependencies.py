@@ -32,8 +32,10 @@ from app.resources import Resources
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthContext, AuthService
 from app.services.collection_service import CollectionService
+from app.services.descendant_service import DescendantService
 from app.services.document_service import DocumentService
 from app.services.intake_service import IntakeService
+from app.services.interrupt_service import InterruptService
 from app.services.job_service import JobService
 from app.services.model_connection_service import ModelConnectionService
 from app.services.model_resolver import ModelResolver
@@ -43,6 +45,8 @@ from app.services.rag_service import RagService
 from app.services.run_service import RunService
 from app.services.secret_service import SecretService
 from app.services.session_service import Client, SessionService
+from app.services.tool_resolver import ProjectTools
+from app.services.tool_service import ToolService
 
 _bearer = HTTPBearer(auto_error=False, description="An API key, `orr_…`, or the access token of a login")
 BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -325,8 +329,12 @@ async def get_rag(caller: CallerDep, resources: ResourcesDep) -> RagService:
 
 
 async def get_agents(caller: CallerDep, resources: ResourcesDep) -> AgentService:
-    sees_secrets = Permission.SECRETS_READ in caller.permissions
-    return resources.agents(caller.tenant, caller.principal, sees_secrets=sees_secrets)
+    return resources.agents(
+        caller.tenant,
+        caller.principal,
+        sees_secrets=Permission.SECRETS_READ in caller.permissions,
+        sees_people=Permission.USERS_READ in caller.permissions,
+    )
 
 
 async def get_secrets(caller: CallerDep, resources: ResourcesDep) -> SecretService:
@@ -343,8 +351,25 @@ async def get_model_connections(caller: CallerDep, resources: ResourcesDep) -> M
     return ModelConnectionService(resources.database, caller.tenant, sources.masters, sources.forget)
 
 
+async def get_interrupts(caller: CallerDep, resources: ResourcesDep) -> InterruptService:
+    return InterruptService(resources.database, caller.tenant, resources.executor.queue_news.set)
+
+
+async def get_descendants(caller: CallerDep, resources: ResourcesDep) -> DescendantService:
+    return resources.descendants(caller.tenant, caller.principal)
+
+
 async def get_model_resolver(caller: CallerDep, resources: ResourcesDep) -> ModelResolver:
     return resources.models(caller.tenant)
+
+
+async def get_project_tools(caller: CallerDep, resources: ResourcesDep) -> ProjectTools:
+    return resources.tools(caller.tenant)
+
+
+async def get_tools(caller: CallerDep, resources: ResourcesDep) -> ToolService:
+    tools = resources.tools(caller.tenant)
+    return ToolService(resources.database, caller.tenant, tools.ports, tools.sources.forget)
 
 
 CollectionsDep = Annotated[CollectionService, Depends(get_collections)]
@@ -359,4 +384,8 @@ AgentsDep = Annotated[AgentService, Depends(get_agents)]
 SecretsDep = Annotated[SecretService, Depends(get_secrets)]
 ModelsDep = Annotated[ModelService, Depends(get_models)]
 ModelConnectionsDep = Annotated[ModelConnectionService, Depends(get_model_connections)]
+DescendantsDep = Annotated[DescendantService, Depends(get_descendants)]
+InterruptsDep = Annotated[InterruptService, Depends(get_interrupts)]
+ToolsDep = Annotated[ToolService, Depends(get_tools)]
+ProjectToolsDep = Annotated[ProjectTools, Depends(get_project_tools)]
 ModelResolverDep = Annotated[ModelResolver, Depends(get_model_resolver)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Depends
+from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 
 from app.api.schemas.common import Problem
@@ -20,14 +21,18 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def native_router(prefix: str = "", *, tag: str) -> APIRouter:
+def native_router(prefix: str = "", *, tag: str, route_class: type[APIRoute] = APIRoute) -> APIRouter:
     """A router under `/api/v1`, complete in itself.
 
     The application takes its routes as they are: FastAPI would resolve each route's dependencies a second
     time, amid the first requests, for a router that another one includes.
     """
     return APIRouter(
-        prefix=API_PREFIX + prefix, tags=[tag], dependencies=[Depends(mark_native)], responses=_RESPONSES
+        prefix=API_PREFIX + prefix,
+        tags=[tag],
+        dependencies=[Depends(mark_native)],
+        responses=_RESPONSES,
+        route_class=route_class,
     )
 
 

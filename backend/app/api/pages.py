@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from functools import cache, partial
 from hashlib import sha256
 from html import escape
+from itertools import pairwise
 from pathlib import Path
+from posixpath import normpath
 from typing import Final
 
 from fastapi import FastAPI
@@ -17,12 +20,23 @@ from starlette.responses import HTMLResponse
 from app import __version__
 from app.api.docs import PAGE as DOCS
 from app.core.constants import API_PREFIX, DEMO_NAME
+from app.core.errors import NotFound
 
 TUTORIAL: Final = f"{DOCS}/tutorial"
 _FOLDER: Final = Path(__file__).resolve().parents[3] / "docs"
 _FILES: Final = {f"{DOCS}/{file.stem}": file for file in sorted(_FOLDER.glob("*.md"))}
-PATHS: Final = tuple(_FILES)
-"""Where this installation has them: the pages of the folder `docs`, each under the name of its file."""
+_REFERENCE: Final = {
+    f"{DOCS}/{file.relative_to(_FOLDER).with_suffix('').as_posix()}": file
+    for file in sorted(_FOLDER.glob("reference/**/*.md"))
+}
+_PAGES: Final = {**_FILES, **_REFERENCE}
+_FOLDER_OF_REFERENCE: Final = f"{DOCS}/reference"
+_REFERENCE_ROUTE: Final = f"{_FOLDER_OF_REFERENCE}/{{page:path}}"
+PATHS: Final = (*_FILES, _REFERENCE_ROUTE)
+"""Where this installation has them: the pages of the folder `docs`, each under the name of its file.
+
+Those of the reference, of which there are many, share one route.
+"""
 
 _STYLE: Final = """
 :root { color-scheme: light dark; }
@@ -101,11 +115,19 @@ def tutorial_page() -> str | None:
 
 def install_pages(app: FastAPI) -> None:
     """Adds the pages, for everybody, as the API's description is."""
-    for path in PATHS:
+    for path in _FILES:
         app.add_route(path, partial(_show, path), methods=["GET"], include_in_schema=False)
+    app.add_route(_REFERENCE_ROUTE, _show_reference, methods=["GET"], include_in_schema=False)
 
 
 async def _show(path: str, _: Request) -> HTMLResponse:
+    return _page(*_rendered(path))
+
+
+async def _show_reference(request: Request) -> HTMLResponse:
+    path = f"{_FOLDER_OF_REFERENCE}/{request.path_params['page']}"
+    if path not in _REFERENCE:
+        raise NotFound(f"There is no page {path!r}.")
     return _page(*_rendered(path))
 
 
@@ -113,13 +135,22 @@ async def _show(path: str, _: Request) -> HTMLResponse:
 def _rendered(path: str) -> tuple[str, str]:
     """Title and HTML of a page. HTML inside of it is shown as text; links to files lead to their pages."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = markdown.parse(_FILES[path].read_text(encoding="utf-8"))
+    tokens = markdown.parse(_PAGES[path].read_text(encoding="utf-8"))
     for token in (inner for outer in tokens for inner in outer.children or ()):
         place, hash_mark, part = str(token.attrGet("href") or "").partition("#")
-        if f"{DOCS}/{place.removesuffix('.md')}" in PATHS and place.endswith(".md"):
+        page = normpath(f"{path}/../{place.removesuffix('.md')}")
+        if page in _PAGES and place.endswith(".md"):
             token.attrSet("href", f"{place.removesuffix('.md')}{hash_mark}{part}")
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open":
+            opening.attrSet("id", _anchor(inline.content))
     heading = next(token.content for token in tokens if token.type == "inline")
     return f"Orrery: {heading}", str(markdown.renderer.render(tokens, markdown.options, {}))
+
+
+def _anchor(heading: str) -> str:
+    """What links to a heading say after `#`, as forges of code have it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _page(title: str, body: str) -> HTMLResponse:

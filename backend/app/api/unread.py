@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Final
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -14,11 +15,16 @@ from fastapi.dependencies.utils import solve_dependencies
 
 from app.api.dependencies import Demand, Public
 
+_STACK: Final = "fastapi_inner_astack"
+"""Where FastAPI keeps what is to be closed behind a request."""
+
 
 async def ask_guard(request: Request) -> None:
     """Raises what the guard of the request's route has against the caller."""
     async with AsyncExitStack() as stack:
-        request.scope["fastapi_inner_astack"] = stack
+        outer = request.scope.get(_STACK)
+        request.scope[_STACK] = stack
+        stack.callback(request.scope.update, {_STACK: outer})
         for guard in _guards(request.scope["route"].dependant):
             solved = await solve_dependencies(
                 request=request, dependant=guard, async_exit_stack=stack, embed_body_fields=False

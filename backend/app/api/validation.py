@@ -5,7 +5,7 @@ from __future__ import annotations
 from json import JSONDecodeError
 from typing import Any
 
-from app.core.errors import BadRequest, FieldError
+from app.core.errors import AppError, BadRequest, FieldError
 
 
 def pointer(*parts: object) -> str:
@@ -37,9 +37,11 @@ def _has(value: Any, part: object) -> bool:
     return isinstance(value, list) and isinstance(part, int) and part < len(value)
 
 
-def malformed(cause: BaseException | None) -> BadRequest | None:
-    """Why a body could not be read as JSON; None for whatever else went wrong."""
+def malformed(cause: BaseException | None) -> AppError | None:
+    """Why a body could not be read; None for whatever else went wrong."""
     match cause:
+        case AppError():
+            return cause
         case JSONDecodeError():
             what = cause.msg.removesuffix(" at").removesuffix(": ")
             why = f"{what} at line {cause.lineno}, column {cause.colno}"

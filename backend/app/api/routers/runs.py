@@ -11,7 +11,14 @@ from fastapi.responses import StreamingResponse
 from app.api.dependencies import ReaderDep, ResourcesDep, RunsDep, allow, paged
 from app.api.idempotency import without_key
 from app.api.native import native_router
-from app.api.schemas.agents import EventRead, RunRead, RunSummary, StepRead
+from app.api.schemas.agents import (
+    EventRead,
+    RunRead,
+    RunSummary,
+    StepRead,
+    TimelineEntryRead,
+    TimelineRead,
+)
 from app.api.schemas.common import Moment, PageRead, page_of
 from app.api.sse import MAX_SEQ, LastEventId, event_stream, stream_of
 from app.core.paging import PageRequest
@@ -74,6 +81,29 @@ async def steps(
 
 
 @router.get(
+    "/{run_id}/timeline",
+    operation_id="runs_timeline",
+    summary="Show the timeline of a run",
+    dependencies=[allow(Permission.AGENTS_READ)],
+)
+async def timeline(
+    run_id: UUID,
+    runs: RunsDep,
+    after: Annotated[int, Query(ge=0, le=MAX_SEQ, description="The `next` of the part before")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> TimelineRead:
+    """What each node read, did and gave, in the order in which they began; also of a run that goes on."""
+    found = await runs.timeline(run_id)
+    later = [entry for entry in found.entries if entry.seq > after]
+    part = later[:limit]
+    return TimelineRead(
+        items=[TimelineEntryRead.model_validate(entry) for entry in part],
+        next=part[-1].seq if len(later) > limit else None,
+        incomplete=found.incomplete,
+    )
+
+
+@router.get(
     "/{run_id}/events",
     operation_id="runs_events",
     summary="Stream events of a run",
@@ -108,5 +138,5 @@ async def cancel(
     """Ends a run; one that has ended stays as it is."""
     run = await runs.cancel(run_id)
     if wait and run.finished_at is None:
-        run = await runs.wait(run_id, timeout_s=CANCEL_WITHIN_S)
+        run = await runs.wait(run_id, timeout_s=CANCEL_WITHIN_S, suspended=False)
     return RunRead.model_validate(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -76,14 +77,35 @@ class ConnectionRead(Read):
     updated_at: datetime
 
 
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=13, decimal_places=6, examples=["0.25"])]
+
+
+class Prices(Body):
+    """What a million tokens cost, in a currency (ISO 4217)."""
+
+    input_per_million: Price
+    output_per_million: Price
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["USD"])]
+
+
+class PricesUpdate(Body):
+    """Changes of `Prices`."""
+
+    input_per_million: Price | None = None
+    output_per_million: Price | None = None
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["USD"])] | None = None
+
+
 class ModelConfig(Body):
     """What is special about a model. `capabilities` replaces what is assumed of the provider's models.
 
     `max_tokens_field` names the field that carries the limit of tokens, where the usual one is not taken;
-    `extra_body` is added to each request, such as `{"reasoning_effort": "low"}`.
+    `extra_body` is added to each request, such as `{"reasoning_effort": "low"}`. `prices` are those of the
+    calls from now on; where there are none, it is not known what calls cost.
     """
 
     capabilities: list[Capability] | None = None
+    prices: Prices | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     extra_body: Annotated[dict[str, Any], Field(max_length=50)] = Field(default_factory=dict)
 
@@ -100,6 +122,7 @@ class ModelConfigUpdate(Body):
     """Changes of a `ModelConfig`: null removes what was said, also inside of `extra_body`."""
 
     capabilities: list[Capability] | None = None
+    prices: PricesUpdate | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     extra_body: dict[str, Any] | None = None
 
