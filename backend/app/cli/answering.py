@@ -37,6 +37,8 @@ def read_answer(events: Iterable[dict[str, Any]], *, show: Console | None = None
         event = envelope["event"]
         answer.run_id = envelope["run_id"]
         if show:
+            if event["type"] == "TEXT_MESSAGE_START" and answer.text:
+                show.print()  # an agent says more than one thing; the last one is its answer
             _show(show, event)
         _take(answer, event)
     if show:
@@ -50,10 +52,14 @@ def _show(console: Console, event: Mapping[str, Any]) -> None:
             console.print(event["delta"], end="", markup=False, highlight=False, soft_wrap=True)
         case "CUSTOM" if event["name"] == "retry":
             show_retry(console, event["value"])
+        case "CUSTOM" if event["name"] == "interrupt":
+            _show_question(console, event["value"])
 
 
 def _take(answer: Answer, event: dict[str, Any]) -> None:
     match event["type"]:
+        case "TEXT_MESSAGE_START":
+            answer.text = ""
         case "TEXT_MESSAGE_CONTENT":
             answer.text += event["delta"]
         case "CUSTOM" if event["name"] == "citation":
@@ -64,6 +70,11 @@ def _take(answer: Answer, event: dict[str, Any]) -> None:
             answer.result = event.get("result")
         case "RUN_ERROR":
             raise RunEndedBadly(event["message"], code=event.get("code") or "run_failed")
+
+
+def _show_question(console: Console, asked: Mapping[str, Any]) -> None:
+    console.print(f"? {asked['message']} (interrupt {asked['interrupt_id']})", markup=False, soft_wrap=True)
+    console.print("It waits for the answer: POST /api/v1/runs/{run}/interrupts/{interrupt}", markup=False)
 
 
 def show_retry(console: Console, retry: Mapping[str, Any]) -> None:

@@ -57,6 +57,10 @@ class Client:
     def get(self, path: str, **query: Any) -> Any:
         return self._call("GET", path, params=query)
 
+    def text(self, path: str) -> str:
+        """What is answered, as it is."""
+        return self._response("GET", path).text
+
     def post(self, path: str, body: Any = None) -> Any:
         return self._call("POST", path, json=body)
 
@@ -105,13 +109,17 @@ class Client:
             raise _unreachable(self.http, error) from error
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
+        response = self._response(method, path, **options)
+        return response.json() if response.content else None
+
+    def _response(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
             response = self.http.request(method, API_PREFIX + path, **options)
         except httpx2.TransportError as error:
             raise _unreachable(self.http, error) from error
         if response.status_code >= 400:
             raise _refused(response)
-        return response.json() if response.content else None
+        return response
 
 
 def event_data(chunks: Iterable[bytes]) -> Iterator[str]:

@@ -41,7 +41,7 @@ def _row(run: dict[str, Any], agents: dict[str, str]) -> tuple[str, ...]:
         agents[run["agent_id"]],
         f"{created:%Y-%m-%d %H:%M:%S}",
         _took(run),
-        run["mode"],
+        run["made_by"] or run["mode"],
         " ".join(error.split()),
     )
 

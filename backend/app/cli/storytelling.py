@@ -1,10 +1,10 @@
-"""A run's events as lines for people: text as it comes, nodes, retries, citations, the end."""
+"""A run's events as lines for people: text as it comes, nodes, tool calls, retries, citations, the end."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +13,8 @@ from rich.markup import escape
 from app.cli.answering import ending_of, reason_of, show_citations, show_retry
 
 _TEXT = "TEXT_MESSAGE_CONTENT"
+_LONGEST = 200
+"""Characters of arguments and results that are told."""
 
 
 @dataclass(slots=True)
@@ -21,9 +23,13 @@ class Story:
 
     console: Console
     _amid_text: bool = False
+    _calls: dict[str, str] = field(default_factory=dict)
 
     def tell(self, envelope: Mapping[str, Any]) -> None:
         event = envelope["event"]
+        if event["type"].startswith("TOOL_CALL_"):
+            self._tell_call(event)
+            return
         if event["type"] == _TEXT:
             self.console.print(event["delta"], end="", markup=False, soft_wrap=True)
             self._amid_text = True
@@ -32,6 +38,23 @@ class Story:
         if told := _TOLD.get(name):
             self.break_line()
             told(self.console, event.get("value", event))
+
+    def _tell_call(self, event: Mapping[str, Any]) -> None:
+        """Tool calls are told once their arguments are whole: those of several may come in turns."""
+        call = event["toolCallId"]
+        match event["type"]:
+            case "TOOL_CALL_START":
+                self._calls[call] = f"{event['toolCallName']} "
+            case "TOOL_CALL_ARGS":
+                self._calls[call] = self._calls.get(call, "") + event["delta"]
+            case "TOOL_CALL_END":
+                self._line(f"[cyan]⚒[/] {_short(self._calls.pop(call, ''))}")
+            case "TOOL_CALL_RESULT":
+                self._line(f"  [dim]⤷ {_short(str(event['content']))}[/]")
+
+    def _line(self, markup: str) -> None:
+        self.break_line()
+        self.console.print(markup, soft_wrap=True, highlight=False)
 
     def break_line(self) -> None:
         """Ends the line where text stands that may go on."""
@@ -47,6 +70,12 @@ def tell_end(console: Console, run: Mapping[str, Any]) -> None:
         _finished(console, {"result": run["output"]})
     else:
         _failed(console, {"code": error.get("code", run["status"]), "message": error.get("message", "")})
+
+
+def _short(text: str) -> str:
+    """In one line, to be printed as it is."""
+    text = " ".join(text.split())
+    return escape(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
 
 
 def _started(console: Console, event: Mapping[str, Any]) -> None:
@@ -75,6 +104,21 @@ def _continued(console: Console, taken_up: Mapping[str, Any]) -> None:
     console.print(f"[yellow]⟳[/] another process goes on with the run{times}")
 
 
+def _asked(console: Console, asked: Mapping[str, Any]) -> None:
+    choices = f" ({' | '.join(asked['choices'])})" if asked.get("choices") else ""
+    console.print(f"[yellow]?[/] {escape(asked['message'])}{escape(choices)}", soft_wrap=True)
+    console.print(f"[dim]to be answered: interrupt {asked['interrupt_id']}[/]", soft_wrap=True)
+
+
+def _suspended(console: Console, waiting: Mapping[str, Any]) -> None:
+    until = f" until {waiting['until']}" if waiting.get("until") else ""
+    console.print(f"[yellow]{waiting['status']}[/]{until}", soft_wrap=True)
+
+
+def _resumed(console: Console, _: Mapping[str, Any]) -> None:
+    console.print("[yellow]the run goes on[/]")
+
+
 def _discarded(console: Console, message: Mapping[str, Any]) -> None:
     console.print(
         f"[yellow]✂[/] {message['node_id']}: the text above does not count: {reason_of(message['reason'])}",
@@ -100,6 +144,9 @@ def _failed(console: Console, event: Mapping[str, Any]) -> None:
 _TOLD: dict[str, Callable[[Console, Mapping[str, Any]], None]] = {
     "RUN_STARTED": _started,
     "run.continued": _continued,
+    "interrupt": _asked,
+    "run.suspended": _suspended,
+    "run.resumed": _resumed,
     "node.started": _node_started,
     "node.finished": _node_finished,
     "retry": show_retry,

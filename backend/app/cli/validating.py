@@ -50,7 +50,7 @@ def validate(file: Path, check: Check | None = None, *, checked_by: str = "offli
 
     Raises `OSError` or `Undecided` where it cannot be read.
     """
-    text = _read(file)
+    text = read_text(file)
     check = check or AgentCompiler().check
     name = "standard input" if file == STDIN else str(file)
     try:
@@ -63,7 +63,8 @@ def validate(file: Path, check: Check | None = None, *, checked_by: str = "offli
     return Validated(name, checked_by, found)
 
 
-def _read(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """What is in `file` (`-`: standard input). Raises `OSError` or `Undecided`."""
     content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
     try:
         return content.decode("utf-8-sig")

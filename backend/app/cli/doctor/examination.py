@@ -26,7 +26,14 @@ from app.cli.doctor.database import (
 from app.cli.doctor.encryption import master_key_is_in_force
 from app.cli.doctor.finding import Check, Finding, Level, fail
 from app.cli.doctor.folder import disk_has_room, file_system_suits, folder_is_usable, secrets_are_private
-from app.cli.doctor.machine import packages_load, postgres_runs, python_fits, redis_runs, weights_are_right
+from app.cli.doctor.machine import (
+    packages_load,
+    postgres_runs,
+    python_fits,
+    redis_runs,
+    sandbox_works,
+    weights_are_right,
+)
 from app.cli.doctor.model_server import model_server_answers
 from app.cli.doctor.processes import last_end_was_good, nothing_is_left, platform_answers, port_is_free
 from app.cli.doctor.subject import find_subject
@@ -52,6 +59,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("machine", postgres_runs),
     ("machine", redis_runs),
     ("machine", weights_are_right),
+    ("machine", sandbox_works),
     ("data folder", folder_is_usable),
     ("data folder", secrets_are_private),
     ("data folder", disk_has_room),

@@ -13,10 +13,16 @@ from pathlib import Path
 
 from app.cli.doctor.finding import Finding, fail, ok, warn
 from app.cli.doctor.subject import Subject
-from app.core.errors import Misconfigured
+from app.core.errors import Misconfigured, Unavailable
+from app.core.sandbox.jail import find_jail
+from app.core.sandbox.workers import WorkerLimits, monty_program
 from app.embedded import NAMED_USER, installed_postgres, installed_redis, name_fault
 from app.rag.providers.model.minilm_graph import WEIGHTS_SHA256, file_sha256, model_folder
 
+_JAILER = (
+    "on Linux, install bubblewrap (Debian, Ubuntu: apt install bubblewrap), "
+    "and let this user make user namespaces"
+)
 _AGAIN = "run 'make setup' again on this machine"
 _PLATFORMS = {"Linux": ("x86_64", "aarch64"), "Darwin": ("arm64",)}
 _NATIVE = (
@@ -95,6 +101,23 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "of an unknown version"
+
+
+def sandbox_works(subject: Subject) -> Iterator[Finding]:
+    """Tried for real: containers often forbid what bubblewrap needs."""
+    settings = subject.settings
+    limits = WorkerLimits(memory_bytes=settings.code_memory_bytes)
+    try:
+        jail = find_jail(monty_program(), settings.sandbox, memory_bytes=limits.address_space)
+    except FileNotFoundError as error:
+        yield fail(f"the program that runs code and expressions is missing ({error})", _AGAIN)
+    except Unavailable as error:
+        yield fail(f"no code and no expression can run: {error.detail}", _JAILER)
+    else:
+        if jail.bubblewrap:
+            yield ok("code and expressions of users run in bubblewrap")
+        else:
+            yield warn(f"code and expressions of users run with limits alone: {jail.lacking}", _JAILER)
 
 
 def weights_are_right(_: Subject) -> Iterator[Finding]:
