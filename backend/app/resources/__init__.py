@@ -18,6 +18,7 @@ import structlog
 from redis.asyncio import Redis
 from sqlalchemy import text
 
+from app.agent.core.limits import EngineLimits
 from app.agent.factory import AgentFactory
 from app.agent.graph.compiler import AgentCompiler
 from app.core import failpoints
@@ -26,10 +27,11 @@ from app.core.config import Settings
 from app.core.egress import Gate
 from app.core.envelope import MasterKeys
 from app.core.errors import Misconfigured
-from app.core.expressions import ExpressionLimits, ExpressionPool, open_expressions
+from app.core.expressions import ExpressionLimits, open_expressions
 from app.core.ids import new_id
 from app.core.passwords import Passwords
 from app.core.rate_limits import RateLimiter, make_rate_limiter
+from app.core.sandbox.code import CodeLimits, CodePool, open_code
 from app.core.security import derive_key, master_keys
 from app.core.session_tokens import SessionTokens
 from app.core.timed_cache import TimedCache
@@ -42,23 +44,27 @@ from app.rag.components.parsers.pool import ParserPool
 from app.rag.providers.model.minilm import MiniLM
 from app.rag.providers.model.query_cache import CachedQueries
 from app.resources.outgoing import model_sources, way_out
+from app.resources.tools import Toolbox, open_toolbox
 from app.services.agent_service import AgentService
 from app.services.auth_service import AuthService
-from app.services.http_service import ProjectHttp
+from app.services.descendant_service import DescendantService
 from app.services.idempotency_service import IdempotencyService
 from app.services.ingestion_service import Parse
 from app.services.installation_service import api_key_pepper, warn_of_lost_keys
 from app.services.model_resolver import MakeModel, ModelResolver, ModelSources
-from app.services.rag_service import CollectionRetriever, RagService
+from app.services.rag_service import RagService
 from app.services.run_service import RunService
 from app.services.runs.event_log import EventLog
 from app.services.runs.executor import Executor
 from app.services.runs.leases import LOCAL
 from app.services.runs.node_cache import NodeCaches
+from app.services.runs.outfit import Outfit
 from app.services.runs.streams import RunStreams
+from app.services.runs.timeline import TimelineLimits
 from app.services.runs.watch import Watch
 from app.services.secret_service import SecretService
 from app.services.session_service import SessionService
+from app.services.tool_resolver import ProjectTools
 
 logger = structlog.get_logger(__name__)
 
@@ -85,6 +91,7 @@ class Resources:
     streams: RunStreams
     compiler: AgentCompiler
     model_sources: ModelSources
+    toolbox: Toolbox
     masters: MasterKeys = field(repr=False)
 
     @property
@@ -95,20 +102,27 @@ class Resources:
     def models(self, tenant: Tenant) -> ModelResolver:
         return ModelResolver(self.model_sources, tenant)
 
+    def tools(self, tenant: Tenant) -> ProjectTools:
+        return self.toolbox.of(tenant)
+
     def secrets(self, tenant: Tenant) -> SecretService:
         return SecretService(self.database, tenant, self.masters, self.settings.max_secret_bytes)
 
     def rag(self, tenant: Tenant) -> RagService:
         return RagService(self.database, tenant, self.embedder)
 
-    def agents(self, tenant: Tenant, principal: UUID, *, sees_secrets: bool = False) -> AgentService:
+    def agents(
+        self, tenant: Tenant, principal: UUID, *, sees_secrets: bool = False, sees_people: bool = False
+    ) -> AgentService:
         return AgentService(
             database=self.database,
             tenant=tenant,
             principal=principal,
             compiler=self.compiler,
             models=self.models(tenant),
+            tools=self.tools(tenant),
             sees_secrets=sees_secrets,
+            sees_people=sees_people,
         )
 
     def runs(self, tenant: Tenant, principal: UUID) -> RunService:
@@ -119,7 +133,14 @@ class Resources:
             executor=self.executor,
             streams=self.streams,
             text_search_limit=self.settings.run_text_search_limit,
+            timeline_limits=TimelineLimits(
+                self.settings.run_timeline_events, self.settings.run_timeline_timeout_s
+            ),
         )
+
+    def descendants(self, tenant: Tenant, principal: UUID) -> DescendantService:
+        agents = self.agents(tenant, principal)
+        return DescendantService(self.database, tenant, agents, self.executor)
 
     async def check(self) -> dict[str, str]:
         """What this process depends on, each `ok` or `unreachable`; the log says why.
@@ -176,19 +197,22 @@ async def open_resources(
         embedder = CachedQueries(_local_embedder(settings))
         parsers = await stack.enter_async_context(ParserPool(size=settings.parse_processes))
         egress = await stack.enter_async_context(way_out(settings))
-        expressions = await stack.enter_async_context(open_expressions(expression_limits(settings)))
+        expressions = await stack.enter_async_context(
+            open_expressions(expression_limits(settings), settings.sandbox)
+        )
+        code = await stack.enter_async_context(open_code(code_limits(settings), settings.sandbox))
         watch = Watch()
         log = EventLog(database, watch, patience_s=settings.lease_s)
         sources = await stack.enter_async_context(model_sources(settings, database, egress, embedder))
+        toolbox = open_toolbox(settings, database, egress, expressions, code, embedder=embedder)
         executor = _make_executor(
             settings,
             owner,
             log=log,
             listen_url=listen_url(settings, database_url),
-            embedder=embedder,
             sources=sources,
-            egress=egress,
-            expressions=expressions,
+            code=code,
+            toolbox=toolbox,
         )
         auth = make_auth(settings, database, await _pepper(settings, database), session_secret)
         yield Resources(
@@ -207,6 +231,7 @@ async def open_resources(
             streams=RunStreams(database, watch),
             compiler=AgentCompiler(),
             model_sources=sources,
+            toolbox=toolbox,
             masters=sources.masters,
         )
 
@@ -217,21 +242,32 @@ def _make_executor(
     *,
     log: EventLog,
     listen_url: str | None,
-    embedder: CachedQueries,
     sources: ModelSources,
-    egress: Gate,
-    expressions: ExpressionPool,
+    code: CodePool,
+    toolbox: Toolbox,
 ) -> Executor:
     database = log.database
     return Executor(
         database=database,
         log=log,
-        factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
-        retriever=lambda tenant: CollectionRetriever(RagService(database, tenant, embedder)),
-        models=lambda tenant: ModelResolver(sources, tenant),
-        http=partial(_project_http, settings, master_keys(settings), database, egress),
-        expressions=lambda tenant: expressions.of(tenant.org_id),
-        caches=NodeCaches(database, settings.node_cache_max_entry, settings.node_cache_max_project),
+        outfit=Outfit(
+            database=database,
+            factory=AgentFactory(checkpointer=partial(_make_checkpoints, database, log)),
+            retriever=toolbox.retriever,
+            models=lambda tenant: ModelResolver(sources, tenant),
+            http=toolbox.http,
+            expressions=toolbox.expressions,
+            tools=toolbox.of,
+            code=lambda tenant: code.of(tenant.org_id),
+            caches=NodeCaches(database, settings.node_cache_max_entry, settings.node_cache_max_project),
+            limits=EngineLimits(
+                map_items=settings.run_map_items,
+                loop_rounds=settings.run_loop_rounds,
+                agent_depth=settings.run_agent_depth,
+                offered_tools=settings.run_offered_tools,
+                tool_calls=settings.run_tool_calls,
+            ),
+        ),
         owner=owner,
         lease_s=settings.lease_s,
         timeout_s=settings.run_timeout_s,
@@ -239,6 +275,7 @@ def _make_executor(
         claims=settings.run_claims,
         claim_concurrency=settings.run_claim_concurrency,
         recoveries=settings.run_recoveries,
+        log_retention_days=settings.run_log_retention_days,
         listen_url=listen_url,
         sweep_interval_s=settings.sweep_interval_s,
         grace_s=settings.shutdown_grace_s,
@@ -320,14 +357,6 @@ def _make_idempotency(settings: Settings, database: Database, pepper: bytes) -> 
     )
 
 
-def _project_http(
-    settings: Settings, masters: MasterKeys, database: Database, egress: Gate, tenant: Tenant
-) -> ProjectHttp:
-    """`masters` are given: deriving them reads a file, and every run asks for this."""
-    secrets = SecretService(database, tenant, masters, settings.max_secret_bytes)
-    return ProjectHttp(egress.of(tenant.org_id), secrets, settings.http_node_max_bytes)
-
-
 def expression_limits(settings: Settings) -> ExpressionLimits:
     return ExpressionLimits(
         timeout_s=settings.expression_timeout_s,
@@ -336,6 +365,19 @@ def expression_limits(settings: Settings) -> ExpressionLimits:
         recursion=settings.expression_recursion,
         processes=settings.expression_processes,
         wait_s=settings.expression_wait_s,
+    )
+
+
+def code_limits(settings: Settings) -> CodeLimits:
+    return CodeLimits(
+        timeout_s=settings.code_timeout_s,
+        grace_s=settings.code_grace_s,
+        memory_bytes=settings.code_memory_bytes,
+        recursion=settings.code_recursion,
+        processes=settings.code_processes,
+        wait_s=settings.code_wait_s,
+        output_bytes=settings.code_output_bytes,
+        log_bytes=settings.code_log_bytes,
     )
 
 

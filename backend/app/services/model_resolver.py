@@ -28,6 +28,7 @@ from app.db.postgres.repositories.registry import Models, Target
 from app.db.session import Database, Tenant
 from app.services.llm.environment import LOCAL_PROVIDER, OPENAI_COMPATIBLE, EnvironmentModel
 from app.services.llm.openai_compatible import DEFAULT_CAPABILITIES, Endpoint, OpenAICompatible
+from app.services.llm.priced import PricedModel
 from app.services.llm.probe import Fault, Probe, probe
 from app.services.sealing import open_from, opened
 
@@ -169,7 +170,7 @@ class ModelResolver:
             for name in (row.slug, str(row.id)):
                 found[name] = frozenset(self._capabilities(row))
                 remedies[name] = _DECLARE if row.connection_id else _LOCAL_REMEDY
-        return Catalog(found, remedies, collections, secrets)
+        return Catalog(found, remedies, collections, secrets=secrets)
 
     async def _rows(self) -> list[ModelRegistry]:
         async with self.sources.database.unit_of_work(self.tenant) as session:
@@ -196,9 +197,20 @@ class ModelResolver:
     async def _registered(
         self, row: ModelRegistry, connection: ModelConnection | None, key: OrganizationKey | None
     ) -> ChatModel:
-        if connection is None:
-            return self._local(row.provider, row.model)
         config = ModelConfig.model_validate(row.config)
+        if connection is None:
+            made = self._local(row.provider, row.model)
+        else:
+            made = await self._connected(row, connection, key, config)
+        return PricedModel(made, config.prices) if config.prices else made
+
+    async def _connected(
+        self,
+        row: ModelRegistry,
+        connection: ModelConnection,
+        key: OrganizationKey | None,
+        config: ModelConfig,
+    ) -> ChatModel:
         return OpenAICompatible(
             Endpoint(
                 connection.slug,

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.agent.graph.executable import ExecutableAgent
-from app.agent.graph.ports import InvalidInput
 from app.core.errors import FieldError, Invalid
 from app.core.failpoints import failpoint
 from app.core.ids import new_id
@@ -22,22 +21,34 @@ from app.core.paging import Page, PageRequest
 from app.core.slugs import as_uuid
 from app.db.base import Json
 from app.db.postgres.channels import RUN_QUEUE
-from app.db.postgres.models.agents import Agent, AgentRun, AgentRunStep, AgentVersion, RunMode, RunStatus
-from app.db.postgres.repositories.agents import Agents, AgentVersions, Runs, RunSteps
+from app.db.postgres.models.agents import (
+    Agent,
+    AgentRun,
+    AgentRunStep,
+    AgentVersion,
+    RunMode,
+    RunOrigin,
+    RunStatus,
+)
+from app.db.postgres.repositories.agents import Agents, AgentVersions, RunCheckpoints, Runs, RunSteps
+from app.db.postgres.repositories.usage import GroupBy, ProjectUsage, Used
 from app.db.session import Database, Tenant
 from app.services.agent_service import AgentService
 from app.services.runs.execution import Execution
 from app.services.runs.executor import Executor
 from app.services.runs.logged_event import LoggedEvent
+from app.services.runs.replays import recording_of
+from app.services.runs.retention import demand_log
 from app.services.runs.stored_json import stored_json
 from app.services.runs.streams import RunStreams
-from app.services.runs.versions import load_agent
+from app.services.runs.timeline import Timeline, TimelineLimits, timeline_of
+from app.services.runs.versions import checked_input, load_agent
 
 _INSERT = """
     WITH version AS ({version})
     INSERT INTO agent_runs (org_id, id, project_id, mode, status, input, metadata, fence, lease_owner,
         lease_until, started_at, last_seq, agent_id, version_id)
-    SELECT $1, $2, $3, $4, $5, CAST($6 AS jsonb), CAST($7 AS jsonb), $8, $9,
+    SELECT $1, $2, $3, $4, $5, CAST($6 AS json), CAST($7 AS jsonb), $8, $9,
         CASE WHEN $10::float8 IS NOT NULL THEN now() + make_interval(secs => $10::float8) END,
         CASE WHEN $10::float8 IS NOT NULL THEN now() END, 0, version.agent_id, version.id
     FROM version
@@ -47,17 +58,22 @@ _PUBLISHED = """
     SELECT a.id AS agent_id, v.id FROM agents a
     JOIN agent_versions v ON v.org_id = a.org_id AND v.agent_id = a.id
         AND v.version = COALESCE($12::int, a.live_version)
-    WHERE a.org_id = $1 AND a.project_id = $3 AND a.deleted_at IS NULL AND a.{column} = $11
+    WHERE a.org_id = $1 AND a.project_id = $3 AND a.deleted_at IS NULL AND a.archived_at IS NULL
+        AND a.{column} = $11
     FOR SHARE OF a
 """
 _DRAFT = """
     SELECT id AS agent_id, $12::uuid AS id FROM agents
-    WHERE org_id = $1 AND id = $11 AND deleted_at IS NULL FOR SHARE
+    WHERE org_id = $1 AND id = $11 AND deleted_at IS NULL AND archived_at IS NULL FOR SHARE
 """
 _INSERT_BY_SLUG = _INSERT.format(version=_PUBLISHED.format(column="slug"))
 _INSERT_BY_ID = _INSERT.format(version=_PUBLISHED.format(column="id"))
 _INSERT_DRAFT = _INSERT.format(version=_DRAFT)
-"""Create a run of an agent that cannot be deleted before its run is there; nothing where there is none."""
+"""Create a run of an agent that cannot be deleted or archived before its run is there; nothing where there
+is none."""
+
+_USUAL_SPAN, _LONGEST_SPAN = timedelta(days=30), timedelta(days=366)
+_FIRST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +115,22 @@ class CreatedRun:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None = None
+    parent_run_id: UUID | None = None
+    made_by: RunOrigin | None = None
     output: Json | None = None
     error: Json | None = None
     usage: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageOverTime:
+    """What the runs made from `since` up to `until` used; `items` are the parts of `total`."""
+
+    group_by: GroupBy
+    since: datetime
+    until: datetime
+    total: Used
+    items: Sequence[Used]
 
 
 class _NotThere(Exception):
@@ -118,6 +147,7 @@ class RunService:
     executor: Executor
     streams: RunStreams
     text_search_limit: int = 10_000
+    timeline_limits: TimelineLimits = field(default_factory=TimelineLimits)
 
     async def start(self, reference: str, request: RunRequest) -> CreatedRun:
         """Creates the run; starts it detached from the caller, or leaves it to whoever has room for it."""
@@ -145,7 +175,7 @@ class RunService:
                     run_id, request.mode, status, request.input, request.metadata or {}, *rows[0]
                 )
                 agent = await load_agent(connection, self.executor.factory, self.tenant, run.version_id)
-                inputs = _checked(agent, request.input)
+                inputs = checked_input(agent, request.input)
                 if status is RunStatus.QUEUED:
                     await connection.fetch("SELECT pg_notify($1, '')", RUN_QUEUE)
                 failpoint("run.creating")
@@ -185,6 +215,18 @@ class RunService:
                 statement = runs.holding(wanted.q, statement, newest=self.text_search_limit)
             return await runs.page(request, statement)
 
+    async def usage(
+        self, group_by: GroupBy, *, since: datetime | None = None, until: datetime | None = None
+    ) -> UsageOverTime:
+        """By default of the last 30 days; `Invalid` for what is no time, or too long a one."""
+        until = until or datetime.now(UTC)
+        since = since or until - min(_USUAL_SPAN, until - _FIRST)
+        if not timedelta(0) < until - since <= _LONGEST_SPAN:
+            raise _no_span(since, until)
+        async with self.database.unit_of_work(self.tenant) as session:
+            total, items = await ProjectUsage(session, self.tenant).by(group_by, since=since, until=until)
+        return UsageOverTime(group_by, since, until, total, items)
+
     async def _wanted(self, session: AsyncSession, agent: Agent | None, reference: str) -> AgentVersion:
         if agent is not None:
             return await self.agents.version_of(session, agent, reference)
@@ -196,15 +238,44 @@ class RunService:
     async def steps(self, run_id: UUID, request: PageRequest) -> Page[AgentRunStep]:
         async with self.database.unit_of_work(self.tenant) as session:
             await Runs(session, self.tenant).get(run_id)
+        await demand_log(self.database, run_id)
+        async with self.database.unit_of_work(self.tenant) as session:
             steps = RunSteps(session, self.tenant)
             return await steps.page(request, steps.of(run_id))
 
-    async def wait(self, run_id: UUID, *, timeout_s: float) -> AgentRun:
-        """The run when it has ended, wherever that is, or as it is after `timeout_s`."""
+    async def timeline(self, run_id: UUID) -> Timeline:
+        """What each node of the run read, did and gave, so far. Nothing is executed but what is pure."""
+        run = await self.get(run_id)
+        await demand_log(self.database, run_id)
+        if run.last_seq == 0:
+            return Timeline([])
+        made_of = run.parent_run_id if run.made_by is RunOrigin.REPLAY else None
+        recording = await recording_of(self.database, self.tenant, run_id, made_of=made_of)
+        outfit = self.executor.outfit
+        async with self.database.reading(self.tenant) as connection:
+            agent = await load_agent(connection, outfit.factory, self.tenant, run.version_id)
+        inputs = agent.validate_input(run.input)
+        execution = Execution(self.tenant, run_id, 0, agent, inputs)
+        return await timeline_of(recording, execution, outfit, self.timeline_limits)
+
+    async def checkpoints(self, run_id: UUID, request: PageRequest) -> Page[AgentRunStep]:
+        async with self.database.unit_of_work(self.tenant) as session:
+            await Runs(session, self.tenant).get(run_id)
+        await demand_log(self.database, run_id)
+        async with self.database.unit_of_work(self.tenant) as session:
+            checkpoints = RunCheckpoints(session, self.tenant)
+            return await checkpoints.page(request, checkpoints.of(run_id))
+
+    async def wait(self, run_id: UUID, *, timeout_s: float, suspended: bool = True) -> AgentRun:
+        """The run when it has ended, wherever that is, or as it is after `timeout_s`.
+
+        A run that is suspended is not waited for, unless `suspended` is False.
+        """
         clock = asyncio.get_running_loop().time
         give_up = clock() + timeout_s
         if await self.executor.finished(run_id, timeout_s=timeout_s) is None and clock() < give_up:
-            await self.streams.ended(self.tenant, run_id, timeout_s=give_up - clock())
+            left_s = give_up - clock()
+            await self.streams.ended(self.tenant, run_id, timeout_s=left_s, or_suspended=suspended)
         return await self.get(run_id)
 
     async def outcome(self, run: AgentRun | CreatedRun, *, timeout_s: float) -> AgentRun | CreatedRun:
@@ -222,8 +293,9 @@ class RunService:
         return run
 
     async def events(self, run_id: UUID, *, after: int) -> AsyncGenerator[Sequence[LoggedEvent], None]:
-        """Checks that the run is ours, then follows its log."""
+        """Checks that the run is ours, then follows its log; `Gone` where that is not kept any more."""
         await self.get(run_id)
+        await demand_log(self.database, run_id)
         return self.follow(run_id, after=after)
 
     def follow(self, run_id: UUID, *, after: int) -> AsyncGenerator[Sequence[LoggedEvent], None]:
@@ -252,13 +324,12 @@ def _version_sought(
     return (_INSERT_BY_ID, (agent_id, number)) if agent_id else (_INSERT_BY_SLUG, (reference, number))
 
 
-def _checked(agent: ExecutableAgent, value: Json) -> Json:
-    """The inputs; refuses, before there is a run, what does not fit."""
-    try:
-        return agent.validate_input(value)
-    except InvalidInput as error:
-        errors = [FieldError(f"/body/input{e.pointer}", e.code, e.message) for e in error.errors]
-        raise InvalidInput(error.detail, errors=errors) from error
+def _no_span(since: datetime, until: datetime) -> Invalid:
+    message = (
+        f"from {since.isoformat()} to {until.isoformat()}: `from` must lie before `to`, "
+        f"{_LONGEST_SPAN.days} days at most"
+    )
+    return Invalid(message, errors=[FieldError("/query/from", "invalid_value", message)])
 
 
 def _needs_agent(version: str) -> Invalid:

@@ -22,7 +22,9 @@ from app.services.llm.chat_answer import ChatAnswer, EventData, Malformed, Repor
 from app.services.llm.chat_payload import payload
 from app.services.llm.provider_errors import MAX_ERROR_BYTES, ProviderErrors
 
-DEFAULT_CAPABILITIES = frozenset({Capability.STREAMING, Capability.TOOLS, Capability.STRUCTURED_OUTPUT})
+DEFAULT_CAPABILITIES = frozenset(
+    {Capability.STREAMING, Capability.TOOLS, Capability.STRUCTURED_OUTPUT, Capability.INSTRUCTIONS}
+)
 _TAIL_S = 0.2
 """How long the end of the body is waited for, so that the connection can be used again."""
 _NEW_LIMIT = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")

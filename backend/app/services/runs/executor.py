@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,18 +11,17 @@ from uuid import UUID
 
 import structlog
 
-from app.agent.core.interfaces import Expressions, Http, Models, Retriever
+from app.agent.core.interrupts import Suspended
 from app.agent.factory import AgentFactory
-from app.agent.graph.ports import Past, Ports, RunResult, Undeliverable
+from app.agent.graph.ports import Past, RunResult, Undeliverable
 from app.core.errors import AppError, Unavailable
 from app.core.failpoints import failpoint
 from app.core.outages import Outage
 from app.core.tasks import end, whole
 from app.db.listening import Listener
-from app.db.outage import is_outage
 from app.db.postgres.channels import RUN_COMMANDS, RUN_EVENTS, RUN_QUEUE
-from app.db.postgres.models.agents import RunStatus
-from app.db.session import Database, Tenant
+from app.db.postgres.models.agents import SUSPENDED, RunStatus
+from app.db.session import Database
 from app.services.runs.commands import cancels_of
 from app.services.runs.event_log import EventLog
 from app.services.runs.execution import (
@@ -34,21 +33,27 @@ from app.services.runs.execution import (
     handed_over,
     put_off,
     succeeded,
+    suspended,
     why,
+    with_usage,
 )
-from app.services.runs.journal import RunJournal
 from app.services.runs.leases import RUNS, Leases, put_back_runs
-from app.services.runs.node_cache import NodeCaches
+from app.services.runs.outfit import Outfit
 from app.services.runs.partitions import keep_partitions
-from app.services.runs.recovery import recover
+from app.services.runs.replays import replayed
 from app.services.runs.run_claims import ClaimedRun, claim_cancelled, claim_runs
 from app.services.runs.run_log import Ending, FencedOff, RunLog
-from app.services.runs.versions import load_agent
+from app.services.runs.taking_up import look_back, taken_up
 from app.services.runs.watch import news_or_timeout
 
 logger = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 1.0
+_TOLD: dict[str, str] = {
+    RunStatus.QUEUED: "run_handed_over",
+    RunStatus.INTERRUPTED: "run_suspended",
+    RunStatus.WAITING: "run_suspended",
+}
 _DIED = "Given up after {0} tries: processes died there, or lost the database (ORRERY_RUN_RECOVERIES)."
 
 
@@ -62,12 +67,7 @@ class Executor:
 
     database: Database
     log: EventLog
-    factory: AgentFactory
-    retriever: Callable[[Tenant], Retriever]
-    models: Callable[[Tenant], Models]
-    http: Callable[[Tenant], Http]
-    expressions: Callable[[Tenant], Expressions]
-    caches: NodeCaches
+    outfit: Outfit
     owner: str
     lease_s: float = 30
     timeout_s: float = 600
@@ -75,6 +75,7 @@ class Executor:
     claims: bool = True
     claim_concurrency: int = 100
     recoveries: int = 5
+    log_retention_days: int = 0
     sweep_interval_s: float = 5
     grace_s: float = 20
     warm_up: bool = True
@@ -86,6 +87,10 @@ class Executor:
     queue_news: asyncio.Event = field(default_factory=asyncio.Event)
     command_news: asyncio.Event = field(default_factory=asyncio.Event)
     leases: Leases = field(init=False)
+
+    @property
+    def factory(self) -> AgentFactory:
+        return self.outfit.factory
 
     def __post_init__(self) -> None:
         self.leases = Leases(self.database, RUNS, self.owner, self.lease_s)
@@ -107,7 +112,7 @@ class Executor:
             await self._put_back()
 
     def _services(self) -> list[Coroutine[Any, Any, None]]:
-        services = [self._obey_forever(), keep_partitions(self.database)]
+        services = [self._obey_forever(), keep_partitions(self.database, self.log_retention_days)]
         if self.warm_up:
             services.append(self.factory.warm_up())
         if self.listen_url is not None:
@@ -191,6 +196,8 @@ class Executor:
 
     async def _execute(self, execution: Execution) -> Left | None:
         run = self.log.open(execution.lease, seq=execution.seq)
+        if execution.recovered is not None:
+            execution.recovered.tell(run)
         failpoint("run.started")
         async with self.leases.holding(execution.lease, lambda: self._lost(run)):
             try:
@@ -208,6 +215,8 @@ class Executor:
             return failed_by(
                 "timeout", f"The run took longer than {self.timeout_s:g} s (ORRERY_RUN_TIMEOUT_S)."
             )
+        except Suspended as waiting:
+            return suspended(waiting, answers=execution.answers)
         except Undeliverable as error:
             return _undelivered(error, run)
         except AppError as error:
@@ -217,21 +226,19 @@ class Executor:
             return failed_by("internal_error", "The run failed on our side; the log has it under its id.")
 
     async def _result(self, execution: Execution, run: RunLog) -> RunResult:
-        recovered, run_id = execution.recovered, str(execution.run_id)
-        awaited = execution.agent.plan.durability == "step"
-        ports = Ports(
-            models=self.models(execution.tenant),
-            retriever=self.retriever(execution.tenant),
-            sink=run,
-            journal=RunJournal(run, recovered.known if recovered else {}, awaited=awaited),
-            http=self.http(execution.tenant),
-            expressions=self.expressions(execution.tenant),
-            cache=self.caches.of(execution.tenant, execution.run_id),
-            is_outage=is_outage,
-        )
+        if execution.recording is not None:
+            return await replayed(execution, execution.recording, run, self.outfit)
+        run_id, recovered = str(execution.run_id), execution.recovered
+        ports = self.outfit.ports(execution, run)
         past = recovered.past if recovered else Past()
         return await execution.agent.run(
-            execution.inputs, ports=ports, run_id=run_id, thread_id=run_id, past=past
+            execution.inputs,
+            ports=ports,
+            run_id=run_id,
+            thread_id=run_id,
+            past=past,
+            effects_id=str(execution.effects_of or ""),
+            used=run.used,
         )
 
     async def _leave(self, run: RunLog, ending: Ending) -> Left | None:
@@ -239,7 +246,7 @@ class Executor:
 
         A result that PostgreSQL refuses makes the run fail.
         """
-        lease = run.lease
+        lease, ending = run.lease, with_usage(ending, run)
         bound = logger.bind(run_id=str(lease.id), org_id=str(lease.org_id), status=str(ending.status))
         try:
             failpoint("run.finishing")
@@ -252,8 +259,10 @@ class Executor:
                 return await self._leave(run, failed_by("unstorable", "The run's result cannot be stored."))
         else:
             failpoint("run.finished")
-            bound.info("run_handed_over" if ending.status == RunStatus.QUEUED else "run_ended", **why(ending))
-            return Left(ending, run.finished_at) if run.finished_at else None
+            bound.info(_TOLD.get(ending.status, "run_ended"), **why(ending))
+            if ending.status in SUSPENDED:
+                self.queue_news.set()  # it may have been answered meanwhile
+            return None if ending.status == RunStatus.QUEUED else Left(ending, run.finished_at)
         return None
 
     def _lost(self, run: RunLog) -> None:
@@ -315,34 +324,27 @@ class Executor:
         run = self.log.open(claimed.lease, seq=claimed.last_seq)
         async with self.leases.holding(claimed.lease, lambda: self._lost(run)):
             if claimed.cancelled:
-                return await _uninterrupted(self._leave(run, cancelled()))
+                return await _uninterrupted(self._leave_unexecuted(claimed, run, cancelled()))
             if claimed.recoveries > self.recoveries:
                 died = failed_by("process_died", _DIED.format(claimed.recoveries))
-                return await _uninterrupted(self._leave(run, died))
+                return await _uninterrupted(self._leave_unexecuted(claimed, run, died))
             try:
-                execution = await self._execution(claimed)
+                execution = await taken_up(claimed, self.outfit)
             except (Exception, asyncio.CancelledError) as error:
                 logger.warning("run_not_taken_up", run_id=str(claimed.id), error=repr(error))
                 ending = cancelled() if claimed.id in self.cancelled else _unfit(error)
-                return await _uninterrupted(self._leave(run, ending))
+                return await _uninterrupted(self._leave_unexecuted(claimed, run, ending))
         return await self._execute(execution)
 
-    async def _execution(self, claimed: ClaimedRun) -> Execution:
-        async with self.database.reading(claimed.tenant) as connection:
-            agent = await load_agent(connection, self.factory, claimed.tenant, claimed.version_id)
-        recovered = None
-        if claimed.fence > 1:
-            continued = claimed.fence - 1
-            recovered = await recover(self.database, claimed.tenant, claimed.id, continued=continued)
-        return Execution(
-            tenant=claimed.tenant,
-            run_id=claimed.id,
-            fence=claimed.fence,
-            agent=agent,
-            inputs=agent.validate_input(claimed.input),
-            seq=claimed.last_seq,
-            recovered=recovered,
-        )
+    async def _leave_unexecuted(self, claimed: ClaimedRun, run: RunLog, ending: Ending) -> Left | None:
+        """`_leave` where nothing of the run was done here: what it used and asked is stored."""
+        try:
+            if ending.event is not None:
+                await look_back(claimed, run, self.database)
+        except Exception as error:
+            logger.warning("run_end_put_off", run_id=str(claimed.id), error=repr(error))
+            ending = put_off()
+        return await self._leave(run, ending)
 
     async def _stop(self) -> None:
         if self.tasks:

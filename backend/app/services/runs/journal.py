@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.agent.core.interfaces import StepRecord
+from app.agent.core.interfaces import StepKey, StepRecord
 from app.services.runs.run_log import RunLog
 
 
@@ -14,16 +14,16 @@ from app.services.runs.run_log import RunLog
 class RunJournal:
     """Implements `Journal` on the run's part of the group commit.
 
-    `known`: earlier entries by (node path, visit). Without `awaited` nothing waits for the database before
+    `known`: earlier entries. Without `awaited` nothing waits for the database before
     the run's end: the durability `exit`.
     """
 
     run: RunLog
-    known: Mapping[tuple[str, int], StepRecord] = field(default_factory=dict)
+    known: Mapping[StepKey, StepRecord] = field(default_factory=dict)
     awaited: bool = True
 
-    def recall(self, node_path: str, visit: int) -> StepRecord | None:
-        return self.known.get((node_path, visit))
+    def recall(self, node_path: str, visit: int, call: int) -> StepRecord | None:
+        return self.known.get((node_path, visit, call))
 
     async def ready(self) -> None:
         if self.awaited:

@@ -12,7 +12,7 @@ import structlog
 from pydantic import TypeAdapter
 from sqlalchemy import select
 
-from app.agent.core.interfaces import CachedStep
+from app.agent.core.node_cache import CachedStep
 from app.core.ids import stable_id
 from app.db.postgres.models.agents import AgentRun, AgentVersion
 from app.db.postgres.repositories.node_cache import CachedNodes

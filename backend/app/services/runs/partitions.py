@@ -1,4 +1,4 @@
-"""Monthly partitions of run events and steps, made ahead of time."""
+"""Monthly partitions of what runs tell and do: made ahead of time, and dropped when they are too old."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import text
 
 from app.db.session import Database
+from app.services.runs.retention import drop_old_logs
 
 logger = structlog.get_logger(__name__)
 
@@ -23,12 +24,17 @@ async def ensure_partitions(database: Database) -> None:
         await session.execute(_ENSURE, {"ahead": MONTHS_AHEAD})
 
 
-async def keep_partitions(database: Database) -> None:
-    """Ensures them for as long as the process lives. Until it succeeds, the default partition takes rows."""
+async def keep_partitions(database: Database, retention_days: int = 0) -> None:
+    """Ensures them for as long as the process lives, and drops logs after `retention_days` (0: never).
+
+    Until it succeeds, the default partition takes rows, and old ones stay.
+    """
     while True:
         try:
             await ensure_partitions(database)
+            if retention_days:
+                await drop_old_logs(database, days=retention_days)
             await asyncio.sleep(_EVERY_S)
         except Exception as error:
-            logger.warning("partitions_not_made", error=repr(error))
+            logger.warning("partitions_not_kept", error=repr(error))
             await asyncio.sleep(_RETRY_S)

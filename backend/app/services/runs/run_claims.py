@@ -1,4 +1,5 @@
-"""Which runs a process takes up: those that wait, and those whose process fell silent.
+"""Which runs a process takes up: those that wait, those whose time has come, and those whose process fell
+silent.
 
 The organization of which least is executing comes first; among its runs, the oldest.
 """
@@ -22,22 +23,25 @@ _DEPTH = 32  # as many claims at the same moment do not get into each other's wa
 _WAITING = """
     WITH RECURSIVE orgs AS (
         (SELECT org_id FROM agent_runs
-         WHERE finished_at IS NULL AND lease_until IS NULL ORDER BY org_id LIMIT 1)
+         WHERE {queued} ORDER BY org_id LIMIT 1)
         UNION ALL
         SELECT following.org_id FROM orgs o CROSS JOIN LATERAL (
             SELECT org_id FROM agent_runs
-            WHERE finished_at IS NULL AND lease_until IS NULL AND org_id > o.org_id ORDER BY org_id LIMIT 1
+            WHERE {queued} AND org_id > o.org_id ORDER BY org_id LIMIT 1
         ) AS following
     ), candidates AS (
         SELECT due.* FROM orgs o CROSS JOIN LATERAL (
             SELECT org_id, id, created_at FROM agent_runs
-            WHERE finished_at IS NULL AND lease_until IS NULL AND org_id = o.org_id
+            WHERE {queued} AND org_id = o.org_id
             ORDER BY created_at, id LIMIT $2 + {depth}
         ) AS due
         UNION ALL
         (SELECT org_id, id, created_at FROM agent_runs
          WHERE finished_at IS NULL AND lease_until < now() AND NOT id = ANY($4::uuid[])
          ORDER BY lease_until LIMIT $2 + {depth})
+        UNION ALL
+        (SELECT org_id, id, created_at FROM agent_runs
+         WHERE finished_at IS NULL AND due_at <= now() ORDER BY due_at LIMIT $2 + {depth})
     ), waiting AS (
         SELECT org_id, id, created_at,
             row_number() OVER (PARTITION BY org_id ORDER BY created_at, id) AS place
@@ -49,10 +53,12 @@ _WAITING = """
         SELECT r.org_id, r.id, r.lease_until FROM waiting w
         JOIN agent_runs r USING (org_id, id)
         LEFT JOIN busy b USING (org_id)
-        WHERE r.finished_at IS NULL AND COALESCE(r.lease_until, '-infinity') < now()
+        WHERE r.finished_at IS NULL AND COALESCE(r.lease_until, r.due_at, '-infinity') <= now()
         ORDER BY COALESCE(b.runs, 0) + w.place, w.created_at LIMIT $2 FOR UPDATE OF r SKIP LOCKED
     )
-""".replace("{depth}", str(_DEPTH))
+""".replace("{depth}", str(_DEPTH)).replace(
+    "{queued}", "finished_at IS NULL AND lease_until IS NULL AND due_at IS NULL"
+)
 _CANCELLED = """
     WITH chosen AS (
         SELECT r.org_id, r.id, r.lease_until FROM agent_run_commands c
@@ -64,10 +70,12 @@ _CANCELLED = """
 """
 _TAKE = """
     UPDATE agent_runs r SET status = 'running', fence = r.fence + 1, lease_owner = $1,
-        lease_until = now() + make_interval(secs => $3), started_at = COALESCE(r.started_at, now()),
+        lease_until = now() + make_interval(secs => $3), due_at = NULL,
+        started_at = COALESCE(r.started_at, now()),
         recoveries = r.recoveries + CASE WHEN c.lease_until IS NULL THEN 0 ELSE 1 END
     FROM chosen c WHERE r.org_id = c.org_id AND r.id = c.id
     RETURNING r.org_id, r.project_id, r.id, r.version_id, r.fence, r.last_seq, r.recoveries, r.input::text,
+        r.answers, r.effects_of, r.made_by, r.parent_run_id,
         EXISTS (SELECT FROM agent_run_commands o WHERE o.org_id = r.org_id AND o.run_id = r.id
             AND o.kind = 'cancel')
 """
@@ -86,6 +94,10 @@ class ClaimedRun:
     last_seq: int
     recoveries: int
     input: Json
+    answers: int
+    effects_of: UUID | None
+    made_by: str | None
+    parent_run_id: UUID | None
     cancelled: bool
 
     @property
@@ -110,7 +122,7 @@ async def claim_cancelled(
 
 
 def _claimed(row: Any) -> ClaimedRun:
-    org_id, project_id, run_id, version_id, fence, last_seq, recoveries, given, cancelled = row
+    org_id, project_id, run_id, version_id, fence, last_seq, recoveries, given, *rest = row
     return ClaimedRun(
         Tenant(org_id, project_id),
         run_id,
@@ -119,5 +131,5 @@ def _claimed(row: Any) -> ClaimedRun:
         last_seq,
         recoveries,
         json.loads(given),
-        cancelled,
+        *rest,
     )

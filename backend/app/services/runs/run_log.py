@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import time
 from typing import Any, Protocol
+from uuid import UUID
 
-from ag_ui.core import TextMessageContentEvent
+from ag_ui.core import TextMessageContentEvent, ToolCallArgsEvent
 
-from app.agent.core.interfaces import StepRecord
+from app.agent.core.interfaces import StepKey, StepRecord, Usage
+from app.agent.core.interrupts import Interrupt
 from app.core.errors import AppError, Unavailable
 from app.db.base import Json
 from app.services.runs.leases import Lease
@@ -19,6 +21,8 @@ from app.services.runs.logged_event import TERMINAL, LoggedEvent
 from app.services.runs.stored_json import event_json, stored_json
 
 _DELTA = "TEXT_MESSAGE_CONTENT"
+_ARGUMENTS = "TOOL_CALL_ARGS"
+_NAMED_BY = {_DELTA: "messageId", _ARGUMENTS: "toolCallId"}
 _BACKLOG = 10_000
 
 
@@ -30,34 +34,35 @@ class FencedOff(AppError):
 
 @dataclass(slots=True)
 class Telling:
-    """An event on its way into the log. Deltas of one message are joined until they are stored."""
+    """An event on its way into the log. Deltas of one message, or of one tool call's arguments, are joined
+    until they are stored; `part_of` is its id."""
 
     node_path: str
     ts: float
     type: str
     text: str = ""
-    message_id: str = ""
+    part_of: str = ""
     deltas: list[str] = field(default_factory=list)
 
     def joins(self, other: Telling) -> bool:
-        """Whether `other` is more of the same message."""
-        return bool(self.message_id) and (self.message_id, self.node_path) == (
-            other.message_id,
-            other.node_path,
-        )
+        """Whether `other` is more of the same."""
+        same = (self.type, self.part_of, self.node_path) == (other.type, other.part_of, other.node_path)
+        return bool(self.part_of) and same
 
     def body(self) -> str:
         """The AG-UI event as JSON that PostgreSQL takes."""
         if not self.deltas:
             return self.text
-        delta = {"type": _DELTA, "messageId": self.message_id, "delta": "".join(self.deltas)}
+        delta = {"type": self.type, _NAMED_BY[self.type]: self.part_of, "delta": "".join(self.deltas)}
         return stored_json(delta) or ""
 
 
 def telling(event: Any, node_path: str) -> Telling:
     """`event` is an AG-UI event."""
     if isinstance(event, TextMessageContentEvent):
-        return Telling(node_path, time(), _DELTA, message_id=event.message_id, deltas=[event.delta])
+        return Telling(node_path, time(), _DELTA, part_of=event.message_id, deltas=[event.delta])
+    if isinstance(event, ToolCallArgsEvent):
+        return Telling(node_path, time(), _ARGUMENTS, part_of=event.tool_call_id, deltas=[event.delta])
     return Telling(node_path, time(), event.type.value, event_json(event))
 
 
@@ -65,7 +70,9 @@ def telling(event: Any, node_path: str) -> Telling:
 class Ending:
     """How a run leaves this process: ended, or `queued` again. `event` is its one terminal event, as JSON.
 
-    With `pause_s` it is claimed so much later, as if its process had died.
+    With `pause_s` it is claimed so much later, as if its process had died. A suspended one is claimed at
+    `due_ms` (milliseconds since the Unix epoch, None for never), or at once where it was given more `answers`
+    than this process has seen.
     """
 
     status: str
@@ -75,6 +82,32 @@ class Ending:
     error: Json | None = None
     usage: Json | None = None
     pause_s: float | None = None
+    due_ms: int | None = None
+    answers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptRow:
+    """A question or a time as it is opened, or withdrawn; see `AgentRunInterrupt`."""
+
+    interrupt: Interrupt
+    status: str
+
+    @property
+    def key(self) -> UUID:
+        return self.interrupt.id
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """A step, and the last event that was told by then; None where that is stored already."""
+
+    step: StepRecord
+    after: Telling | None
+
+    @property
+    def key(self) -> StepKey:
+        return self.step.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +148,15 @@ class Pending:
     """What is stored together, or not at all."""
 
     events: list[Telling] = field(default_factory=list)
-    steps: list[StepRecord] = field(default_factory=list)
+    steps: list[JournalEntry] = field(default_factory=list)
     checkpoints: list[CheckpointRow] = field(default_factory=list)
     writes: list[WriteRow] = field(default_factory=list)
+    interrupts: list[InterruptRow] = field(default_factory=list)
     ending: Ending | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.steps or self.checkpoints or self.writes or self.ending)
+        rows = self.events or self.steps or self.checkpoints or self.writes or self.interrupts
+        return bool(rows or self.ending)
 
     def followed_by(self, later: Pending) -> Pending:
         return Pending(
@@ -129,6 +164,7 @@ class Pending:
             self.steps + later.steps,
             self.checkpoints + later.checkpoints,
             self.writes + later.writes,
+            self.interrupts + later.interrupts,
             later.ending or self.ending,
         )
 
@@ -147,7 +183,8 @@ class RunLog:
 
     `seq` is that of the last event stored. The first `tried` events may be stored already, so they must be
     sent again just as they were. `fresh`: no checkpoint of the run is there; `channels` are what the
-    saver kept last. `finished_at` is set by the database once an ending was stored.
+    saver kept last. `used`: what the run has used so far, by model; `asked`: what it waits for, or has.
+    `finished_at` is set by the database once an ending was stored.
     """
 
     log: Writer
@@ -159,6 +196,8 @@ class RunLog:
     terminal: Telling | None = None
     channels: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
     fresh: bool = False
+    used: dict[str, Usage] = field(default_factory=dict)
+    asked: dict[UUID, Interrupt] = field(default_factory=dict)
     fenced_off: bool = False
     broken: Exception | None = None
     finished_at: datetime | None = None
@@ -168,7 +207,16 @@ class RunLog:
 
     async def emit(self, event: Any, *, node_path: str = "") -> None:
         """Queues an AG-UI event; the terminal one is kept for the run's end."""
-        told = telling(event, node_path)
+        self.tell(telling(event, node_path))
+        await self.relieve()
+
+    async def relieve(self) -> None:
+        """Stores what is queued where that is too much."""
+        if len(self.pending.events) > _BACKLOG:
+            await self.log.flush()
+
+    def tell(self, told: Telling) -> None:
+        """Queues what is told; see `emit`."""
         if told.type in TERMINAL:
             self.terminal = told
             return
@@ -180,16 +228,15 @@ class RunLog:
         else:
             events.append(told)
         self._added()
-        if len(events) > _BACKLOG:
-            await self.log.flush()
 
     def record(self, step: StepRecord, event: Any = None) -> None:
         """Queues an entry of the journal and the event that tells it: both are stored, or neither."""
         if self.fenced_off:
             return
-        self.pending.steps.append(step)
+        events = self.pending.events
         if event is not None:
-            self.pending.events.append(telling(event, step.node_path))
+            events.append(telling(event, step.node_path))
+        self.pending.steps.append(JournalEntry(step, events[-1] if events else None))
         self._added()
 
     def keep(self, checkpoints: Sequence[CheckpointRow], writes: Sequence[WriteRow] = ()) -> None:
@@ -200,13 +247,25 @@ class RunLog:
             self.pending.writes.extend(writes)
             self._added()
 
+    def wait_for(self, row: InterruptRow, event: Any = None) -> None:
+        """Queues what is opened or withdrawn, and the event that tells it."""
+        if self.fenced_off:
+            return
+        if row.status == "open":
+            self.asked[row.key] = row.interrupt
+        self.pending.interrupts.append(row)
+        if event is not None:
+            self.pending.events.append(telling(event, row.interrupt.node_path))
+        self._added()
+
     def lose(self) -> None:
         """The run is another process's from now on."""
         self.fenced_off = True
         self.settle(self.added, FencedOff("another process holds the run"))
 
     async def leave(self, ending: Ending) -> None:
-        """Stores everything and how the run leaves this process, as one.
+        """Stores everything and how the run leaves this process, as one. Once it has ended, nobody needs to
+        answer what is open.
 
         Raises what made something of it unstorable, unless it ends by that.
         """
@@ -214,6 +273,7 @@ class RunLog:
             raise self.broken
         if ending.event is not None:
             self.pending.events.append(Telling("", time(), ending.type, ending.event))
+            self.pending.interrupts += [InterruptRow(one, "withdrawn") for one in self.asked.values()]
         self.pending.ending = ending
         self.broken = None
         self._added()
@@ -256,6 +316,9 @@ class RunLog:
 
     def refused(self, error: Exception) -> None:
         """What is pending will never be stored; the run cannot go on, but it can still end."""
+        for row in self.pending.interrupts:
+            if row.status == "open":
+                self.asked.pop(row.key, None)
         upto, self.pending, self.tried = self.added, Pending(), 0
         self.broken = error
         self.settle(upto, error)

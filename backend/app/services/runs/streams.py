@@ -8,8 +8,10 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from uuid import UUID
 
+from app.db.postgres.models.agents import SUSPENDED
 from app.db.session import Database, Tenant
 from app.services.runs.logged_event import LoggedEvent
+from app.services.runs.retention import is_log_kept
 from app.services.runs.watch import Watch, Watcher, news_or_timeout
 
 POLL_S = 1.0
@@ -20,7 +22,7 @@ _PAGE = """
     SELECT run_id, seq, ts, node_path, type, event::text FROM agent_run_events
     WHERE org_id = $1 AND run_id = $2 AND seq > $3 ORDER BY seq LIMIT $4
 """
-_ENDED = "SELECT finished_at IS NOT NULL FROM agent_runs WHERE org_id = $1 AND id = $2"
+_ENDED = "SELECT finished_at IS NOT NULL, status FROM agent_runs WHERE org_id = $1 AND id = $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class RunStreams:
                         return
                     after = events[-1].seq
                 events = await self._next(watcher, tenant, run_id, after=after, more=len(events) == PAGE)
+                if not events and not await is_log_kept(self.database, run_id):
+                    return  # while it was read
 
     async def _next(
         self, watcher: Watcher, tenant: Tenant, run_id: UUID, *, after: int, more: bool
@@ -77,18 +81,20 @@ class RunStreams:
             return rows
         return await self.page(tenant, run_id, after=after)
 
-    async def ended(self, tenant: Tenant, run_id: UUID, *, timeout_s: float) -> bool:
-        """Waits until the run has ended, at most `timeout_s`; answers whether it has."""
+    async def ended(
+        self, tenant: Tenant, run_id: UUID, *, timeout_s: float, or_suspended: bool = False
+    ) -> bool:
+        """Waits until the run has ended, `or_suspended`, at most `timeout_s`; answers whether it has."""
         with suppress(TimeoutError), self.watch.watching(run_id) as watcher:
             async with asyncio.timeout(timeout_s):
                 while True:
                     watcher.taken()  # before looking, so that an end meanwhile is not overheard
-                    if await self._ended(tenant, run_id):
+                    if await self._ended(tenant, run_id, or_suspended=or_suspended):
                         return True
                     await news_or_timeout(watcher.news, POLL_S)
         return False
 
-    async def _ended(self, tenant: Tenant, run_id: UUID) -> bool:
+    async def _ended(self, tenant: Tenant, run_id: UUID, *, or_suspended: bool = False) -> bool:
         async with self.database.reading(tenant) as connection:
             rows = await connection.fetch(_ENDED, tenant.org_id, run_id)
-        return bool(rows and rows[0][0])
+        return bool(rows and (rows[0][0] or (or_suspended and rows[0][1] in SUSPENDED)))

@@ -19,6 +19,7 @@ import traceback
 from importlib import import_module
 from typing import IO, Final
 
+from app.core.sandbox.confinement import leave_network
 from app.rag.components.parsers import sandbox, wire
 from app.rag.components.parsers.errors import ParseError
 from app.rag.components.parsers.parse import PARSERS, parse_file
@@ -29,7 +30,7 @@ _OUT_OF_TIME: Final = frozenset({signal.SIGALRM, signal.SIGXCPU})
 
 def main(descriptor: int, parent: int) -> None:
     """Serves jobs until the socket closes."""
-    sandbox.leave_network()
+    leave_network()
     sandbox.die_with_parent(parent)  # afterwards, because new credentials clear the signal
     with socket.socket(fileno=descriptor) as channel:
         channel.sendall(wire.pack({"ready": True}))
