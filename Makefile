@@ -2,7 +2,7 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check soak bench format requirements clean
+.PHONY: help setup packages demo serve test check soak bench format requirements clean
 
 orrery = backend/.venv/bin/orrery
 in_backend = cd backend && .venv/bin/python
@@ -17,20 +17,23 @@ help: ## Show this list
 setup: ## Install everything of the project into backend/.venv
 	@sh backend/scripts/bootstrap.sh
 
+packages: # Programs that some tests need; without them they are skipped
+	@sh backend/scripts/install_test_packages.sh
+
 demo: setup ## Ingest sample documents, ask an agent, show the answer; can be repeated
 	@$(orrery) demo $(ARGS)
 
 serve: setup ## Run the whole platform on this machine (ARGS="--port 9000")
 	@$(orrery) serve $(ARGS)
 
-test: setup ## Run the tests (TESTS=tests/house, ARGS="-k name"; PYTEST_WORKERS=1 sets the processes)
+test: setup packages ## Run the tests (TESTS=tests/house, ARGS="-k name"; PYTEST_WORKERS=1 sets the processes)
 	@$(in_backend) -m pytest -n $${PYTEST_WORKERS:-$(processes)} $(TESTS) $(ARGS)
 
 check: setup ## What CI runs: format, lint, types, import contracts, house rules, licences, then the tests
 	@$(in_backend) scripts/check.py
 	@$(MAKE) --no-print-directory test
 
-soak: setup ## Run the guarantees at full size (ORRERY_SEED=n repeats a run)
+soak: setup packages ## Run the guarantees at full size (ORRERY_SEED=n repeats a run)
 	@ORRERY_SEED="$${ORRERY_SEED:-$$(date +%s)}"; export ORRERY_SEED; \
 	echo "soak: repeat with ORRERY_SEED=$$ORRERY_SEED make soak"; \
 	$(in_backend) -m pytest -m soak --timeout 3600 $(TESTS) $(ARGS)

@@ -25,7 +25,7 @@ _CPU = "CPU"
 async def compile_graph(scale: Scale) -> Report:
     compiler = AgentCompiler()
     rows = []
-    for nodes in scale.pick((10,), (10, 100, 1000), (10, 100, 1000, 2000)):
+    for nodes in scale.pick((10,), *[(10, 100, 1000, 2000)] * 2):
         document = chain(nodes)
         repeats = scale.pick(1, max(2, 200 // nodes), max(5, 2000 // nodes))
         sides = {
