@@ -141,7 +141,7 @@ class Factory:
         await self.model(member, provider=gate.slug, model="gate", slug=gate.slug)
         return gate
 
-    async def model(self, member: Member, *, provider: str, model: str, slug: str = "") -> str:
+    async def model(self, member: Member, *, provider: str, model: str, slug: str = "", **config: Any) -> str:
         """A logical model of the member's project; its slug."""
         row = ModelRegistry(
             org_id=member.tenant.org_id,
@@ -151,6 +151,7 @@ class Factory:
             kind=ModelKind.CHAT,
             provider=provider,
             model=model,
+            config=config,
         )
         async with self.resources.database.unit_of_work(member.tenant) as session:
             await Models(session, member.tenant).add(row)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx2
@@ -24,6 +25,7 @@ from app.db.migrate import migrate
 from app.embedded import Services, open_services
 from app.resources import Resources
 from app.services.job_service import Drain
+from app.services.runs import executor as executor_module
 from app.workers.job_manager import make_drain
 from main import create_app
 from tests.factories import CHEAP_ARGON2, Factory, Member
@@ -114,7 +116,7 @@ async def running_server(settings: Settings) -> AsyncIterator[Running]:
         proxy_headers=False,  # as `orrery serve` does
     )
     server = uvicorn.Server(config)
-    server.capture_signals = _no_signals  # type: ignore[method-assign]
+    server.capture_signals = no_signals  # type: ignore[method-assign]
     task = asyncio.create_task(server.serve())
     try:
         while not server.started:
@@ -131,7 +133,7 @@ async def running_server(settings: Settings) -> AsyncIterator[Running]:
 
 
 @contextmanager
-def _no_signals() -> Iterator[None]:
+def no_signals() -> Iterator[None]:
     yield
 
 
@@ -163,3 +165,16 @@ def http_client(server: Running, key: str | None) -> httpx2.AsyncClient:
     """Without certificates: reading them costs 70 ms of CPU, and there is no TLS on loopback."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx2.AsyncClient(base_url=server.url, headers=headers, timeout=30, trust_env=False, verify=False)
+
+
+def claims_alone(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:
+    """Servers that other tests left open in this process take up no run: they have not the ways out of this
+    one."""
+    for name in ("claim_runs", "claim_cancelled"):
+        real = getattr(executor_module, name)
+
+        async def claimed(database: Any, *, owner: str, real: Any = real, **rest: Any) -> list[Any]:
+            mine = owner == running.resources.executor.owner
+            return await real(database, owner=owner, **rest) if mine else []
+
+        monkeypatch.setattr(executor_module, name, claimed)

@@ -18,6 +18,12 @@ HELLO_GRAPH: dict[str, Any] = {
 }
 
 
+def greeting_graph(text: str) -> dict[str, Any]:
+    """HELLO_GRAPH with another greeting."""
+    start, greet, done = HELLO_GRAPH["nodes"]
+    return HELLO_GRAPH | {"nodes": [start, greet | {"config": {"text": text}}, done]}
+
+
 def asking_graph(model: str, *, collection: str | None = None) -> dict[str, Any]:
     """Asks the logical model `model`, after searching in `collection` where one is given."""
     ask: dict[str, Any] = {

@@ -26,7 +26,7 @@ from app.services.run_service import CreatedRun, RunRequest, RunService
 from tests.api import conftest as shared
 from tests.factories import Factory, Member
 from tests.fixtures import Running
-from tests.graphs import HELLO_GRAPH, asking_graph
+from tests.graphs import HELLO_GRAPH, asking_graph, greeting_graph
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -97,11 +97,32 @@ class TestPublish:
         }
         assert (await agents.get("asker")).live_version is None
 
-    async def test_at_the_same_time_gives_each_a_number(self, agents: AgentService) -> None:
+    async def test_at_the_same_time_makes_one_version(self, agents: AgentService) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
-        versions = await asyncio.gather(*(agents.publish("greeter") for _ in range(5)))
-        assert sorted(version.version or 0 for version in versions) == [1, 2, 3, 4, 5]
-        assert (await agents.get("greeter")).live_version == 5
+        released = await asyncio.gather(*(agents.release("greeter") for _ in range(5)))
+        assert {release.version.version for release in released} == {1}
+        assert [release.fresh for release in released].count(True) == 1
+
+    async def test_with_other_things_bound_makes_a_version(
+        self, server: Running, member: Member, agents: AgentService
+    ) -> None:
+        old = await new_collection(server, member, "handbook")
+        await agents.create("Asker", graph=asking_graph("default-chat", collection="handbook"))
+        await agents.publish("asker")
+        async with server.resources.database.unit_of_work(member.tenant) as session:
+            (await Collections(session, member.tenant).find(old)).slug = "archive"
+        await new_collection(server, member, "handbook")
+        assert (await agents.publish("asker")).version == 2
+
+    async def test_at_the_same_time_as_rollbacks_gives_each_a_number(self, agents: AgentService) -> None:
+        await agents.create("Greeter", graph=HELLO_GRAPH)
+        await agents.publish("greeter")
+        await agents.update("greeter", {"graph": greeting_graph("Bye!")})
+        await agents.publish("greeter")
+        released = await asyncio.gather(*(agents.rollback("greeter", 1 + n % 2) for n in range(6)))
+        made = [release.version.version for release in released if release.fresh]
+        assert sorted(made) == list(range(3, 3 + len(made)))
+        assert (await agents.get("greeter")).live_version == max(made)
 
 
 class TestDraftRun:
@@ -138,6 +159,7 @@ class TestStartRun:
         await agents.create("Greeter", graph=HELLO_GRAPH)
         version = await agents.publish("greeter")
         run = await runs.start("greeter", greeting())
+        await agents.update("greeter", {"graph": greeting_graph("Bye!")})
         await agents.publish("greeter")
         assert (await runs.wait(run.id, timeout_s=60)).version_id == version.id
 

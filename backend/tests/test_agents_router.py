@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import httpx2
@@ -10,10 +11,10 @@ import pytest
 from app.core.ids import new_id
 from app.db.postgres.models.identity import Role
 from tests.api import conftest as shared
-from tests.api.calls import API, ended, new_agent, ok, pointers, problem
+from tests.api.calls import API, ended, new_agent, next_version, ok, pointers, problem, total
 from tests.factories import Factory, Member
 from tests.fixtures import Running, http_client
-from tests.graphs import HELLO_GRAPH, asking_graph
+from tests.graphs import HELLO_GRAPH, asking_graph, greeting_graph
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -245,21 +246,29 @@ class TestValidate:
 class TestPublish:
     async def test_counts_versions_up(self, client: httpx2.AsyncClient) -> None:
         slug = await new_agent(client, publish=False)
-        path = f"{API}/agents/{slug}/publish"
-        published = [ok(await client.post(path, json={"note": note}), 201) for note in ("first", "second")]
+        published = [await next_version(client, slug, note, note=note) for note in ("first", "second")]
         assert [(version["version"], version["note"]) for version in published] == [
             (1, "first"),
             (2, "second"),
         ]
         assert ok(await client.get(f"{API}/agents/{slug}"))["live_version"] == 2
 
-    async def test_hashes_the_content(self, client: httpx2.AsyncClient) -> None:
+    async def test_of_what_is_live_already_answers_that(self, client: httpx2.AsyncClient) -> None:
         slug = await new_agent(client, publish=False)
         path = f"{API}/agents/{slug}/publish"
-        first = ok(await client.post(path), 201)
+        first = ok(await client.post(path, json={"note": "first"}), 201)
         moved = HELLO_GRAPH | {"layout": {"greet": {"x": 1, "y": 2}}}
         ok(await client.patch(f"{API}/agents/{slug}", json={"graph": moved}))
-        assert ok(await client.post(path), 201)["content_hash"] == first["content_hash"]
+        assert ok(await client.post(path, json={"note": "second"}), 200) == first
+        assert await total(client, f"agents/{slug}/versions") == 1
+
+    async def test_of_another_revision_than_was_read_is_refused(self, client: httpx2.AsyncClient) -> None:
+        slug = await new_agent(client, publish=False)
+        read = (await client.get(f"{API}/agents/{slug}")).headers["ETag"]
+        ok(await client.patch(f"{API}/agents/{slug}", json={"graph": greeting_graph("Bye!")}))
+        path = f"{API}/agents/{slug}/publish"
+        problem(await client.post(path, headers={"If-Match": read}), 412, "precondition_failed")
+        ok(await client.post(path, headers={"If-Match": '"2"'}), 201)
 
     async def test_of_an_invalid_draft_says_where_it_is_wrong(self, client: httpx2.AsyncClient) -> None:
         slug = await new_agent(client, BROKEN_GRAPH, publish=False)
@@ -272,7 +281,7 @@ class TestPublish:
 
     async def test_lists_versions_newest_first(self, client: httpx2.AsyncClient, member: Member) -> None:
         slug = await new_agent(client)
-        ok(await client.post(f"{API}/agents/{slug}/publish"), 201)
+        await next_version(client, slug, "Bye!")
         versions = ok(await client.get(f"{API}/agents/{slug}/versions"))["items"]
         assert [version["version"] for version in versions] == [2, 1]
         assert {version["author_id"] for version in versions} == {str(member.user_id)}
@@ -285,6 +294,26 @@ class TestRun:
         run = ok(await client.post(f"{API}/agents/{slug}/runs", json=body))
         assert (run["status"], run["output"], run["error"]) == ("succeeded", {"text": "Hello, Ada!"}, None)
         assert (run["input"], run["metadata"]) == ({"name": "Ada"}, {"ticket": 7})
+
+    async def test_runs_code_and_expressions_of_the_graph(self, client: httpx2.AsyncClient) -> None:
+        given, left = {"name": "{{ inputs.name }}"}, {"loud": "string"}
+        shout = {"code": "loud = name.upper()", "inputs": given, "outputs": left}
+        sizes = {"values": {"size": "len({{ shout.loud }} + '!')"}}
+        start, _, done = HELLO_GRAPH["nodes"]
+        path = ["start", "shout", "sizes", "done"]
+        made = HELLO_GRAPH | {
+            "nodes": [
+                start,
+                {"id": "shout", "type": "code", "config": shout},
+                {"id": "sizes", "type": "transform", "config": sizes},
+                done | {"config": {"output": {"text": "{{ shout.loud }} {{ sizes.size }}"}}},
+            ],
+            "edges": [{"source": a, "target": b} for a, b in pairwise(path)],
+        }
+        slug = await new_agent(client, made)
+        body = {"input": {"name": "Ada"}, "mode": "wait"}
+        run = ok(await client.post(f"{API}/agents/{slug}/runs", json=body))
+        assert (run["status"], run["output"]) == ("succeeded", {"text": "ADA 4"})
 
     async def test_points_at_wrong_input(self, client: httpx2.AsyncClient) -> None:
         slug = await new_agent(client)

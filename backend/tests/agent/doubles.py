@@ -26,7 +26,6 @@ from app.agent.core.base import (
     node_type,
 )
 from app.agent.core.interfaces import (
-    CachedStep,
     Capability,
     ChatEvent,
     ChatRequest,
@@ -36,6 +35,7 @@ from app.agent.core.interfaces import (
     TextDelta,
     Usage,
 )
+from app.agent.core.node_cache import CachedStep
 from app.agent.graph.compiler import AgentCompiler
 from app.agent.graph.executable import ExecutableAgent
 from app.agent.graph.ports import Ports, RunResult
@@ -59,7 +59,7 @@ class ScriptedModel:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset({Capability.STREAMING, Capability.STRUCTURED_OUTPUT})
+        return frozenset(Capability) - {Capability.IMAGES}
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
         script = self._scripts[min(len(self.requests), len(self._scripts) - 1)]
@@ -124,13 +124,13 @@ class Log:
     def __init__(self, *known: StepRecord) -> None:
         self.entries: list[tuple[str, Any]] = []
         self.begun: list[StepRecord] = []
-        self.known = {(step.node_path, step.visit): step for step in known}
+        self.known = {step.key: step for step in known}
 
     async def emit(self, event: Any, *, node_path: str = "") -> None:
         self.entries.append((node_path, event))
 
-    def recall(self, node_path: str, visit: int) -> StepRecord | None:
-        return self.known.get((node_path, visit))
+    def recall(self, node_path: str, visit: int, call: int) -> StepRecord | None:
+        return self.known.get((node_path, visit, call))
 
     async def ready(self) -> None:
         """Everything is there at once."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from app.agent.core.interfaces import Http
+from app.agent.core.http import Http
 from app.agent.graph.ports import RunResult
 from app.core.errors import NotFound
 from app.services.http_service import ProjectHttp

@@ -1,20 +1,40 @@
-"""A valid configuration of any node type, made from its schema."""
+"""A valid configuration of any node type, its own example; and the smallest value of any JSON Schema."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from app.agent.core.base import NodeType
-from app.agent.graph.config_fields import bound_names
+from app.agent.graph.config_fields import bound_names, uses_in
 
-BOUND = {"models": "main", "collections": "kb", "tools": "tool", "agents": "agent"}
+TARGETS = {"models": "default-chat", "collections": "handbook", "tools": "crm-lookup", "agents": "helper"}
 _SIMPLE: dict[str, Any] = {"boolean": True, "null": None}
 
 
 def config_of(kind: NodeType) -> dict[str, Any]:
-    schema = kind.config.model_json_schema()
-    config: dict[str, Any] = sample(schema, schema.get("$defs", {}))
-    return config | {field: BOUND[what] for field, what, _ in bound_names(kind.config, config)}
+    return deepcopy(kind.config.example)
+
+
+def around(kind: NodeType) -> dict[str, Any]:
+    """What a document needs for it: the inputs that it reads, the names it binds, the state it writes."""
+    config = kind.config.model_validate(config_of(kind))
+    read = {
+        reference.path[0]
+        for use in uses_in(config)
+        for chain in use.template.chains
+        for reference in chain.references
+        if reference.source == "inputs"
+    }
+    bindings: dict[str, dict[str, str]] = {}
+    for _, what, name in bound_names(kind.config, config_of(kind)):
+        bindings.setdefault(what, {})[name] = TARGETS[what]
+    written = {name: {"type": "array", "reducer": "append", "initial": []} for name in config.writes()}
+    inputs = {
+        "type": "object",
+        "properties": {name: {"default": "Why?"} for name in sorted({"question", *read})},
+    }
+    return {"inputs": inputs, "bindings": bindings, "state": written}
 
 
 def sample(schema: dict[str, Any], definitions: dict[str, Any]) -> Any:

@@ -45,6 +45,12 @@ class TestCanonicalForm:
             == AgentGraph.model_validate(document()).content_hash
         )
 
+    def test_keeps_a_header_that_is_a_secret(self) -> None:
+        config = {"url": "https://api.example/", "headers": {"X-A": "a", "X-B": {"secret": "key"}}}
+        call = {"id": "call", "type": "http", "config": config}
+        written = graph(call, end(), edges=["start > call", "call > done"])
+        assert AgentGraph.model_validate(written).document()["nodes"][1] == call
+
     def test_layout_is_not_hashed_but_kept(self) -> None:
         moved = AgentGraph.model_validate(document() | {"layout": {"write": {"x": 480}}})
         assert moved.content_hash == hash_of(document())

@@ -52,7 +52,7 @@ class TestMessages:
              'not {"json": 1, "text": "x"}'),
             (http(method="POST", body={"jsn": 1}), "unknown_key", "unknown key 'jsn'"),
             (http(headers={"A": 5}), "wrong_type",
-             "'A' takes a string or an object {\"secret\": …}, not 5"),
+             "'A' takes an object {\"secret\": …} or a string, not 5"),
             (http(headers={"A": {"secrt": "x", "secret": "y"}}), "unknown_key", "unknown key 'secrt'"),
             (http(headers={"A": {"secret": "x" * 201}}), "out_of_range",
              "'secret' takes a string of 1 to 200 characters, not a string of 201 characters"),

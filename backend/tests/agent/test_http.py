@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from app.agent.graph.nodes.http import HttpConfig
 from app.agent.graph.ports import RunFailed
 from app.services.http_service import ProjectHttp
+from tests.agent.documents import end, graph, node
 from tests.agent.doubles import Kept
 from tests.agent.http_calls import FORM, JSON, TOKEN, Vault, bench, document, other_side, run
 from tests.core.peers import (
@@ -246,6 +250,34 @@ class TestIdempotencyKey:
         assert first
         assert first == again == elsewhere
 
+    async def test_is_the_same_though_a_branch_that_lost_has_ended_meanwhile(self) -> None:
+        body = {"json": {"first": '{{ quick.text ?? slow.text ?? "" }}'}}
+        arrived = asyncio.Event()
+
+        async def says_nothing(*_: Any) -> None:
+            arrived.set()
+
+        async with other_side(in_turn(says_nothing, says(ok()))) as (there, http):
+            race = graph(
+                node("quick", "nap"),
+                node("slow", "nap", {"seconds": 60}),
+                node("call", "http", {"url": there.url, "method": "POST", "body": body}, join="any"),
+                end(status="{{ call.status }}"),
+                edges=["start > quick", "start > slow", "quick > call", "slow > call", "call > done"],
+            )
+            dying = bench(race, http)
+            running = asyncio.create_task(run(dying, "r", question="?"))
+            await asyncio.wait_for(arrived.wait(), 30)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            going_on = bench(race, http)
+            quick = next(step for step in dying.log.steps if step.node_path == "quick")
+            known = [quick, replace(quick, node_path="slow"), *dying.log.begun]
+            going_on.log.known = {step.key: step for step in known}
+            await run(going_on, "r", question="?")
+        first, second = (request.headers["idempotency-key"] for request in there.requests)
+        assert first == second
+
     async def test_differs_between_runs(self) -> None:
         assert len(set(await self.keys(["r1", "r2"], method="DELETE"))) == 2
 
@@ -324,3 +356,9 @@ class TestSecrets:
             http = ProjectHttp(egress, Vault(), 2**20)
             await run(bench(document(there.url, headers=self.HEADERS), http))
         assert "authorization" not in stranger.requests[0].headers
+
+
+def test_a_secret_is_written_as_it_was_read() -> None:
+    headers = {"Authorization": {"secret": "crm-token", "prefix": "Bearer "}, "X-Who": "{{ inputs.x }}"}
+    config = HttpConfig.model_validate({"url": "https://a.example/", "headers": headers})
+    assert config.model_dump(mode="json")["headers"] == headers

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.agent.core.interfaces import Http
+from app.agent.core.http import Http
 from app.agent.graph.ports import RunFailed
 from app.services.http_service import ProjectHttp
 from tests.agent.http_calls import Vault, bench, document, other_side, run

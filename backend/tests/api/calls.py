@@ -16,7 +16,7 @@ from app.core.ids import new_id
 from app.db.postgres.models.jobs import WorkItem, WorkKind
 from app.db.postgres.repositories.work import OPEN
 from tests.fixtures import Running
-from tests.graphs import HELLO_GRAPH
+from tests.graphs import HELLO_GRAPH, greeting_graph
 
 API = "/api/v1"
 
@@ -81,6 +81,12 @@ async def new_agent(
     if publish:
         ok(await client.post(f"{API}/agents/{slug}/publish", json={}), 201)
     return slug
+
+
+async def next_version(client: httpx2.AsyncClient, slug: str, text: str, *, note: str = "") -> dict[str, Any]:
+    """Publishes the agent with a greeting of its own."""
+    ok(await client.patch(f"{API}/agents/{slug}", json={"graph": greeting_graph(text)}))
+    return ok(await client.post(f"{API}/agents/{slug}/publish", json={"note": note}), 201)
 
 
 async def new_collection(client: httpx2.AsyncClient) -> str:

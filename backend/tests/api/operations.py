@@ -19,8 +19,12 @@ from app.core.permissions import Permission
 from main import create_app
 from tests.api.calls import API
 
+PLANTED = {"kind": "agent", "schema_version": "1", "slug": "planted", "name": "Planted", "graph": {}}
 BODIES: dict[str, dict[str, Any]] = {
     "agents_create": {"json": {"name": "Planted"}},
+    "agents_diff_graphs": {"json": {"from": {}, "to": {}}},
+    "agents_import": {"json": {"document": PLANTED}},
+    "agents_rollback": {"json": {"version": 1}},
     "agents_validate_graph": {"json": {"graph": {}}},
     "agents_update": {"json": {"name": "Stolen"}},
     "api_keys_create": {"json": {"name": "Planted"}},
@@ -35,11 +39,18 @@ BODIES: dict[str, dict[str, Any]] = {
     "models_update": {"json": {"description": "Stolen"}},
     "projects_create": {"json": {"name": "Planted"}},
     "projects_update": {"json": {"name": "Stolen"}},
+    "agents_explain_graph": {"json": {"graph": {}}},
+    "runs_answer": {"json": {}},
+    "runs_fork": {"json": {"checkpoint": 0}},
     "runs_create": {"json": {"input": {"name": "Eve"}}},
     "search": {"json": {"collections": ["planted"], "query": "gold"}},
     "secrets_create": {"json": {"name": "planted", "value": "planted"}},
     "secrets_replace": {"json": {"value": "stolen"}},
     "secrets_update": {"json": {"description": "Stolen"}},
+    "tools_create": {"json": {"slug": "planted", "config": {"kind": "builtin", "function": "calculator"}}},
+    "tools_update": {"json": {"description": "Stolen"}},
+    "tools_invoke": {"json": {"arguments": {"expression": "1 + 1"}}},
+    "tools_refresh": {"json": {}},
 }
 """What a route needs besides its path to get as far as looking for what it is about."""
 

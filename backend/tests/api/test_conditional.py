@@ -25,6 +25,7 @@ EDITED = {
     "model": "description",
     "project": "name",
     "secret": "description",
+    "tool": "description",
 }
 """Path parameters of what can be edited, and a field of it."""
 
@@ -32,6 +33,7 @@ _MADE: dict[str, tuple[str, dict[str, Any]]] = {
     "connection": ("model-connections", {"base_url": "https://models.example/v1", "api_key": "sk-1"}),
     "model": ("models", {"model": "extractive"}),
     "secret": ("secrets", {"value": "v"}),
+    "tool": ("tools", {"config": {"kind": "builtin", "function": "calculator"}}),
 }
 """Where such a thing is made, and of what besides its name."""
 

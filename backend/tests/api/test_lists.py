@@ -21,7 +21,7 @@ from app.db.postgres.repositories.base import Repository
 from app.db.postgres.repositories.identity import Projects
 from app.db.postgres.repositories.rag import Documents
 from app.db.postgres.repositories.work import WorkItems
-from tests.api.calls import API, add_texts, new_agent, new_collection, ok, pointers
+from tests.api.calls import API, add_texts, new_agent, new_collection, next_version, ok, pointers
 from tests.api.operations import OURS, Operation
 from tests.factories import Factory, Member
 from tests.fixtures import Running, http_client
@@ -54,12 +54,12 @@ async def household(server: Running) -> tuple[Member, dict[str, str]]:
         await make.key(owner)
     async with http_client(server, owner.key) as client:
         agents = [await new_agent(client, publish=False) for _ in range(ROWS)]
+        for number in range(ROWS):
+            await next_version(client, agents[0], f"Greeting {number}")
         for _ in range(ROWS):
-            ok(await client.post(f"{API}/agents/{agents[0]}/publish"), 201)
-        runs = [
-            ok(await client.post(f"{API}/agents/{agents[0]}/runs", json={"input": {"name": "Ada"}}))["id"]
-            for _ in range(ROWS)
-        ]
+            ok(await client.post(f"{API}/agents/{agents[0]}/runs", json={"input": {"name": "Ada"}}))
+        asking = await new_agent(client, asking_often())
+        asked = ok(await client.post(f"{API}/agents/{asking}/runs", json={"input": {}}))["id"]
         for number in range(ROWS):
             secret = {"name": f"secret-{number}", "value": "a value of some length"}
             ok(await client.post(f"{API}/secrets", json=secret), 201)
@@ -67,17 +67,31 @@ async def household(server: Running) -> tuple[Member, dict[str, str]]:
             ok(await client.post(f"{API}/model-connections", json=place), 201)
             model = {"slug": f"model-{number}", "model": "extractive"}
             ok(await client.post(f"{API}/models", json=model), 201)
+            tool = {"slug": f"tool-{number}", "config": {"kind": "builtin", "function": "calculator"}}
+            ok(await client.post(f"{API}/tools", json=tool), 201)
         collections = [await new_collection(client) for _ in range(ROWS)]
         texts = [{"title": f"Text {n}", "text": f"Sentence {n}.", "metadata": {"n": n}} for n in range(ROWS)]
         taken = await add_texts(client, collections[0], *texts)
         for number in range(ROWS):
             await add_texts(client, collections[1], {"title": f"Other {number}", "text": "Other."})
     async with server.resources.database.unit_of_work(owner.tenant) as session:
-        session.add_all(steps(owner, UUID(runs[0])))
+        session.add_all(steps(owner, UUID(asked)))
     async with server.resources.database.system_work() as session:
         session.add_all([login(owner) for _ in range(ROWS)])
-    ids = {"agent": agents[0], "collection": collections[0], "run_id": runs[0], "job_id": taken["job_id"]}
+    ids = {"agent": agents[0], "collection": collections[0], "run_id": asked, "job_id": taken["job_id"]}
     return Member(everywhere.user_id, owner.tenant, everywhere.key), ids
+
+
+def asking_often() -> dict[str, Any]:
+    """A graph that asks `ROWS` people at once."""
+    names = [f"ask_{number}" for number in range(ROWS)]
+    asks = [{"id": name, "type": "human", "config": {"message": name}} for name in names]
+    pairs = [pair for name in names for pair in (("start", name), (name, "done"))]
+    return {
+        "schema_version": "1",
+        "nodes": [{"id": "start", "type": "start"}, *asks, {"id": "done", "type": "end"}],
+        "edges": [{"source": source, "target": target} for source, target in pairs],
+    }
 
 
 def login(owner: Member) -> UserSession:
@@ -101,6 +115,7 @@ def steps(owner: Member, run_id: UUID) -> Iterator[AgentRunStep]:
             visit=visit + 1,
             node_type="llm",
             status="succeeded",
+            seq=visit + 1,
             started_at=datetime(2026, 1, 1 + visit // 2, tzinfo=UTC),
             duration_ms=1,
         )

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from app.core.ids import new_id
 from app.db.base import ProjectRow
-from app.db.postgres.models.agents import AgentRun
+from app.db.postgres.models.agents import AgentRun, AgentRunInterrupt
 from app.db.postgres.models.jobs import Job
 from app.db.postgres.models.node_cache import CachedNode
 from app.db.postgres.models.rag import RAGPipeline
@@ -110,7 +110,7 @@ class TestUpdate:
 class TestDelete:
     async def test_knows_of_everything_that_a_project_can_hold(self) -> None:
         """A new table of projects must be said to hold one, or to go with it (runs go with their agents)."""
-        goes_along = {CachedNode, Job, RAGPipeline, AgentRun}
+        goes_along = {CachedNode, Job, RAGPipeline, AgentRun, AgentRunInterrupt}
         assert set(ProjectRow.__subclasses__()) - goes_along <= set(HELD.values())
 
     async def test_of_an_empty_project_frees_its_slug(self, everywhere: httpx2.AsyncClient) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from app.core.ids import new_id
 from tests.api.calls import API, arriving, ended, frames, new_agent, ok, pointers, problem
@@ -296,6 +297,23 @@ class TestSteps:
         (step,) = ok(await client.get(f"{API}/runs/{run['id']}/steps"))["items"]
         assert (step["node_path"], step["node_type"], step["status"]) == ("ask", "llm", "succeeded")
         assert step["output"]["text"] == "Wait is over"
+
+
+class TestDroppedLog:
+    async def test_is_a_problem_and_no_stream(self, server: Running, client: httpx2.AsyncClient) -> None:
+        slug = await new_agent(client)
+        run = ok(await client.post(f"{API}/agents/{slug}/runs", json=INPUT))["id"]
+        old = f"00000000{run[8:]}"  # as if it had been made in 1970
+        async with server.resources.database.system_work() as session:
+            await session.execute(
+                text("UPDATE agent_runs SET id = :old WHERE id = :id"), {"old": old, "id": run}
+            )
+            month = "INSERT INTO dropped_run_logs (month) VALUES ('1970-01-01') ON CONFLICT DO NOTHING"
+            await session.execute(text(month))
+        assert ok(await client.get(f"{API}/runs/{old}"))["output"]
+        for what in ("events", "steps", "checkpoints", "timeline"):
+            problem(await client.get(f"{API}/runs/{old}/{what}"), 410, "log_dropped")
+        problem(await client.post(f"{API}/runs/{old}/replay"), 410, "log_dropped")
 
 
 class TestOtherProject:

@@ -18,7 +18,7 @@ from tests.fixtures import Running, http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-CALLS = [operation for operation in OURS if operation.parameters]
+CALLS = [call for call in OURS if call.parameters and call.id != "node_types_get"]  # they are everybody's
 
 STREAMS = {"runs_events", "jobs_events", "documents_original"}
 
@@ -27,6 +27,7 @@ REFERENCES: dict[tuple[str, str], str] = {
     ("api_keys_create", "body/project"): "project",
     ("models_create", "body/connection"): "connection",
     ("runs_list", "query/agent"): "agent",
+    ("interrupts_list", "query/agent"): "agent",
     ("runs_list", "query/version"): "version",
 }
 """Where a body or a query names something: operation and place → what of the treasure."""
@@ -38,11 +39,25 @@ OPAQUE = re.compile(
     r"|body/organization"  # of a login, which has tests of its own
     r"|body/connection"  # `models_update` has a test of its own for it
     r"|body/(model|base_url|api_key|config(/.*)?)"  # of models elsewhere
-    r"|body/graph(/.*)?"  # what its bindings name has a test of its own
+    r"|body/(operation|arguments(/.*)?|confirm)"  # of a tool that is found by the path
+    r"|body/(graph|from|to|document|bindings)(/.*)?"  # what bindings name has a test of its own
     r"|query/(cursor|q|external_id)"
+    r"|query/(from|to|version)|body/version"  # of the agent in the path
+    r"|body/(choice|data(/.*)?)|query/assignee"  # of a question that is found by the path, or of a person
     r"|header/(X-Project-Id|if-match|if-none-match|Idempotency-Key)"
 )
 """Fields that name nothing that is stored, or (the project, the graph, cursors) are tested for all routes."""
+
+
+ASKING: dict[str, Any] = {
+    "schema_version": "1",
+    "nodes": [
+        {"id": "start", "type": "start"},
+        {"id": "ask", "type": "human", "config": {"message": "Where is the gold?"}},
+        {"id": "done", "type": "end"},
+    ],
+    "edges": [{"source": "start", "target": "ask"}, {"source": "ask", "target": "done"}],
+}
 
 
 @dataclass(slots=True)
@@ -79,7 +94,16 @@ async def treasure(server: Running) -> Treasure:
         connection = ok(await client.post(f"{API}/model-connections", json=place), 201)
         named = {"slug": "smith", "model": "gold-1", "connection": "vault"}
         model = ok(await client.post(f"{API}/models", json=named), 201)
+        calculator = {"kind": "builtin", "function": "calculator"}
+        tool = ok(await client.post(f"{API}/tools", json={"slug": "pick", "config": calculator}), 201)
+        asked = ok(
+            await client.post(f"{API}/agents/{await new_agent(client, ASKING)}/runs", json={"input": {}})
+        )
+        (question,) = ok(await client.get(f"{API}/runs/{asked['id']}/interrupts"))["items"]
         ids = {
+            "interrupt_id": question["id"],
+            "type": "llm",
+            "tool": tool["id"],
             "connection": connection["id"],
             "model": model["id"],
             "session_id": session["session_id"],
@@ -93,7 +117,7 @@ async def treasure(server: Running) -> Treasure:
             "project": str(owner.tenant.project_id),
             "version": run["version_id"],
         }
-    slugs = {"connection": "vault", "model": "smith", "secret": "gold"}
+    slugs = {"connection": "vault", "model": "smith", "secret": "gold", "tool": "pick"}
     return Treasure(owner, ids, slugs | {"agent": agent, "collection": collection})
 
 
@@ -141,7 +165,11 @@ class TestForeignIds:
 
     @pytest.mark.parametrize(
         "call",
-        [c for c in CALLS if {"agent", "collection", "connection", "model", "secret"} & set(c.parameters)],
+        [
+            c
+            for c in CALLS
+            if {"agent", "collection", "connection", "model", "secret", "tool"} & set(c.parameters)
+        ],
         ids=lambda call: call.id,
     )
     async def test_are_not_found_by_slug_either(
@@ -232,6 +260,23 @@ class TestForeignReferences:
             response = await stranger.post(f"{API}/agents/{slug}/publish")
         assert response.status_code == 422
         assert "/bindings/collections/kb" in {error["pointer"] for error in response.json()["errors"]}
+
+    @pytest.mark.parametrize("by", ["ids", "slugs"])
+    async def test_in_an_imported_graph_are_unknown_and_not_suggested(
+        self, stranger: httpx2.AsyncClient, treasure: Treasure, by: str
+    ) -> None:
+        names: dict[str, str] = getattr(treasure, by)
+        graph = {
+            "schema_version": "1",
+            "bindings": {"collections": {"kb": names["collection"]}, "models": {"main": names["model"]}},
+            "nodes": [{"id": "start", "type": "start"}],
+        }
+        document = {"kind": "agent", "schema_version": "1", "slug": "seeker", "name": "S", "graph": graph}
+        async with stranger:
+            told = ok(await stranger.post(f"{API}/agents/import?dry_run=true", json={"document": document}))
+        assert [bound["resolved"] for bound in told["bindings"]] == [False, False]
+        suggested = {slug for bound in told["bindings"] for slug in bound["suggestions"]}
+        assert not suggested & set(treasure.slugs.values())
 
 
 LISTS = [

@@ -15,7 +15,7 @@ from benchmarks.registry import Benchmark, Report, Row, Scale, benchmark, load_a
 from benchmarks.rounds import Cost, take_turns
 from benchmarks.tables import changes, markdown
 
-NAMES = ["compile", "durable", "ingestion", "run", "search", "startup", "tokens"]
+NAMES = ["compile", "durable", "fused", "ingestion", "run", "search", "startup", "tokens"]
 QUICK = ("compile", "search")
 
 

@@ -37,3 +37,13 @@ def test_an_answer_that_was_cut_off_is_told() -> None:
 
 def test_nothing_is_told_of_an_answer_that_is_complete() -> None:
     assert "finish_reason" not in shown(told("node.finished", NODE | {"finish_reason": "stop"}))
+
+
+def test_the_last_message_of_an_agent_is_its_answer() -> None:
+    events = [
+        {"type": kind, **({"delta": text} if "CONTENT" in kind else {})}
+        for text in ("Let me look.", "Sunny.")
+        for kind in ("TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END")
+    ]
+    assert read_answer({"run_id": "r", "event": event} for event in events).text == "Sunny."
+    assert shown(*events).startswith("Let me look.\nSunny.\n")

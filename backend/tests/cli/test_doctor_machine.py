@@ -16,12 +16,20 @@ from pydantic import SecretStr
 from app.cli.crash import crash_path, crashes_noted
 from app.cli.doctor.configuration import keys_are_there
 from app.cli.doctor.folder import folder_is_usable, secrets_are_private
-from app.cli.doctor.machine import packages_load, postgres_runs, redis_runs, weights_are_right
+from app.cli.doctor.machine import (
+    packages_load,
+    postgres_runs,
+    redis_runs,
+    sandbox_works,
+    weights_are_right,
+)
 from app.cli.doctor.processes import last_end_was_good, nothing_is_left, platform_answers, port_is_free
 from app.core.config import Settings
 from app.core.errors import Misconfigured
+from app.core.sandbox.jail import Sandbox
 from app.embedded import ServicesFile, make_data_folder
 from tests.cli.doctoring import NOWHERE, subject_of, wrong
+from tests.core.jailed import needs_bubblewrap
 from tests.fixtures import MASTER_KEY
 
 
@@ -105,6 +113,22 @@ class TestPackages:
         (tmp_path / "redis-server").chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
         assert "does not run" in await wrong(redis_runs, subject_of(empty))
+
+    async def test_that_jail_the_code_of_users(
+        self, empty: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        found = await wrong(sandbox_works, subject_of(empty))
+        assert found.startswith(
+            "warn: code and expressions of users run with limits alone: the program 'bwrap'"
+        )
+        assert "apt install bubblewrap" in found
+        must = subject_of(empty, sandbox=Sandbox.BUBBLEWRAP)
+        assert (await wrong(sandbox_works, must)).startswith("fail: no code and no expression can run")
+
+    @needs_bubblewrap
+    async def test_that_jail_it_well(self, empty: Settings) -> None:
+        assert await wrong(sandbox_works, subject_of(empty)) == ""
 
     async def test_with_other_weights(
         self, empty: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

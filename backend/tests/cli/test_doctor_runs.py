@@ -20,9 +20,10 @@ from tests.cli.test_doctor_services import fresh_database
 
 _PLANTED = """
     INSERT INTO agent_runs (org_id, id, project_id, agent_id, version_id, input, metadata, last_seq,
-        created_at, mode, status, lease_until, lease_owner, fence)
+        created_at, mode, status, lease_until, lease_owner, fence, due_at)
     VALUES ($1, $2, $1, $1, $1, '{}', '{}', 0,
-        now() - interval '5 hours', $3, $4, now() + $5::interval, $6, $7)
+        now() - interval '5 hours', $3, CAST($4 AS text), now() + $5::interval, $6, $7,
+        CASE WHEN CAST($4 AS text) = 'interrupted' THEN now() + interval '1 day' END)
 """
 
 
@@ -46,6 +47,7 @@ async def test_that_nobody_takes_up_are_counted_and_timed(services: Services) ->
         subject = subject_of(Settings(_env_file=None), **urls)
         await plant(fresh, "background", "queued", None, None, 0)
         await plant(fresh, "wait", "running", None, None, 1)
+        await plant(fresh, "wait", "interrupted", None, None, 1)  # waits for a person, and not for a process
         await plant(fresh, "stream", "running", timedelta(seconds=20), "api", 1)
         found = await wrong(work_gets_done, subject)
         assert "warn: 2 runs have been waiting, the oldest for 1800" in found

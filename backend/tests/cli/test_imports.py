@@ -20,7 +20,7 @@ print(*(name for name in sys.argv[1].split(",") if name in sys.modules))
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("ask",), ("ingest",), ("search",), ("eval",), ("validate",), ("runs",)]
+    "arguments", [(), ("ask",), ("ingest",), ("search",), ("eval",), ("validate",), ("runs",), ("agents",)]
 )
 def test_are_few(arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-c", PROGRAM, ",".join(HEAVY), *arguments]

@@ -20,6 +20,7 @@ RUN = {
     "agent_id": "a",
     "status": "failed",
     "mode": "background",
+    "made_by": None,
     "error": {"code": "timeout", "message": "The run took longer\nthan [red]600 s[/red]."},
     "created_at": "2026-01-01T00:00:00Z",
     "started_at": "2026-01-01T00:00:01Z",

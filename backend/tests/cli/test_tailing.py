@@ -77,6 +77,27 @@ def test_every_event_of_ours_has_its_line() -> None:
     assert set(PAYLOADS) <= set(storytelling._TOLD)
 
 
+def test_tool_calls_are_told_once_their_arguments_are_whole() -> None:
+    console = Console(file=(written := StringIO()), width=200)
+    story = storytelling.Story(console)
+    for event in (
+        {"type": "TEXT_MESSAGE_CONTENT", "delta": "Let me look."},
+        {"type": "TOOL_CALL_START", "toolCallId": "1", "toolCallName": "add"},
+        {"type": "TOOL_CALL_START", "toolCallId": "2", "toolCallName": "find"},
+        {"type": "TOOL_CALL_ARGS", "toolCallId": "1", "delta": '{"a": '},
+        {"type": "TOOL_CALL_ARGS", "toolCallId": "2", "delta": "[red]"},
+        {"type": "TOOL_CALL_ARGS", "toolCallId": "1", "delta": "2}"},
+        {"type": "TOOL_CALL_END", "toolCallId": "1"},
+        {"type": "TOOL_CALL_END", "toolCallId": "2"},
+        {"type": "TOOL_CALL_RESULT", "toolCallId": "1", "content": "x" * 300},
+    ):
+        story.tell({"event": event})
+    lines = written.getvalue().splitlines()
+    assert lines[:3] == ["Let me look.", '⚒ add {"a": 2}', "⚒ find [red]"]
+    assert lines[3].startswith("  ⤷ xxx")
+    assert len(lines[3]) < 210
+
+
 class TestNodeLine:
     def told(self, **given: Any) -> str:
         node = {"node_id": "write", "status": "succeeded", "attempts": 1, "duration_ms": 1.0} | given

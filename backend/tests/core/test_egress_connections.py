@@ -16,9 +16,54 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from app.core.egress import Call, EgressDenied, EgressFailed, EgressTimeout, system_trust
-from tests.core.peers import NAME, QUICK, Names, in_turn, names, ok, peer, redirects, repeats, says, way_out
+from tests.core.peers import (
+    NAME,
+    QUICK,
+    Names,
+    hangs_up_after,
+    in_turn,
+    names,
+    ok,
+    peer,
+    redirects,
+    repeats,
+    says,
+    way_out,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+class TestKeptConnection:
+    """That the server closes at the moment that it is used."""
+
+    BROKEN = (says(ok(b"first")), hangs_up_after(), says(ok(b"again")))
+
+    @pytest.mark.parametrize(
+        ("method", "headers"), [("GET", {}), ("PUT", {}), ("POST", {"Idempotency-Key": "order-17"})]
+    )
+    async def test_is_replaced_where_the_request_may_be_repeated(
+        self, method: str, headers: dict[str, str]
+    ) -> None:
+        async with peer(in_turn(*self.BROKEN)) as there, way_out(there.authority) as egress:
+            await egress.fetch(Call("GET", there.url))
+            reply = await egress.fetch(Call(method, there.url, headers=headers, body=b"x"))
+        assert (reply.body, there.connections, len(there.requests)) == (b"again", 2, 3)
+
+    async def test_fails_what_may_not_be_repeated(self) -> None:
+        async with peer(in_turn(*self.BROKEN)) as there, way_out(there.authority) as egress:
+            await egress.fetch(Call("GET", there.url))
+            with pytest.raises(EgressFailed):
+                await egress.fetch(Call("POST", there.url, body=b"x"))
+            assert len(there.requests) == 2
+
+    async def test_is_replaced_once(self) -> None:
+        script = in_turn(says(ok(b"first")), *[hangs_up_after()] * 5)
+        async with peer(script) as there, way_out(there.authority) as egress:
+            await egress.fetch(Call("GET", there.url))
+            with pytest.raises(EgressFailed):
+                await egress.fetch(Call("GET", there.url))
+            assert len(there.requests) == 3
 
 
 class TestRebinding:

@@ -274,4 +274,4 @@ class TestFunctions:
 GLOBAL_KEYS = {"api_keys: uq_api_keys_digest"}
 """Unique across organizations: digests that only who has the secret can make."""
 
-DEFINER_FUNCTIONS = {"orrery_ensure_partitions"}
+DEFINER_FUNCTIONS = {"orrery_ensure_partitions", "orrery_logged_months", "orrery_drop_log"}

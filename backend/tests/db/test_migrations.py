@@ -92,6 +92,26 @@ class TestSchema:
             assert (await connection.execute(query)).scalar_one() >= 4
 
 
+class TestOrderedJson:
+    """Revision 0020, which writes tables anew that others use."""
+
+    WATCH = (
+        "CREATE TABLE seen (lock_timeout text)",
+        "CREATE FUNCTION look() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO seen VALUES (current_setting('lock_timeout')); END $$",
+        "CREATE EVENT TRIGGER look ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION look()",
+    )
+
+    async def test_waits_ten_seconds_for_each_of_them_at_most(self, services: Services) -> None:
+        async with _at(services, "0019") as connection:
+            for statement in self.WATCH:
+                await connection.execute(text(statement))
+            await connection.commit()
+            await connection.run_sync(_to, "0020")
+            seen = (await connection.execute(text("SELECT lock_timeout FROM seen"))).scalars().all()
+        assert seen == ["10s"] * 3
+
+
 class TestRefreshGenerations:
     """Revision 0011, for an owner of the tables whom their walls bind: one that is no superuser."""
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from app.agent.core.base import ERROR, NODE_TYPES, NodeConfig, NodeType
 from app.agent.core.interfaces import Citation, Passage, Session
 from app.agent.graph import limits
+from app.agent.graph.code_rules import MAX_CODE, MODULES
 from app.agent.graph.expression_rules import FUNCTIONS, MAX_EXPRESSION
 from app.agent.graph.issues import IssueCode
 from app.agent.graph.policies import RESERVED, CachePolicy, Node, RetryPolicy
@@ -20,7 +21,9 @@ from app.agent.graph.references import MAX_RENDERED
 from app.agent.graph.schema import AgentGraph, Bindings, Edge, Interface, StateField, node_model
 from app.cli.setting_names import unknown_settings
 from app.core.config import Settings
+from app.core.expressions import ExpressionLimits, open_expressions
 from app.core.report import Severity
+from app.core.sandbox.code import CodeLimits, open_code
 from tests.agent.documents import issues
 from tests.agent.doubles import Bench
 from tests.agent.samples import config_of
@@ -130,6 +133,10 @@ class TestNames:
     def test_every_function_of_expressions(self, name: str) -> None:
         assert f"`{name}`" in section("Expressions")
 
+    @pytest.mark.parametrize("name", MODULES)
+    def test_every_module_of_code(self, name: str) -> None:
+        assert f"`{name}`" in section("`code`")
+
     @pytest.mark.parametrize("name", sorted(RESERVED))
     def test_every_reserved_id(self, name: str) -> None:
         assert f"`{name}`" in section("Nodes and edges")
@@ -146,6 +153,9 @@ class TestNames:
 
     def test_the_length_of_expressions(self) -> None:
         assert f"{MAX_EXPRESSION:,} characters" in section("Expressions")
+
+    def test_the_length_of_code(self) -> None:
+        assert f"{MAX_CODE:,} characters" in section("`code`")
 
     def test_settings_with_their_defaults(self) -> None:
         named = re.findall(r"`(ORRERY_[A-Z_]+)`[ ,\n]+\(?([\d,.]+\d)\)", PAGE)
@@ -171,7 +181,9 @@ class TestExamples:
     async def test_give_what_they_are_said_to(
         self, graph: dict[str, Any], given: dict[str, Any], output: dict[str, Any]
     ) -> None:
-        assert (await Bench(graph).given(given)).output == output
+        async with open_expressions(ExpressionLimits()) as expressions, open_code(CodeLimits()) as code:
+            bench = Bench(graph, expressions=expressions, code=code)
+            assert (await bench.given(given)).output == output
 
     def test_are_all_seen(self) -> None:
         assert PAGE.count("```json\n") == len(GRAPHS) + len(NODES)

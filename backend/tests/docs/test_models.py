@@ -17,7 +17,7 @@ REQUESTS = re.findall(r"^`POST (\S+)`\n```json\n(.*?)\n```", PAGE, re.DOTALL | r
 
 
 async def test_requests_are_taken_in_their_order(client: httpx2.AsyncClient) -> None:
-    assert len(REQUESTS) == 3
+    assert len(REQUESTS) == 4
     for path, body in REQUESTS:
         ok(await client.post(path, json=json.loads(body)), 201)
     found = ok(await client.get("/api/v1/models/default-chat/resolve"))

@@ -33,6 +33,7 @@ from app.services.runs.event_log import EventLog
 from app.services.runs.executor import Executor
 from app.services.runs.leases import LOCAL, Lease
 from app.services.runs.logged_event import LoggedEvent
+from app.services.runs.outfit import Outfit
 from app.services.runs.run_log import Ending, FencedOff, RunLog
 from app.services.runs.stored_json import event_json
 from app.services.runs.streams import RunStreams
@@ -157,9 +158,11 @@ class Bench:
         fresh: dict[str, Any] = {
             **{"tasks": {}, "claimed": set(), "cancelled": set(), "listen_url": None},
             **{"queue_news": asyncio.Event(), "command_news": asyncio.Event()},
-            "factory": AgentFactory(checkpointer=lambda: checkpoints(database, log)),
         }
-        return replace(self.resources.executor, owner=owner, log=log, **fresh | changes)
+        given = {"factory": AgentFactory(checkpointer=lambda: checkpoints(database, log))} | changes
+        ports = {name: given.pop(name) for name in Outfit.__dataclass_fields__ if name in given}
+        outfit = replace(self.resources.executor.outfit, **ports)
+        return replace(self.resources.executor, owner=owner, log=log, outfit=outfit, **fresh | given)
 
     def agents(self) -> AgentService:
         resources = self.resources
@@ -169,6 +172,7 @@ class Bench:
             principal=self.member.user_id,
             compiler=resources.compiler,
             models=resources.models(self.tenant),
+            tools=resources.tools(self.tenant),
         )
 
     def runs(self, executor: Executor) -> RunService:
@@ -190,9 +194,11 @@ class Bench:
             agent.slug, RunRequest(input={"name": name}, mode=mode, version="draft")
         )
 
-    async def planted(self, *, owner: str = "local:gone", lease_s: float = 30) -> Lease:
+    async def planted(
+        self, *, owner: str = "local:gone", lease_s: float = 30, run_id: UUID | None = None
+    ) -> Lease:
         """A running run that no process works on, leased to `owner`."""
-        org, project, run_id = self.tenant.org_id, self.tenant.project, new_id()
+        org, project, run_id = self.tenant.org_id, self.tenant.project, run_id or new_id()
         async with self.resources.database.unit_of_work(self.tenant) as session:
             if self.agent is None:
                 self.agent, self.version = new_id(), new_id()

@@ -175,7 +175,8 @@ class TestRun:
             config = {"url": there.url, "method": "POST", "headers": {"X-Key": {"secret": "crm"}}}
             slug = await published(bench, {"id": "call", "type": "http", "config": config}, "{{ call.body }}")
             secrets = bench.resources.secrets
-            executor = replace(executor, http=lambda tenant: ProjectHttp(egress, secrets(tenant), 2**20))
+            outfit = replace(executor.outfit, http=lambda tenant: ProjectHttp(egress, secrets(tenant), 2**20))
+            executor = replace(executor, outfit=outfit)
             row = await outlived(bench, executor, mortal, slug, "secrets")
         assert (row.status, row.output) == (RunStatus.SUCCEEDED, {"text": "done"})
         assert len(there.requests) == 1

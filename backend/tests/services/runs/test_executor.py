@@ -9,7 +9,15 @@ from uuid import UUID
 
 import pytest
 
-from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, Http, ModelError, Usage
+from app.agent.core.http import Http
+from app.agent.core.interfaces import (
+    Capability,
+    ChatEvent,
+    ChatRequest,
+    Finished,
+    ModelError,
+    Usage,
+)
 from app.agent.graph.executable import ExecutableAgent
 from app.agent.graph.ports import RunResult
 from app.core.errors import Unavailable

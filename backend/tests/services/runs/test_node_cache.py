@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text, update
 
-from app.agent.core.interfaces import CachedStep, Citation
+from app.agent.core.interfaces import Citation
+from app.agent.core.node_cache import CachedStep
 from app.core.ids import new_id
 from app.db.postgres.models.agents import AgentRun, AgentVersion
 from app.db.postgres.models.node_cache import CachedNode

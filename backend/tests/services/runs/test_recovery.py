@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from itertools import pairwise
 from uuid import UUID
 
@@ -12,13 +11,13 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import delete, update
 
-from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, TextDelta, Usage
 from app.core.egress import Egress
 from app.db.postgres.models.agents import AgentRun, AgentRunCheckpoint, AgentRunStep, RunStatus
 from app.db.session import Tenant
 from app.services.http_service import ProjectHttp
 from app.services.runs.executor import Executor
 from tests.core.peers import Peer, ok, peer, says, way_out
+from tests.counting_model import Counting, counting_behind
 from tests.factories import Factory, Gate
 from tests.graphs import HELLO_GRAPH, asking_graph
 from tests.services.runs.conftest import Bench
@@ -28,27 +27,9 @@ TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
 HUGE = {"id": 2**64, "debt": -(2**80), "each": [2**53 + 1, 2**63, 10**40]}
 
 
-@dataclass(frozen=True, slots=True)
-class Counting:
-    """A chat model that answers at once and counts its calls."""
-
-    name: str = "counting"
-    capabilities: frozenset[Capability] = frozenset({Capability.STREAMING})
-    calls: list[ChatRequest] = field(default_factory=list)
-
-    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
-        self.calls.append(request)
-        yield TextDelta(f"call {len(self.calls)}")
-        yield Finished(usage=Usage(2, 3))
-
-
 @pytest.fixture
 def counting(bench: Bench, gate: Gate) -> Counting:
-    """The model that a prompt with `count` in it asks for, behind the gate's own name."""
-    model = Counting()
-    behind = bench.resources.providers[gate.slug]
-    bench.resources.providers[gate.slug] = lambda name: model if name == "counting" else behind(name)
-    return model
+    return counting_behind(bench.resources, gate)
 
 
 def two_calls(gate: str, counting: str) -> dict[str, object]:

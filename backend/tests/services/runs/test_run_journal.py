@@ -74,6 +74,33 @@ class TestFinished:
             await journal.ready()
         assert [row.output for row in await stored(bench, lease)] == [{"text": "hi"}]
 
+    async def test_is_stored_call_by_call(self, bench: Bench, log: EventLog) -> None:
+        lease = await bench.planted()
+        journal = RunJournal(RunLog(log, lease))
+        for call in (0, 1, 2):
+            await journal.finished(step(call=call, output={"call": call}))
+        await journal.ready()
+        rows = await stored(bench, lease)
+        assert sorted((row.call, row.output) for row in rows) == [(n, {"call": n}) for n in (0, 1, 2)]
+
+    async def test_of_a_call_that_was_of_no_use_gives_way_to_the_next_try(
+        self, bench: Bench, log: EventLog
+    ) -> None:
+        lease = await bench.planted()
+        for told in (step(call=1, status="failed", output=None), step(call=1)):
+            journal = RunJournal(RunLog(log, lease))
+            await journal.finished(told)
+            await journal.ready()
+        assert [row.status for row in await stored(bench, lease)] == ["succeeded"]
+
+    async def test_of_a_call_that_failed_and_was_told_stays(self, bench: Bench, log: EventLog) -> None:
+        lease = await bench.planted()
+        for told in (step(call=1, status="failed"), step(call=1)):
+            journal = RunJournal(RunLog(log, lease))
+            await journal.finished(told)
+            await journal.ready()
+        assert [row.status for row in await stored(bench, lease)] == ["failed"]
+
     async def test_of_a_fenced_off_run_is_not_stored(self, bench: Bench, log: EventLog) -> None:
         lease = await bench.planted()
         await bench.fence_off(lease)

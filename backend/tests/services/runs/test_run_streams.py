@@ -203,10 +203,10 @@ class TestEnded:
         lease = await bench.planted()
         look, looks = RunStreams._ended, 0
 
-        async def look_too_early(self: RunStreams, tenant: Tenant, run_id: UUID) -> bool:
+        async def look_too_early(self: RunStreams, tenant: Tenant, run_id: UUID, **how: bool) -> bool:
             nonlocal looks
             looks += 1
-            seen = await look(self, tenant, run_id)
+            seen = await look(self, tenant, run_id, **how)
             if looks == 1:
                 await finish(RunLog(log, lease))
             return seen

@@ -48,7 +48,7 @@ async def test_each_service_of_the_executor_tells_its_outage_once(
             executor.grace_s = 0
             executor.tasks[new_id()] = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type]
             with capture_logs() as logs:
-                async with executor.running(), asyncio.timeout(60):
+                async with executor.running(), asyncio.timeout(120):
                     while not executor.log.watch.heard or not tries:
                         await asyncio.sleep(0.01)
                     proxy.cut()

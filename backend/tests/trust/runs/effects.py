@@ -15,6 +15,9 @@ from typing import Any
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+_KEPT_S = 60
+"""Longer than callers keep a connection: one that is closed while a call is on its way fails that call."""
+
 Step = tuple[str, str]
 """An order and what is done for it."""
 
@@ -23,7 +26,8 @@ Step = tuple[str, str]
 class Effects:
     """`POST /{order}/{step}` has an effect, once per key, and then is answered after a pause.
 
-    A key that was seen gets the answer of then, which follows from the step and the body alone.
+    A key that was seen gets the answer of then, which follows from the step and the body alone. What its body
+    wants to be refused has no effect: `"refuse": "once"` is answered 503 the first time, `"always"` 422.
     """
 
     lots: random.Random
@@ -42,6 +46,10 @@ class Effects:
         """What was done for `order`, in order, each as often as it was."""
         return [step for found, step in self.done.values() if found == order]
 
+    def keys(self, order: str) -> dict[str, set[str]]:
+        """Of all calls for `order`, by step, whether they had an effect or not."""
+        return {step: set(keys) for (found, step), keys in self.calls.items() if found == order}
+
     def told(self, order: str) -> dict[str, str]:
         """The body of each call for `order` that had an effect."""
         return {step: body for (found, step), body in self.bodies.items() if found == order}
@@ -58,16 +66,29 @@ class Effects:
         if not key:
             await _answer(send, 400, b'{"error": "there is no Idempotency-Key"}')
             return
+        if status := _refusal(body, seen=self.calls[order, step].count(key)):
+            await _answer(send, status, b'{"error": "refused"}')
+            return
         if key not in self.done:
             self.done[key] = (order, step)
             self.bodies[order, step] = body.decode()
-            self.answers[key] = json.dumps({"receipt": _receipt(step, body)}).encode()
+            self.answers[key] = json.dumps({"receipt": receipt(step, body)}).encode()
         await asyncio.sleep(self.lots.uniform(*self.pause_s))
         await _answer(send, 200, self.answers[key])
 
 
-def _receipt(step: str, body: bytes) -> str:
+def receipt(step: str, body: bytes) -> str:
+    """What the service answers."""
     return f"{step}-{sha256(body).hexdigest()[:16]}"
+
+
+def _refusal(body: bytes, *, seen: int) -> int | None:
+    match json.loads(body).get("refuse"):
+        case "once" if seen == 1:
+            return 503
+        case "always":
+            return 422
+    return None
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -93,7 +114,13 @@ async def effects(lots: random.Random) -> AsyncIterator[Effects]:
     """Listens on loopback, on a free port."""
     service = Effects(lots)
     config = uvicorn.Config(
-        service, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="off"
+        service,
+        host="127.0.0.1",
+        port=0,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=_KEPT_S,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())

@@ -129,6 +129,11 @@ def event_of(frame: bytes) -> dict[str, Any]:
     return event
 
 
+def path_of(frame: bytes) -> str:
+    """The node that tells it."""
+    return str(json.loads(_field(frame, b"data"))["node_path"])
+
+
 def spoken(frames: list[bytes]) -> str:
     """The assistant's text of a run."""
     events = map(event_of, frames)

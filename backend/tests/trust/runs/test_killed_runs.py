@@ -6,10 +6,8 @@ import asyncio
 import json
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 from tests.trust.runs.agents import STEPS, order_graph, published
 from tests.trust.runs.effects import Effects, Step, effects
 from tests.trust.runs.elsewhere import elsewhere
+from tests.trust.runs.orders import MODES, Order
 from tests.trust.runs.rows import completed_steps, run_row, until
 from tests.trust.runs.streams import check_whole, opened, read
 from tests.trust.serving import Platform
@@ -24,43 +23,13 @@ from tests.trust.serving import Platform
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
 AMOUNTS = (10, 1000)
-MODES = ("wait", "stream", "background")
 LEASE_S = 3.0
-_BROKEN = (OSError, asyncio.IncompleteReadError, AssertionError)
 
 
 @pytest.fixture
 def service(lots: random.Random) -> Iterator[Effects]:
     with elsewhere(effects(lots)) as service:
         yield service
-
-
-@dataclass(slots=True)
-class Order:
-    """A run, asked for with one key until it is answered."""
-
-    agent: str
-    amount: int
-    mode: str
-    id: str = field(default_factory=lambda: uuid4().hex)
-    run_id: str = ""
-
-    async def place(self, url: str) -> None:
-        body: dict[str, Any] = {"input": {"order": self.id, "amount": self.amount}, "mode": self.mode}
-        if self.mode == "wait":
-            body["wait_timeout_s"] = 0.01
-        path, headers = f"/agents/{self.agent}/runs", {"Idempotency-Key": self.id}
-        async with opened(url, path, body=body, headers=headers) as answer:
-            assert answer.status in (200, 202), await answer.text()
-            if self.mode == "stream":
-                self.run_id = answer.headers["location"].rpartition("/")[2]
-            else:
-                self.run_id = json.loads(await answer.text())["id"]
-
-    async def place_anyhow(self, url: str) -> None:
-        """Places it, unless the process dies over it."""
-        with suppress(*_BROKEN):
-            await self.place(url)
 
 
 @dataclass(slots=True)
@@ -110,7 +79,7 @@ class Havoc:
 
     def check_effects(self, order: Order) -> None:
         """Nothing was done twice, nothing again that was journalled, nothing that was not to be done."""
-        chosen = "large" if order.amount > 100 else "small"
+        chosen = "large" if order.input["amount"] > 100 else "small"
         assert sorted(self.service.effects(order.id)) == sorted([*STEPS, chosen])
         again = {step: self.service.count(step) for step in self.settled if step[0] == order.id}
         assert again == {step: self.settled[step] for step in again}
@@ -124,7 +93,7 @@ async def check_run(
     """The end is that of an undisturbed run, and the log has no gap and one end."""
     status, output, error = await run_row(process, order.run_id, "status", "output", "error")
     assert (status, error) == ("succeeded", None)
-    assert json.loads(output) == {"receipt": expected[order.amount]}, told
+    assert json.loads(output) == {"receipt": expected[order.input["amount"]]}, told
     check_whole(await read(process.url, order.run_id))
 
 
@@ -162,7 +131,7 @@ async def test_killed_at_a_random_moment(
     with alone.client() as client:
         agent = published(client, f"orders-{uuid4().hex[:8]}", order_graph(service.url))
     usual = await undisturbed(alone, agent)
-    orders = [Order(agent, lots.choice(AMOUNTS), lots.choice(MODES)) for _ in range(runs)]
+    orders = [Order(agent, {"amount": lots.choice(AMOUNTS)}, lots.choice(MODES)) for _ in range(runs)]
     hit = set[str]()
     for first in range(0, runs, at_once):
         havoc, batch = Havoc(alone, service), orders[first : first + at_once]
