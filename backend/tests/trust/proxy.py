@@ -68,6 +68,9 @@ class Proxy:
         if self.refusing:
             return
         far_reader, far_writer = await asyncio.open_connection(self.host, self.far_port)
+        if self.refusing:  # it was cut while this connection was made
+            far_writer.transport.abort()
+            return
         self.open |= {writer, far_writer}
         self.near.add(writer)
         answers = asyncio.create_task(self._copy(far_reader, writer, answering=True))

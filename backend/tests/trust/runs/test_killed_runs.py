@@ -118,16 +118,19 @@ async def undisturbed(process: Platform, agent: str) -> Undisturbed:
 
 
 @pytest.mark.parametrize(
-    ("runs", "at_once", "again"),
+    ("runs", "at_once", "again", "hits"),
     [
-        pytest.param(4, 4, 1, id="four"),
-        pytest.param(50, 5, 0.4, id="fifty", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
+        pytest.param(4, 4, 1, 1, id="four"),
+        pytest.param(50, 5, 0.4, 25, id="fifty", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
     ],
 )
 async def test_killed_at_a_random_moment(
-    alone: Platform, service: Effects, lots: random.Random, runs: int, at_once: int, again: float
+    alone: Platform, service: Effects, lots: random.Random, runs: int, at_once: int, again: float, hits: int
 ) -> None:
-    """`again` is how likely the process is killed once more, at any moment until all has recovered."""
+    """`again` is how likely the process is killed once more, at any moment until all has recovered.
+
+    `hits` runs have to be under way at a kill: of few, some may have ended before.
+    """
     with alone.client() as client:
         agent = published(client, f"orders-{uuid4().hex[:8]}", order_graph(service.url))
     usual = await undisturbed(alone, agent)
@@ -144,4 +147,4 @@ async def test_killed_at_a_random_moment(
             havoc.check_effects(order)
             await check_run(alone, order, usual.receipts, told=service.told(order.id))
         hit |= havoc.hit
-    assert len(hit) >= runs / 2, f"only {len(hit)} of {runs} runs were killed"
+    assert len(hit) >= hits, f"only {len(hit)} of {runs} runs were killed"
