@@ -41,8 +41,9 @@ from app.agent.graph.executable import ExecutableAgent
 from app.agent.graph.ports import Ports, RunResult
 from app.agent.graph.references import Template
 
-Script = Sequence[ChatEvent | Exception | float]
-"""What one call does: events are sent, exceptions raised, numbers waited for (seconds)."""
+Script = Sequence[ChatEvent | Exception | float | asyncio.Event]
+"""What one call does: events of a model are sent, exceptions raised, numbers (seconds) and asyncio's events
+waited for."""
 
 
 class ScriptedModel:
@@ -70,6 +71,8 @@ class ScriptedModel:
                     raise item
                 if isinstance(item, float):
                     await asyncio.sleep(item)
+                elif isinstance(item, asyncio.Event):
+                    await item.wait()
                 else:
                     yield item
         finally:

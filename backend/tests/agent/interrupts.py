@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from app.agent.core.interfaces import Clock
-from app.agent.core.interrupts import Answered, Interrupt
+from app.agent.core.interrupts import Answered, Interrupt, Suspended
 
 
 class Inbox:
@@ -23,6 +24,13 @@ class Inbox:
         known = self.all.get(interrupt_id)
         due = known is not None and known.due_ms is not None and known.due_ms <= self.clock.now_ms()
         return replace(known, due=due) if known else None
+
+    async def over(self, waiting: Suspended) -> frozenset[UUID]:
+        while True:
+            known = [one for one in map(self.recall, waiting.ids) if one]
+            if over := [one.id for one in known if one.answered or one.due]:
+                return frozenset(over)
+            await asyncio.sleep(0)
 
     async def open(self, interrupt: Interrupt, event: Any = None) -> None:
         assert interrupt.id not in self.all

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def pool() -> AsyncIterator[CodePool]:
-    async with open_code(CodeLimits(timeout_s=0.3, grace_s=0.3)) as opened:
+    async with open_code(CodeLimits(timeout_s=1, grace_s=0.3)) as opened:
         yield opened
 
 
@@ -97,8 +97,8 @@ class TestRun:
         ("source", "code", "said"),
         [
             ("x = 1\ny = x / 0", "code_failed", "line 2: ZeroDivisionError"),
-            ("while True:\n    pass", "code_limit", "longer than 0.3 s"),
-            ("x = 9**9**7", "code_limit", "longer than 0.3 s"),
+            ("while True:\n    pass", "code_limit", "longer than 1 s"),
+            ("for _ in range(50): x = 9**9**7", "code_limit", "longer than 1 s"),
             ("x = 'a' * 10**10", "code_limit", "bytes"),
         ],
     )

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
@@ -21,7 +22,7 @@ from app.agent.core.interfaces import (
     ToolResult,
     Usage,
 )
-from app.agent.core.interrupts import Answered, Question
+from app.agent.core.interrupts import Answered, Question, Suspended
 from app.agent.core.limits import EngineLimits
 from app.agent.core.sandbox import CodeRunner, Expressions
 from app.agent.core.value_types import ValueType, given_by, taken_by
@@ -204,6 +205,10 @@ class Scope(Lookup, Protocol):
     async def until(self, due_ms: int) -> None:
         """Waits for a time (milliseconds since the Unix epoch), without a process that does. Raises
         `Suspended` until then."""
+        ...
+
+    async def over(self, waiting: Suspended) -> frozenset[UUID]:
+        """Returns once some interrupts that the node, or what is inside of it, waits for are over: which."""
         ...
 
     @property

@@ -11,19 +11,23 @@ from uuid import UUID
 class Suspended(Exception):
     """The run can only go on when a person has answered (`by_people`) or, at `due_ms`, a time has come.
 
-    `due_ms` is in milliseconds since the Unix epoch, None where only an answer helps.
+    `due_ms` is in milliseconds since the Unix epoch, None where only an answer helps. `ids` are those of the
+    interrupts that it waits for.
     """
 
-    def __init__(self, *, due_ms: int | None, by_people: bool) -> None:
+    def __init__(self, *, due_ms: int | None, by_people: bool, ids: frozenset[UUID] = frozenset()) -> None:
         super().__init__(f"waits until {due_ms}" if due_ms else "waits for an answer")
         self.due_ms = due_ms
         self.by_people = by_people
+        self.ids = ids
 
     @classmethod
     def all(cls, waiting: Sequence[Suspended]) -> Suspended:
         """Until the first of `waiting` can go on."""
         dues = [one.due_ms for one in waiting if one.due_ms is not None]
-        return cls(due_ms=min(dues, default=None), by_people=any(one.by_people for one in waiting))
+        by_people = any(one.by_people for one in waiting)
+        ids = frozenset[UUID]().union(*(one.ids for one in waiting))
+        return cls(due_ms=min(dues, default=None), by_people=by_people, ids=ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Answered:
 class Interrupt:
     """A question, or a time that is waited for (`question` None), of the node at `node_path`.
 
-    `answered` is set once it is over. `due`: its time had come when the run was taken up, by the clock that
+    `answered` is set once it is over. `due`: its time had come when it was looked at, by the clock that
     decides when a run is.
     """
 
@@ -76,7 +80,11 @@ class Interrupts(Protocol):
     """What one run waits for. Kept with its journal."""
 
     def recall(self, interrupt_id: UUID) -> Interrupt | None:
-        """The interrupt as it was when the run was last taken up; None where it is not there yet."""
+        """The interrupt as it was when it was last looked at; None where it is not there yet."""
+        ...
+
+    async def over(self, waiting: Suspended) -> frozenset[UUID]:
+        """Looks after what is waited for until some of it is over, or due: which; `recall` knows it then."""
         ...
 
     async def open(self, interrupt: Interrupt, event: Any = None) -> None:

@@ -71,7 +71,7 @@ class _Effort:
     @property
     def quiet(self) -> bool:
         """Whether the log has this node's end already: a pure node whose past is worked out anew."""
-        return self.path in self.run.past.told
+        return self.path in self.run.past.told or (self.path, self.frame.visit) in self.run.told
 
     def attempt(self) -> NodeScope:
         """The one that begins, with a message of its own."""
@@ -160,6 +160,7 @@ async def _tried(effort: _Effort) -> Outcome:
         try:
             outcome = await _attempt(scope)
         except Suspended:
+            effort.count(scope)
             await _park(effort)
             raise
         except Undeliverable:
@@ -185,7 +186,10 @@ async def _begin(effort: _Effort, known: StepRecord | None) -> None:
         effort.request_hash = known.request_hash or ""
     if known and known.status == "waiting":
         effort.started_at_ms, effort.waited = known.started_at_ms, True
-    if not effort.quiet and effort.path not in effort.run.parked:
+    used_before = effort.run.parked.pop(effort.path, None)
+    if used_before is not None:
+        effort.used = used_before
+    elif not effort.quiet:
         await _tell_begin(effort)
     await _clear_the_way(effort)
 
@@ -229,7 +233,7 @@ def _replayed(node: PlannedNode, done: StepRecord) -> Outcome:
 
 async def _park(effort: _Effort) -> None:
     """Records that the node waits for a person or a time."""
-    effort.run.parked.add(effort.path)
+    effort.run.parked[effort.path] = effort.used
     await effort.run.record(_record(effort, "waiting"))
 
 
@@ -340,6 +344,8 @@ async def _finish(
         await run.record(step, finished.event())
     elif not effort.quiet:
         await run.emit(finished.event(), effort.path)
+        if effort.frame.path:
+            run.told.add((effort.path, effort.frame.visit))
 
 
 def _finished(

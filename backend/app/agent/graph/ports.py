@@ -20,7 +20,7 @@ from app.agent.core.interfaces import (
     Tools,
     Usage,
 )
-from app.agent.core.interrupts import Answered, Interrupt, Interrupts
+from app.agent.core.interrupts import Answered, Interrupt, Interrupts, Suspended
 from app.agent.core.limits import EngineLimits
 from app.agent.core.node_cache import CachedStep, NodeCache
 from app.agent.core.sandbox import CodeRunner, Expressions
@@ -62,6 +62,9 @@ class NoInterrupts:
         return None
 
     async def open(self, interrupt: Interrupt, event: Any = None) -> None:
+        raise Invalid("this process can ask nobody and keeps no times", code="no_interrupts")
+
+    async def over(self, waiting: Suspended) -> frozenset[UUID]:
         raise Invalid("this process can ask nobody and keeps no times", code="no_interrupts")
 
     async def expire(self, interrupt_id: UUID) -> Answered:

@@ -19,7 +19,7 @@ from ag_ui.core import (
 from app.agent.core.calls import MOST_NAME
 from app.agent.core.events import Failure, MessageDiscarded, RunContinued, RunResumed
 from app.agent.core.interfaces import StepKey, StepRecord, Usage
-from app.agent.core.interrupts import Answered
+from app.agent.core.interrupts import Answered, Suspended
 from app.agent.graph.plan import Plan
 from app.agent.graph.policies import MOST_ATTEMPTS
 from app.agent.graph.ports import Past, Ports, Undeliverable
@@ -36,9 +36,10 @@ class RunContext:
     """Shared by all nodes of a run. `enter` runs a graph inside of a node.
 
     `effects_id` is what the keys of its effects are made of: those of a run that is resumed stay the same.
-    `shown` holds the whole assistant messages so far; `parked` the paths of nodes that have begun and wait
-    for a person or a time; `done` what this process did inside of nodes, which may be tried again;
-    `counted` the calls of an earlier one whose usage their nodes have counted.
+    `shown` holds the whole assistant messages so far; `parked` by their paths the nodes that have begun and
+    wait for a person or a time, with what they used here; `done` what this process did inside of nodes, which
+    may be tried again, and what waited; `told` the paths and visits of pure nodes inside of others whose end
+    it told; `counted` the calls of an earlier one whose usage their nodes have counted.
     """
 
     ports: Ports
@@ -51,8 +52,9 @@ class RunContext:
     replay: Replay | None = None
     usage: dict[str, Usage] = field(default_factory=dict)
     shown: list[str] = field(init=False)
-    parked: set[str] = field(init=False)
+    parked: dict[str, dict[str, Usage]] = field(init=False)
     done: dict[StepKey, StepRecord] = field(default_factory=dict)
+    told: set[tuple[str, int]] = field(default_factory=set)
     counted: set[StepKey] = field(default_factory=set)
     ended: bool = False
 
@@ -60,7 +62,7 @@ class RunContext:
         self.effects_id = self.effects_id or self.run_id
         self.usage |= self.past.usage
         self.shown = list(self.past.shown)
-        self.parked = set(self.past.parked)
+        self.parked = {path: {} for path in self.past.parked}
 
     async def emit(self, event: Any, node_path: str = "") -> None:
         """Raises `Undeliverable`, also once the run has ended: nothing follows the terminal event."""
@@ -115,7 +117,7 @@ class RunContext:
 
     async def record(self, step: StepRecord, event: Any = None) -> None:
         """Records a step together with the event that tells it."""
-        if step.call or _INSIDE in step.node_path:
+        if step.call or _INSIDE in step.node_path or step.status == "waiting" or step.key in self.done:
             self.done[step.key] = step
         await _delivered(self.ports.journal.finished(step, event))
 
@@ -125,6 +127,10 @@ class RunContext:
     async def expire(self, interrupt_id: UUID) -> Answered:
         """Closes what nobody answered in time."""
         return await _delivered(self.ports.interrupts.expire(interrupt_id))
+
+    async def over(self, waiting: Suspended) -> frozenset[UUID]:
+        """Returns once some of what is waited for is over, or due: which."""
+        return await _delivered(self.ports.interrupts.over(waiting))
 
     async def withdraw(self, under: str) -> None:
         """Takes back what the node at `under`, or one inside of it, waits for."""

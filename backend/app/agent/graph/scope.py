@@ -235,6 +235,9 @@ class NodeScope:
         self.interrupts += 1
         await self._over(Interrupt(self._interrupt_id, self.path, None, due_ms))
 
+    async def over(self, waiting: Suspended) -> frozenset[UUID]:
+        return await self.run.over(waiting)
+
     async def _over(self, interrupt: Interrupt, event: Any = None) -> Answered:
         """Opens the interrupt once; raises `Suspended` until it is over.
 
@@ -250,7 +253,8 @@ class NodeScope:
             return known.answered
         if known.due:
             return await self.run.expire(known.id)
-        raise Suspended(due_ms=known.due_ms, by_people=known.question is not None)
+        by_people, ids = known.question is not None, frozenset([known.id])
+        raise Suspended(due_ms=known.due_ms, by_people=by_people, ids=ids)
 
     @property
     def _interrupt_id(self) -> UUID:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.agent.core.interrupts import Suspended
 from app.agent.core.state import RunState, Update, Write, apply
 from app.agent.graph.attempts import execute, skip
+from app.agent.graph.crew import Crew
 from app.agent.graph.plan import Plan, PlannedNode, Step
 from app.agent.graph.run_context import Frame
 from app.agent.graph.scope import Values
@@ -95,37 +95,29 @@ class _Progress:
     handles: dict[str, str | None] = field(default_factory=dict)
     writes: dict[str, tuple[Write, ...]] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
-    parked: list[Suspended] = field(default_factory=list)
 
     async def to_the_end(self) -> None:
-        running: list[asyncio.Task[list[PlannedNode]]] = []
+        crew = Crew[PlannedNode, list[PlannedNode]](self.frame.run.over)
         ready = self._ready(self.step.nodes)
         try:
-            while ready or running:
-                if len(ready) == 1 and not running:  # a chain needs no tasks
+            while ready or crew.working:
+                if len(ready) == 1 and crew.idle:  # a chain needs no tasks
                     ready = await self._run(ready[0])
                     continue
-                running += [asyncio.create_task(self._run(node), name=node.id) for node in ready]
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                ended = [task for task in running if task in done]
-                running = [task for task in running if task not in done]
-                ready = _followers(ended)
+                for node in ready:
+                    crew.begin(node, self._run(node))
+                ended, able = await crew.news()
+                ready = [*_followers(ended), *able]
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-        if self.parked:
-            raise Suspended.all(self.parked)
+            await crew.dismiss()
+        if crew.waiting:
+            raise crew.suspended()
 
     async def _run(self, node: PlannedNode) -> list[PlannedNode]:
-        """Runs or skips the node; answers who can begin now because of it: nobody where it waits."""
+        """Runs or skips the node; answers who can begin now because of it. Raises `Suspended`."""
         handle = None
         if is_taken(node, self._known):
-            try:
-                outcome = await execute(node, self._values(node), self.frame)
-            except Suspended as waiting:
-                self.parked.append(waiting)
-                return []
+            outcome = await execute(node, self._values(node), self.frame)
             self.outputs[node.id], self.writes[node.id] = outcome.outputs, outcome.writes
             handle = outcome.handle
         else:
@@ -164,11 +156,9 @@ class _Progress:
         return Update(outputs=self.outputs, handles=self.handles, state=self._written(self.step.nodes))
 
 
-def _followers(ended: list[asyncio.Task[list[PlannedNode]]]) -> list[PlannedNode]:
+def _followers(ended: Iterable[tuple[PlannedNode, asyncio.Task[list[PlannedNode]]]]) -> list[PlannedNode]:
     """Raises the failure of the one that began first."""
-    if failures := [failure for task in ended if (failure := task.exception())]:
-        raise failures[0]
-    return [node for task in ended for node in task.result()]
+    return [node for _, task in ended for node in task.result()]
 
 
 def may_begin(node: PlannedNode, handles: Mapping[str, str | None]) -> bool:

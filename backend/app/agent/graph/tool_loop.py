@@ -6,7 +6,6 @@ but what the model said: a model call, then its tool calls in the order in which
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -28,7 +27,7 @@ from app.agent.core.interfaces import (
     ToolChoice,
     Usage,
 )
-from app.agent.core.interrupts import Suspended
+from app.agent.graph.crew import side_by_side
 from app.agent.graph.functions import Function
 from app.agent.graph.markers import unexplained
 from app.agent.graph.model_calls import Heard, check_silence, listen
@@ -214,7 +213,9 @@ class ToolLoop:
         """The messages that answer the calls, in their order."""
         works = [self._work(one) for one in asked]
         if self.rules.parallel:
-            found = await self._side_by_side(works)
+            found = await side_by_side(
+                works, places=self.rules.at_once, over=self.scope.over, ends=lambda _, error: error
+            )
         else:
             found = [await work() for work in works]
         for one in found:
@@ -237,28 +238,6 @@ class ToolLoop:
             return await answered(call, asked, functions, self.rules.approval, first=first)
 
         return work
-
-    async def _side_by_side(self, works: Sequence[Work]) -> list[Answered]:
-        """Waits for all: what waits for a person keeps no other from coming to its end."""
-        places = asyncio.Semaphore(self.rules.at_once)
-
-        async def one(work: Work) -> Answered | Suspended:
-            async with places:
-                try:
-                    return await work()
-                except Suspended as waiting:
-                    return waiting
-
-        tasks = [asyncio.create_task(one(work)) for work in works]
-        try:
-            found = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if waiting := [one for one in found if isinstance(one, Suspended)]:
-            raise Suspended.all(waiting)
-        return [one for one in found if isinstance(one, Answered)]
 
     def _next_call(self, kind: CallKind) -> JournalledCall:
         self.numbers += 1

@@ -62,6 +62,12 @@ class EventLog:
         self.logs.pop(str(run_id), None)
         self.watch.stored.pop(run_id, None)
 
+    def hear(self, run_id: str) -> None:
+        """Somebody may have answered what a run asks: that one, or any where the id is empty."""
+        for run in [self.logs.get(str(UUID(run_id)))] if run_id else list(self.logs.values()):
+            if run is not None:
+                run.hear()
+
     def mark(self, run: RunLog, *, urgent: bool = False) -> None:
         """`run` has something to store; `urgent`: somebody waits for it."""
         self.dirty[run.lease.id] = run

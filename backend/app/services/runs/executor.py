@@ -127,9 +127,10 @@ class Executor:
         }
         return Listener(url, handlers, self._hears)
 
-    def _hear_command(self, _: str) -> None:
+    def _hear_command(self, run_id: str) -> None:
         self.command_news.set()
         self.queue_news.set()  # it may be for a run that waits
+        self.log.hear(run_id)
 
     def _hears(self, heard: bool) -> None:
         self.log.watch.heard = heard
@@ -216,7 +217,7 @@ class Executor:
                 "timeout", f"The run took longer than {self.timeout_s:g} s (ORRERY_RUN_TIMEOUT_S)."
             )
         except Suspended as waiting:
-            return suspended(waiting, answers=execution.answers)
+            return suspended(waiting, answers=execution.answers + run.answers)
         except Undeliverable as error:
             return _undelivered(error, run)
         except AppError as error:

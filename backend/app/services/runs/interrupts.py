@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from app.agent.core.interrupts import Answered, Interrupt, Question
+from app.agent.core.interrupts import Answered, Interrupt, Question, Suspended
+from app.core.tasks import whole
 from app.db.connection import DriverConnection
 from app.db.session import Database, Tenant
 from app.services.runs.run_log import FencedOff, InterruptRow, RunLog
+from app.services.runs.watch import news_or_timeout
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -22,6 +25,13 @@ _COLUMNS = """
     i.choice, i.data::text, i.answered_by, (extract(epoch FROM i.closed_at) * 1000)::bigint
 """
 _OF_RUN = f"SELECT {_COLUMNS} FROM agent_run_interrupts i WHERE i.org_id = $1 AND i.run_id = $2"  # noqa: S608  (ours)
+_OVER = f"""
+    SELECT {_COLUMNS} FROM agent_run_interrupts i
+    WHERE i.org_id = $1 AND i.run_id = $2 AND i.id = ANY($3::uuid[])
+        AND (i.status <> 'open' OR i.due_at <= now())
+"""  # noqa: S608  (ours)
+_LOOK_EVERY_S = 1.0
+_SOON_S = 0.05
 _EXPIRE = """
     UPDATE agent_run_interrupts i SET status = 'expired', closed_at = now() FROM agent_runs r
     WHERE i.org_id = $1 AND i.id = $2 AND i.status = 'open' AND r.org_id = i.org_id AND r.id = i.run_id
@@ -49,6 +59,26 @@ class RunInterrupts:
         self.known[interrupt.id] = interrupt
         self.run.wait_for(InterruptRow(interrupt, "open"), event)
 
+    async def over(self, waiting: Suspended) -> frozenset[UUID]:
+        """Looks when there may be an answer, when a time has come, and now and then."""
+        lease = self.run.lease
+        while True:
+            found = await whole(
+                self.database.system_statement(_OVER, lease.org_id, lease.id, list(waiting.ids))
+            )
+            if over := [_interrupt(row) for row in found]:
+                for one in over:
+                    self._look_at(one)
+                return frozenset(one.id for one in over)
+            await news_or_timeout(self.run.news, _pause_s(waiting.due_ms))
+
+    def _look_at(self, interrupt: Interrupt) -> None:
+        """Counts an answer once: more than there are would leave the run waiting for those not taken up."""
+        known, answer = self.known.get(interrupt.id), interrupt.answered
+        if answer and not answer.expired and not (known and known.answered):
+            self.run.answers += 1
+        self.known[interrupt.id] = interrupt
+
     async def expire(self, interrupt_id: UUID) -> Answered:
         await self.run.settled()
         lease = self.run.lease
@@ -72,6 +102,11 @@ async def interrupts_of(connection: DriverConnection, tenant: Tenant, run_id: UU
     rows = await connection.fetch(_OF_RUN, tenant.org_id, run_id)
     found = [_interrupt(row) for row in rows if row[3] != "withdrawn"]
     return {one.id: one for one in found}
+
+
+def _pause_s(due_ms: int | None) -> float:
+    left_s = _LOOK_EVERY_S if due_ms is None else due_ms / 1000 - time()
+    return min(max(left_s, _SOON_S), _LOOK_EVERY_S)
 
 
 def unanswered(interrupts: dict[UUID, Interrupt]) -> dict[UUID, Interrupt]:

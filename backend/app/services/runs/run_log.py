@@ -183,8 +183,9 @@ class RunLog:
 
     `seq` is that of the last event stored. The first `tried` events may be stored already, so they must be
     sent again just as they were. `fresh`: no checkpoint of the run is there; `channels` are what the
-    saver kept last. `used`: what the run has used so far, by model; `asked`: what it waits for, or has.
-    `finished_at` is set by the database once an ending was stored.
+    saver kept last. `used`: what the run has used so far, by model; `asked`: what it waits for, or has;
+    `answers`: how many of that were given since this process has the run, and taken up; `news` is set, and
+    replaced, where there may be more. `finished_at` is set by the database once an ending was stored.
     """
 
     log: Writer
@@ -198,6 +199,8 @@ class RunLog:
     fresh: bool = False
     used: dict[str, Usage] = field(default_factory=dict)
     asked: dict[UUID, Interrupt] = field(default_factory=dict)
+    answers: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
     fenced_off: bool = False
     broken: Exception | None = None
     finished_at: datetime | None = None
@@ -257,6 +260,11 @@ class RunLog:
         if event is not None:
             self.pending.events.append(telling(event, row.interrupt.node_path))
         self._added()
+
+    def hear(self) -> None:
+        """Somebody may have answered."""
+        self.news.set()
+        self.news = asyncio.Event()
 
     def lose(self) -> None:
         """The run is another process's from now on."""

@@ -14,9 +14,11 @@ from sqlalchemy import select, update
 from app.agent.graph.ports import SystemClock
 from app.core.ids import new_id
 from app.db.postgres.models.agents import AgentRun, AgentRunInterrupt, AgentRunStep, RunStatus
+from app.embedded import Services
 from app.services.interrupt_service import Answer, InterruptService, Person
+from app.services.runs import interrupts as interrupts_module
 from app.services.runs.executor import Executor
-from app.services.runs.run_log import Ending
+from app.services.runs.run_log import Ending, RunLog
 from tests.counting_model import Counting
 from tests.factories import Factory, Gate
 from tests.graphs import HELLO_GRAPH
@@ -54,6 +56,19 @@ def reviewed(model: str) -> dict[str, Any]:
     return PLAIN | {"bindings": {"models": {"main": model}}} | whole
 
 
+def asking(name: str) -> dict[str, Any]:
+    return {"id": name, "type": "human", "config": {"message": f"{name}?"}}
+
+
+def beside_a_model(model: str, *nodes: dict[str, Any]) -> dict[str, Any]:
+    """`nodes` in a line, beside a call of the model."""
+    whole = line(*nodes)
+    prompt = [{"role": "user", "content": "Well?"}]
+    whole["nodes"].append({"id": "write", "type": "llm", "config": {"model": "main", "prompt": prompt}})
+    whole["edges"] += [{"source": "start", "target": "write"}, {"source": "write", "target": "done"}]
+    return PLAIN | {"bindings": {"models": {"main": model}}} | whole
+
+
 def pausing(seconds: float) -> dict[str, Any]:
     return PLAIN | line({"id": "nap", "type": "wait", "config": {"for_s": seconds}})
 
@@ -85,11 +100,26 @@ async def questions(bench: Bench, run_id: UUID) -> list[AgentRunInterrupt]:
         return list((await session.execute(statement.order_by(AgentRunInterrupt.node_path))).scalars())
 
 
-async def answer(bench: Bench, run_id: UUID) -> None:
-    """The first question that is open."""
+async def answer(bench: Bench, run_id: UUID, *, at: str | None = None) -> None:
+    """The first question that is open; or the one of the node `at`, as soon as it is."""
     inbox = InterruptService(bench.resources.database, bench.tenant, lambda: None)
-    (asked, *_) = await questions(bench, run_id)
-    await inbox.answer(run_id, asked.id, Answer(), ANN)
+    async with asyncio.timeout(15):
+        while not (asked := [one for one in await questions(bench, run_id) if at in (None, one.node_path)]):
+            await asyncio.sleep(0.02)
+    await inbox.answer(run_id, asked[0].id, Answer(), ANN)
+
+
+async def done(bench: Bench, run_id: UUID, node_path: str) -> None:
+    """Returns once the node has come to its end."""
+    ended_steps = select(AgentRunStep.status).where(
+        AgentRunStep.run_id == run_id, AgentRunStep.node_path == node_path
+    )
+    async with asyncio.timeout(15):
+        while True:
+            async with bench.resources.database.unit_of_work(bench.tenant) as session:
+                if (await session.execute(ended_steps)).scalar_one_or_none() == "succeeded":
+                    return
+            await asyncio.sleep(0.02)
 
 
 class TestQuestion:
@@ -179,3 +209,74 @@ class TestTime:
             row = await ended(bench, run.id)
         assert row.status is RunStatus.SUCCEEDED
         assert row.fence <= 3  # begun, and taken up at most once for each
+
+
+class TestBesideWork:
+    """A model is at work in one branch; the other asks, or waits for a time."""
+
+    async def test_answers_are_taken_up_at_once_and_counted(
+        self, bench: Bench, other: Executor, gate: Gate
+    ) -> None:
+        async with other.running():
+            run = await bench.start(other, beside_a_model(gate.slug, asking("ask"), asking("again")))
+            await answer(bench, run.id, at="ask")
+            await answer(bench, run.id, at="again")
+            await done(bench, run.id, "again")
+            assert (await bench.run(run.id)).status is RunStatus.RUNNING
+            gate.opened.set()
+            row = await ended(bench, run.id)
+        assert (row.status, row.answers, row.fence) == (RunStatus.SUCCEEDED, 2, 1)
+        names = [event.event.get("name") for event in await bench.events(run.id)]
+        assert (names.count("interrupt"), names.count("run.suspended")) == (2, 0)
+
+    async def test_answers_are_heard_of(
+        self, bench: Bench, gate: Gate, services: Services, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(interrupts_module, "_LOOK_EVERY_S", 3600)
+        listening = bench.executor("local:listening", claims=False, listen_url=services.database_url)
+        async with listening.running():
+            run = await bench.start(listening, beside_a_model(gate.slug, asking("ask")))
+            async with asyncio.timeout(15):
+                while not listening.log.watch.heard:
+                    await asyncio.sleep(0.02)
+            await answer(bench, run.id, at="ask")
+            await done(bench, run.id, "ask")
+            gate.opened.set()
+            await ended(bench, run.id)
+
+    async def test_a_time_is_kept(self, bench: Bench, other: Executor, gate: Gate) -> None:
+        nap = {"id": "nap", "type": "wait", "config": {"for_s": 0.3}}
+        async with other.running():
+            run = await bench.start(other, beside_a_model(gate.slug, nap))
+            await done(bench, run.id, "nap")
+            assert (await bench.run(run.id)).status is RunStatus.RUNNING
+            gate.opened.set()
+            assert (await ended(bench, run.id)).status is RunStatus.SUCCEEDED
+
+    async def test_what_was_taken_up_does_not_wake_the_run_that_waits_for_more(
+        self, bench: Bench, other: Executor, gate: Gate
+    ) -> None:
+        async with other.running():
+            run = await bench.start(other, beside_a_model(gate.slug, asking("ask"), asking("again")))
+            await answer(bench, run.id, at="ask")
+            await done(bench, run.id, "ask")
+            gate.opened.set()
+            await at_rest(bench, run.id)
+            await asyncio.sleep(0.3)
+            row = await at_rest(bench, run.id)
+            assert (row.answers, row.fence) == (1, 1)
+            await answer(bench, run.id, at="again")
+            row = await ended(bench, run.id)
+        assert (row.status, row.answers, row.fence) == (RunStatus.SUCCEEDED, 2, 2)
+
+    async def test_an_answer_that_comes_at_the_last_moment_is_not_overlooked(
+        self, bench: Bench, other: Executor, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(interrupts_module, "_LOOK_EVERY_S", 3600)
+        monkeypatch.setattr(RunLog, "hear", lambda _: None)
+        async with other.running():
+            run = await bench.start(other, beside_a_model(gate.slug, asking("ask")))
+            await answer(bench, run.id, at="ask")
+            gate.opened.set()
+            row = await ended(bench, run.id)
+        assert (row.status, row.answers, row.fence) == (RunStatus.SUCCEEDED, 1, 2)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from app.agent.core.base import Closed, InnerGraph, NodeConfig, NodeError, Outputs, Scope, expects, node
-from app.agent.core.interrupts import Suspended
 from app.agent.core.value_types import ANY, ValueType, kind_of, of_schema
+from app.agent.graph.crew import side_by_side
 from app.agent.graph.json_template import JsonTemplate
 from app.agent.graph.limits import exceeds
 from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge, Template
@@ -70,20 +70,22 @@ async def map_(config: MapConfig, scope: Scope) -> Outputs:
     """Raises `NodeError` for what is no list, or too long a one, and for the first item that failed."""
     items = _items(config, scope)
     inputs = {name: value.value(scope) for name, value in config.inputs.items()}
-    places = asyncio.Semaphore(config.concurrency)
 
-    async def one(index: int) -> Mapping[str, Any]:
-        async with places:
-            place = {"index": index, "count": len(items)}
-            return await scope.inside(str(index), inputs, item=items[index], loop=place)
+    def inside(index: int) -> Awaitable[Mapping[str, Any]]:
+        place = {"index": index, "count": len(items)}
+        return scope.inside(str(index), inputs, item=items[index], loop=place)
 
-    tasks = [asyncio.create_task(one(index)) for index in range(len(items))]
-    try:
-        return await _collected(tasks, config.on_item_error)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def ends(index: int, error: BaseException) -> BaseException | None:
+        goes_on = config.on_item_error == "collect" and _is_the_items(error)
+        return None if goes_on else _told(index, error)
+
+    works = [partial(inside, index) for index in range(len(items))]
+    found = await side_by_side(works, places=config.concurrency, over=scope.over, ends=ends)
+    errors = {index: one for index, one in enumerate(found) if isinstance(one, BaseException)}
+    results = [None if index in errors else one for index, one in enumerate(found)]
+    if exceeds(results, max_text=MAX_RENDERED, max_values=MOST_ITEMS * 100):
+        raise RenderedTooLarge(f"the results come to more than {MAX_RENDERED} characters")
+    return {"results": results, "errors": [_item_error(index, error) for index, error in errors.items()]}
 
 
 def _items(config: MapConfig, scope: Scope) -> list[Any]:
@@ -97,30 +99,6 @@ def _items(config: MapConfig, scope: Scope) -> list[Any]:
     return items
 
 
-async def _collected(tasks: list[asyncio.Task[Mapping[str, Any]]], on_item_error: str) -> Outputs:
-    """Waits for all, or for the first failure where that ends the node."""
-    running = set(tasks)
-    while running:
-        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        for index, task in enumerate(tasks):
-            if task in done and (error := task.exception()) and _ends(error, on_item_error):
-                raise _told(index, error) from error
-    errors = {index: error for index, task in enumerate(tasks) if (error := task.exception())}
-    if waiting := [error for error in errors.values() if isinstance(error, Suspended)]:
-        raise Suspended.all(waiting)
-    results = [None if index in errors else task.result() for index, task in enumerate(tasks)]
-    if exceeds(results, max_text=MAX_RENDERED, max_values=MOST_ITEMS * 100):
-        raise RenderedTooLarge(f"the results come to more than {MAX_RENDERED} characters")
-    return {"results": results, "errors": [_item_error(index, error) for index, error in errors.items()]}
-
-
-def _ends(error: BaseException, on_item_error: str) -> bool:
-    """Whether the node ends by it: what is no failure of the item does, but for waiting."""
-    if isinstance(error, Suspended):
-        return False
-    return on_item_error == "fail" or not _is_the_items(error)
-
-
 def _is_the_items(error: BaseException) -> bool:
     return isinstance(error, AppError) and error.code != "undeliverable"
 
@@ -128,7 +106,9 @@ def _is_the_items(error: BaseException) -> bool:
 def _told(index: int, error: BaseException) -> BaseException:
     if not isinstance(error, AppError) or not _is_the_items(error):
         return error
-    return NodeError(f"item {index}: {error.detail}", code=error.code)
+    told = NodeError(f"item {index}: {error.detail}", code=error.code)
+    told.__cause__ = error
+    return told
 
 
 def _item_error(index: int, error: BaseException) -> ItemError:
