@@ -22,7 +22,6 @@ from app.agent.core.base import (
     NodeType,
     NodeTypes,
     Outputs,
-    Scope,
     node_type,
 )
 from app.agent.core.interfaces import (
@@ -36,6 +35,7 @@ from app.agent.core.interfaces import (
     Usage,
 )
 from app.agent.core.node_cache import CachedStep
+from app.agent.core.scope import Scope
 from app.agent.graph.compiler import AgentCompiler
 from app.agent.graph.executable import ExecutableAgent
 from app.agent.graph.ports import Ports, RunResult

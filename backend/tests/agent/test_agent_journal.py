@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from app.agent.core.base import NodeConfig, NodeTypes, Outputs, Scope, node_type
+from app.agent.core.base import NodeConfig, NodeTypes, Outputs, node_type
 from app.agent.core.interfaces import Finished, ModelError, Usage
+from app.agent.core.scope import Scope
 from app.agent.graph.compiler import AgentCompiler
 from app.agent.graph.ports import Past, RunFailed
 from app.services.runs.recovery import usage_of

@@ -18,9 +18,9 @@ from app.agent.core.base import (
     NodeType,
     NodeTypes,
     Outputs,
-    Scope,
     node_type,
 )
+from app.agent.core.scope import Scope
 from app.agent.graph.compiler import AgentCompiler
 from app.agent.graph.ports import RunFailed
 from app.agent.graph.schema import node_model

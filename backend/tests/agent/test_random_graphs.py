@@ -12,7 +12,8 @@ from ag_ui.core import RunErrorEvent, RunFinishedEvent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.agent.core.base import NODE_TYPES, NodeType, NodeTypes, Outputs, Scope
+from app.agent.core.base import NODE_TYPES, NodeType, NodeTypes, Outputs
+from app.agent.core.scope import Scope
 from app.agent.graph.compiler import AgentCompiler
 from app.agent.graph.executable import ExecutableAgent
 from app.agent.graph.explaining import explained

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from app.agent.core.interrupts import Suspended
+from app.agent.core.scope import Ends, Work
 from app.core.tasks import end
 
 T = TypeVar("T")
@@ -16,10 +17,6 @@ Key = TypeVar("Key")
 
 Over = Callable[[Suspended], Coroutine[Any, Any, frozenset[UUID]]]
 """Returns once some of what is waited for is over: which."""
-Work = Callable[[], Awaitable[T]]
-"""Begins anew each time; what was done of it before is not done again."""
-Ends = Callable[[int, BaseException], BaseException | None]
-"""What is to be raised where the work of that number failed; None where the others go on."""
 
 
 @dataclass(slots=True)
@@ -100,19 +97,15 @@ class Crew(Generic[Key, T]):
         return _all(self.waiting)
 
 
-async def side_by_side(works: Sequence[Work[T]], *, places: int, over: Over, ends: Ends) -> list[Any]:
-    """What came of each, a result or a failure; `places` of them are at work at once.
-
-    Raises what ends all of them, which cancels the others, and `Suspended` where some wait and the rest is
-    done.
-    """
+async def side_by_side(works: Sequence[Work], *, places: int, over: Over, ends: Ends) -> list[Any]:
+    """See `Scope.side_by_side`."""
     limit = asyncio.Semaphore(places)
 
-    async def one(work: Work[T]) -> T:
+    async def one(work: Work) -> Any:
         async with limit:
             return await work()
 
-    crew = Crew[int, T](over)
+    crew = Crew[int, Any](over)
     found: list[Any] = [None] * len(works)
     able = list(range(len(works)))
     try:

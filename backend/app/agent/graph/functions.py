@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.agent.core.base import NodeError, Scope
+from app.agent.core.base import NodeError
 from app.agent.core.calls import JournalledCall
 from app.agent.core.interfaces import Passage, Tool, ToolDefinition, ToolEffect, ToolResult
+from app.agent.core.scope import Scope
 
 LONGEST_NAME = 64
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_-]+")

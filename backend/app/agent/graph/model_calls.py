@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from app.agent.config import PromptMessage
-from app.agent.core.base import NodeError, Scope
+from app.agent.core.base import NodeError
 from app.agent.core.interfaces import (
     Capability,
     ChatEvent,
@@ -26,6 +26,7 @@ from app.agent.core.interfaces import (
     ToolCallDelta,
     ToolChoice,
 )
+from app.agent.core.scope import Scope
 from app.agent.graph.references import Lookup, Template
 
 _HISTORY = TypeAdapter(list[Message])

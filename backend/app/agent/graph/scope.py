@@ -25,9 +25,11 @@ from app.agent.core.interfaces import (
 from app.agent.core.interrupts import Answered, Interrupt, Question, Suspended
 from app.agent.core.limits import EngineLimits
 from app.agent.core.sandbox import CodeRunner, Expressions
+from app.agent.core.scope import Ends, Work
 from app.agent.core.state import Reducer, Write
 from app.agent.core.value_types import fits, of_value
 from app.agent.graph.checks.state import type_of
+from app.agent.graph.crew import side_by_side
 from app.agent.graph.json_schema import in_short, with_defaults
 from app.agent.graph.node_calls import NodeCall
 from app.agent.graph.plan import PlannedNode
@@ -235,8 +237,10 @@ class NodeScope:
         self.interrupts += 1
         await self._over(Interrupt(self._interrupt_id, self.path, None, due_ms))
 
-    async def over(self, waiting: Suspended) -> frozenset[UUID]:
-        return await self.run.over(waiting)
+    async def side_by_side(self, works: Sequence[Work], *, places: int, ends: Ends) -> list[Any]:
+        if self.run.replay is not None:
+            places = len(works) or 1  # the record says who had one when
+        return await side_by_side(works, places=places, over=self.run.over, ends=ends)
 
     async def _over(self, interrupt: Interrupt, event: Any = None) -> Answered:
         """Opens the interrupt once; raises `Suspended` until it is over.

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from app.agent.core.base import NodeError, Scope
+from app.agent.core.base import NodeError
 from app.agent.core.interfaces import ChatModel, ChatRequest, FinishReason, Message, Role, Usage
+from app.agent.core.scope import Scope
 from app.agent.graph.json_schema import errors_of
 from app.agent.graph.model_calls import Heard, listen
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from app.agent.core.base import NodeError, Scope
+from app.agent.core.base import NodeError
 from app.agent.core.calls import CallKind, JournalledCall
 from app.agent.core.events import Failure
 from app.agent.core.interfaces import (
@@ -27,7 +27,7 @@ from app.agent.core.interfaces import (
     ToolChoice,
     Usage,
 )
-from app.agent.graph.crew import side_by_side
+from app.agent.core.scope import Scope
 from app.agent.graph.functions import Function
 from app.agent.graph.markers import unexplained
 from app.agent.graph.model_calls import Heard, check_silence, listen
@@ -213,9 +213,8 @@ class ToolLoop:
         """The messages that answer the calls, in their order."""
         works = [self._work(one) for one in asked]
         if self.rules.parallel:
-            found = await side_by_side(
-                works, places=self.rules.at_once, over=self.scope.over, ends=lambda _, error: error
-            )
+            at_once = self.rules.at_once
+            found = await self.scope.side_by_side(works, places=at_once, ends=lambda _, error: error)
         else:
             found = [await work() for work in works]
         for one in found:

@@ -30,6 +30,7 @@ class Mixed:
         blocks: list[Callable[[str], None]] = [
             *(self.ask, self.effect, self.items, self.rounds, self.agent, self.person, self.nap),
             *(self.ways, self.race, self.side_by_side, self.caught, self.note, self.compute),
+            self.waiting_beside_work,
         ]
         chosen = self.lots.sample(blocks, self.lots.randint(4, 7))
         if self.lots.random() < 0.2:
@@ -142,6 +143,22 @@ class Mixed:
         prompt = [{"role": "user", "content": "4 0.01"}]
         talk = {"id": f"{name}_b", "type": "llm", "config": {"model": "main", "prompt": prompt}}
         self.branches(name, ("", self.call(f"{name}_a")), ("", talk))
+
+    def waiting_beside_work(self, name: str) -> None:
+        """Items that wait and go on, once or twice, while a model talks."""
+        nap = {"id": f"{name}_nap", "type": "wait", "config": {"for_s": 0.05}}
+        body = _inside(nap, self.call(f"{name}_item", "-{{ loop.index }}"), output={"n": "{{ loop.index }}"})
+        config = {
+            "items": f"{{{{ {name}_list.items }}}}",
+            "graph": body,
+            "inputs": {"name": "{{ inputs.name }}"},
+            "concurrency": self.lots.randint(1, 3),
+        }
+        items = {"values": {"items": "['a', 'b', 'c']"}}
+        self.chain({"id": f"{name}_list", "type": "transform", "config": items})
+        prompt = [{"role": "user", "content": f"{self.lots.randint(5, 40)} 0.02"}]
+        talk = {"id": f"{name}_b", "type": "llm", "config": {"model": "main", "prompt": prompt}}
+        self.branches(name, ("", {"id": f"{name}_a", "type": "map", "config": config}), ("", talk))
 
     def caught(self, name: str) -> None:
         """What fails, after another attempt, and is handled."""

@@ -9,16 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from app.agent.config import ModelSettings, PromptMessage
-from app.agent.core.base import (
-    Binds,
-    Effect,
-    Mistake,
-    NodeConfig,
-    Outputs,
-    Scope,
-    expects,
-    node,
-)
+from app.agent.core.base import Binds, Effect, Mistake, NodeConfig, Outputs, expects, node
 from app.agent.core.interfaces import (
     Capability,
     ChatModel,
@@ -30,6 +21,7 @@ from app.agent.core.interfaces import (
     Usage,
 )
 from app.agent.core.interrupts import Question
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import ValueType, of_schema
 from app.agent.graph.functions import (
     Function,

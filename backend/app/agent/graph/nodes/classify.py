@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from app.agent.config import ModelSettings
-from app.agent.core.base import Closed, Effect, Mistake, NodeConfig, NodeError, Outputs, Scope, expects, node
+from app.agent.core.base import Closed, Effect, Mistake, NodeConfig, NodeError, Outputs, expects, node
 from app.agent.core.interfaces import Capability, ChatRequest, Message, Role, Usage
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import ValueType
 from app.agent.graph.model_calls import check_able, read_history
 from app.agent.graph.named_ways import ELSE, Handle, repeated

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from app.agent.core.base import ERROR, Effect, Mistake, NodeConfig, NodeError, Outputs, Scope, node
+from app.agent.core.base import ERROR, Effect, Mistake, NodeConfig, NodeError, Outputs, node
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import ValueType, of_schema
 from app.agent.graph.code_rules import MAX_CODE, problems_of
 from app.agent.graph.json_schema import errors_of, sound_value_schema

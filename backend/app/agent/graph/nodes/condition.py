@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from app.agent.core.base import Closed, Mistake, NodeConfig, NodeError, Outputs, Scope, expects, node
+from app.agent.core.base import Closed, Mistake, NodeConfig, NodeError, Outputs, expects, node
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import kind_of
 from app.agent.graph.expressions import Expression
 from app.agent.graph.named_ways import ELSE, Handle, repeated

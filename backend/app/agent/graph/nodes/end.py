@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from app.agent.core.base import NodeConfig, Outputs, Scope, node
+from app.agent.core.base import NodeConfig, Outputs, node
+from app.agent.core.scope import Scope
 from app.agent.graph.json_template import JsonTemplate
 from app.agent.graph.limits import exceeds
 from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge

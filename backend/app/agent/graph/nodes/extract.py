@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator
 
 from app.agent.config import ModelSettings
-from app.agent.core.base import Effect, NodeConfig, NodeError, Outputs, Scope, node
+from app.agent.core.base import Effect, NodeConfig, NodeError, Outputs, node
 from app.agent.core.interfaces import Capability, ChatRequest, Message, Role, Usage
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import ValueType, of_schema
 from app.agent.graph.json_schema import sound_schema
 from app.agent.graph.model_calls import check_able

@@ -10,8 +10,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import Field, JsonValue
 
-from app.agent.core.base import Closed, Effect, Mistake, NodeConfig, NodeError, Outputs, Scope, node
+from app.agent.core.base import Closed, Effect, Mistake, NodeConfig, NodeError, Outputs, node
 from app.agent.core.http import HttpFailed, HttpReply, HttpRequest, SecretHeader
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import kind_of
 from app.agent.graph.issues import quoted
 from app.agent.graph.json_template import JsonTemplate

@@ -7,17 +7,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from app.agent.core.base import (
-    ERROR,
-    SUCCESS,
-    Effect,
-    Mistake,
-    NodeConfig,
-    Outputs,
-    Scope,
-    node,
-)
+from app.agent.core.base import ERROR, SUCCESS, Effect, Mistake, NodeConfig, Outputs, node
 from app.agent.core.interrupts import Question
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import ValueType, of_schema
 from app.agent.graph.json_schema import sound_schema
 from app.agent.graph.json_template import JsonTemplate

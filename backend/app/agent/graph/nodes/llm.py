@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, TypeAdapter
 
 from app.agent.config import ModelSettings, PromptMessage
-from app.agent.core.base import Effect, NodeConfig, Outputs, Scope, expects, node
+from app.agent.core.base import Effect, NodeConfig, Outputs, expects, node
 from app.agent.core.interfaces import (
     Capability,
     ChatRequest,
@@ -18,6 +18,7 @@ from app.agent.core.interfaces import (
     Passage,
     Usage,
 )
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import ValueType, of_schema
 from app.agent.graph.json_schema import sound_schema
 from app.agent.graph.markers import unexplained

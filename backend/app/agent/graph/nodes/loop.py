@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from app.agent.core.base import InnerGraph, NodeConfig, NodeError, Outputs, Scope, expects, node
+from app.agent.core.base import InnerGraph, NodeConfig, NodeError, Outputs, expects, node
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import ANY, ValueType, kind_of
 from app.agent.graph.expressions import Expression
 from app.agent.graph.json_template import JsonTemplate

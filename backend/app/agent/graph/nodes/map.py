@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from app.agent.core.base import Closed, InnerGraph, NodeConfig, NodeError, Outputs, Scope, expects, node
+from app.agent.core.base import Closed, InnerGraph, NodeConfig, NodeError, Outputs, expects, node
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import ANY, ValueType, kind_of, of_schema
-from app.agent.graph.crew import side_by_side
 from app.agent.graph.json_template import JsonTemplate
 from app.agent.graph.limits import exceeds
 from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge, Template
@@ -80,7 +80,7 @@ async def map_(config: MapConfig, scope: Scope) -> Outputs:
         return None if goes_on else _told(index, error)
 
     works = [partial(inside, index) for index in range(len(items))]
-    found = await side_by_side(works, places=config.concurrency, over=scope.over, ends=ends)
+    found = await scope.side_by_side(works, places=config.concurrency, ends=ends)
     errors = {index: one for index, one in enumerate(found) if isinstance(one, BaseException)}
     results = [None if index in errors else one for index, one in enumerate(found)]
     if exceeds(results, max_text=MAX_RENDERED, max_values=MOST_ITEMS * 100):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from app.agent.config import RetrievalSettings
-from app.agent.core.base import Effect, NodeConfig, NodeError, Outputs, Scope, node
+from app.agent.core.base import Effect, NodeConfig, NodeError, Outputs, node
 from app.agent.core.interfaces import Passage
+from app.agent.core.scope import Scope
 from app.agent.graph.references import Template
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from app.agent.core.base import NodeConfig, Outputs, Scope, node
+from app.agent.core.base import NodeConfig, Outputs, node
+from app.agent.core.scope import Scope
 
 
 class StartConfig(NodeConfig):

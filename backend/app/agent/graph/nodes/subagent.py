@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from app.agent.core.base import Binds, NodeConfig, Outputs, Scope, node
+from app.agent.core.base import Binds, NodeConfig, Outputs, node
+from app.agent.core.scope import Scope
 from app.agent.graph.json_template import JsonTemplate
 
 

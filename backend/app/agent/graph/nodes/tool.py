@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue
 
-from app.agent.core.base import Binds, Effect, NodeConfig, NodeError, Outputs, Scope, node
+from app.agent.core.base import Binds, Effect, NodeConfig, NodeError, Outputs, node
+from app.agent.core.scope import Scope
 from app.agent.graph.json_template import JsonTemplate
 from app.agent.tools.choice import chosen
 

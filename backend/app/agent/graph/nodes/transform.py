@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from app.agent.core.base import ERROR, Mistake, NodeConfig, Outputs, Scope, node
+from app.agent.core.base import ERROR, Mistake, NodeConfig, Outputs, node
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import ValueType
 from app.agent.graph.checks.expressions import type_of
 from app.agent.graph.expressions import Expression

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from app.agent.core.base import Effect, Mistake, NodeConfig, NodeError, Outputs, Scope, expects, node
+from app.agent.core.base import Effect, Mistake, NodeConfig, NodeError, Outputs, expects, node
+from app.agent.core.scope import Scope
 from app.agent.core.value_types import kind_of
 from app.agent.graph.references import Template
 
