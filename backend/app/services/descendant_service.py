@@ -13,7 +13,7 @@ from app.db.base import Json
 from app.db.connection import DriverConnection
 from app.db.postgres.channels import RUN_QUEUE
 from app.db.postgres.models.agents import AgentRun, RunMode, RunOrigin, RunStatus
-from app.db.postgres.repositories.agents import Agents, Runs
+from app.db.postgres.repositories.agents import Agents, RunCheckpoints, Runs
 from app.db.session import Database, Tenant
 from app.services.agent_service import AgentService
 from app.services.runs.executor import Executor
@@ -61,10 +61,6 @@ _COPY_UPTO = _LATEST.format(
 )
 """All that a run went on with up to a place in its log."""
 
-_CHECKPOINTS = """
-    SELECT DISTINCT seq FROM agent_run_steps
-    WHERE org_id = $1 AND run_id = $2 AND seq > 0 AND status NOT IN ('started', 'waiting') ORDER BY seq
-"""
 Version = Literal["same", "live", "draft"] | int | UUID
 
 
@@ -145,9 +141,8 @@ class DescendantService:
 
     async def checkpoints(self, run_id: UUID) -> Sequence[int]:
         """Their places in the run's log."""
-        async with self.database.reading(self.tenant) as connection:
-            rows = await connection.fetch(_CHECKPOINTS, self.tenant.org_id, run_id)
-        return [row[0] for row in rows]
+        async with self.database.unit_of_work(self.tenant) as session:
+            return await RunCheckpoints(session, self.tenant).places(run_id)
 
     async def _made(
         self,

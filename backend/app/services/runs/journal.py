@@ -14,8 +14,8 @@ from app.services.runs.run_log import RunLog
 class RunJournal:
     """Implements `Journal` on the run's part of the group commit.
 
-    `known`: earlier entries. Without `awaited` nothing waits for the database before
-    the run's end: the durability `exit`.
+    `known`: earlier entries. Without `awaited` nothing waits for the database before the run's end: the
+    durability `exit`.
     """
 
     run: RunLog

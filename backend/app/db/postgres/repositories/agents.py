@@ -269,3 +269,9 @@ class RunCheckpoints(RunSteps):
         return (
             super().of(run_id).where(AgentRunStep.seq > 0, AgentRunStep.status.not_in(("started", "waiting")))
         )
+
+    async def places(self, run_id: UUID) -> Sequence[int]:
+        """Where they are in the run's log."""
+        seq = AgentRunStep.seq
+        statement = self.of(run_id).with_only_columns(seq).distinct().order_by(seq)
+        return [place for place in (await self.session.execute(statement)).scalars() if place is not None]
