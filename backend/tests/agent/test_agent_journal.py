@@ -19,7 +19,7 @@ from tests.agent.doubles import TYPES, Bench, Script, says
 from tests.agent.test_agent_approvals import OSLO
 from tests.agent.test_agent_node import ROME, SKY, bench, calls_of
 from tests.agent.test_inner_graphs import Team
-from tests.agent.test_tool_node import SUNNY, Listed, Shelf
+from tests.agent.test_tool_node import SCHEMA, SUNNY, Listed, Shelf
 
 
 class KeepingConfig(NodeConfig):
@@ -102,6 +102,20 @@ class TestRecall:
         again.log.known = {step.key: step for step in known}
         await again.given({"question": "Why?"}, run_id="run-1", past=Past(continued=1, begun=True))
         assert len(tool.calls) == 2
+        assert len({key for _, key in tool.calls}) == 1
+
+    async def test_a_call_in_doubt_is_repeated_as_it_was_though_the_tool_has_other_defaults(self) -> None:
+        tool = Listed([SUNNY])
+        first = bench(wants(ROME), says("Sunny."), shelf=Shelf(sky=[tool]))
+        await first.run()
+        tool.schema = SCHEMA | {
+            "properties": SCHEMA["properties"] | {"days": {"type": "integer", "default": 9}}
+        }
+        again = bench(says("Sunny."), shelf=Shelf(sky=[tool]))
+        known = [first.log.begun[0], *(step for step in calls_of(first.log) if step.call == 1)]
+        again.log.known = {step.key: step for step in known}
+        await again.given({"question": "Why?"}, run_id="run-1", past=Past(continued=1, begun=True))
+        assert [arguments for arguments, _ in tool.calls] == [{"city": "Rome", "days": 1}] * 2
         assert len({key for _, key in tool.calls}) == 1
 
 

@@ -35,11 +35,12 @@ class Listed:
     name: str = "weather"
     effect: ToolEffect = "write"
     needs_approval: bool = False
+    schema: Mapping[str, Any] = field(default_factory=lambda: SCHEMA)
     calls: list[tuple[Mapping[str, Any], str | None]] = field(default_factory=list)
 
     @property
     def definition(self) -> ToolDefinition:
-        return ToolDefinition(self.name, "", SCHEMA)
+        return ToolDefinition(self.name, "", self.schema)
 
     async def call(self, arguments: Mapping[str, Any], *, idempotency_key: str | None) -> ToolResult:
         self.calls.append((arguments, idempotency_key))

@@ -113,10 +113,10 @@ async def answered(
     failure, reply = None, None
     try:
         function = _function(asked.said.name, functions)
-        await _agree(call, asked, function, approval, progress=progress)
+        given = await _agree(call, asked, function, approval, progress=progress)
         decided = progress.approved is not None
         await call.prepare(function.effect, progress.told(asked.said.name), decided=decided)
-        reply = await function.invoke(call, _given(function, progress.arguments), first)
+        reply = await function.invoke(call, given, first)
     except AppError as error:
         call.check_failure(error)
         await call.withdraw()
@@ -129,22 +129,23 @@ async def answered(
 
 async def _agree(
     call: JournalledCall, asked: Asked, function: Function, approval: Approval, *, progress: _Progress
-) -> None:
-    """Returns once the arguments fit, and whoever has to agree has done so. Raises `Refused`.
+) -> dict[str, Any]:
+    """The arguments, once they fit, and whoever has to agree has done so. Raises `Refused`.
 
     A person who was asked decides, whatever the tool needs by now; and once for all, also for a run that is
-    made of this one.
+    made of this one. A call in doubt keeps the arguments of its first time, whatever is usual by now.
     """
-    progress.arguments = _read(asked.said.arguments)
-    progress.arguments = _given(function, progress.arguments)
     begun = call.begun()
+    progress.arguments = _read(asked.said.arguments)
+    given = begun["arguments"] if begun else _given(function, progress.arguments)
+    progress.arguments = given
     if begun.get("approved"):
-        progress.arguments, progress.approved = begun["arguments"], True
+        progress.approved = True
         progress.answered_by, progress.changed = begun["answered_by"], begun["changed"]
-        return
+        return given
     if not (approval.needed(function) or call.was_put()):
-        return
-    question = approval.question(function, progress.arguments)
+        return given
+    question = approval.question(function, given)
     answer = await call.ask(question, tool_call_id=asked.id, within_s=approval.within_s)
     progress.approved = not answer.expired and answer.choice == APPROVE
     progress.answered_by = answer.answered_by
@@ -153,8 +154,11 @@ async def _agree(
     if not progress.approved:
         reason = answer.data.get("reason")
         raise Refused(f"a person rejected the call{f': {reason}' if reason else ''}", code="rejected")
-    if (changed := answer.data.get("arguments")) is not None and changed != progress.arguments:
-        progress.arguments, progress.changed = changed, True
+    if (changed := answer.data.get("arguments")) is None or changed == given:
+        return given
+    progress.arguments, progress.changed = changed, True
+    progress.arguments = given = _given(function, changed)
+    return given
 
 
 def _function(name: str, functions: Sequence[Function] | None) -> Function:
