@@ -52,6 +52,8 @@ def _create_interrupts() -> None:
         sa.Column("form", postgresql.JSONB(), nullable=True),
         sa.Column("prefill", postgresql.JSONB(), nullable=True),
         sa.Column("assignee", sa.Text(), nullable=True),
+        sa.Column("tool", sa.Text(), nullable=True),
+        sa.Column("tool_call_id", sa.Text(), nullable=True),
         sa.Column("due_at", _TIME, nullable=True),
         sa.Column("choice", sa.Text(), nullable=True),
         sa.Column("data", postgresql.JSONB(), nullable=True),

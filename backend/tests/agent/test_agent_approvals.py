@@ -67,7 +67,7 @@ class TestApproval:
         assert "'weather'" in asked.question.message
         (told,) = desk.run.log.custom("interrupt")
         started = next(event for event in desk.run.log.events if event.type.value == "TOOL_CALL_START")
-        assert told["tool_call_id"] == started.tool_call_id
+        assert (told["tool"], told["tool_call_id"]) == ("weather", started.tool_call_id)
         assert desk.tool.calls == []
 
     async def test_granted(self) -> None:

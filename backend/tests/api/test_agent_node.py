@@ -204,6 +204,8 @@ class TestApproval:
         done = await self.answered(client, run, question, choice="approve")
         assert json.loads(others.shop.requests[-1].body) == {"amount": 30}
         assert done["output"]["tool_calls"][0]["approved"] is True
+        (call,) = [one for one in await events_of(client, run) if one["type"] == "TOOL_CALL_START"]
+        assert (question["tool"], question["tool_call_id"]) == (call["toolCallName"], call["toolCallId"])
 
     async def test_is_granted_with_other_arguments(
         self, client: httpx2.AsyncClient, others: Others, bound: Bound

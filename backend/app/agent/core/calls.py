@@ -79,7 +79,7 @@ class JournalledCall(Protocol):
         """Raises what is no failure of the call: the run cannot be written, or the database is away."""
         ...
 
-    async def ask(self, question: Question, *, tool_call_id: str, within_s: float | None) -> Answered:
+    async def ask(self, question: Question, *, within_s: float | None) -> Answered:
         """Asks a person about this call. Raises `Suspended` until there is an answer, or the time is over."""
         ...
 

@@ -138,7 +138,7 @@ class InterruptOpened(Payload):
 
     The answer's `choice` is one of `choices`, if there are any; its `data` fits `form`, a JSON Schema of an
     object, for which `prefill` proposes values. Until `due_at`, if that is given, the answer can be given.
-    Of the kind `approval`, it is about the call `tool_call_id` of a tool.
+    Of the kind `approval`, it is about the call `tool_call_id` of `tool`.
     """
 
     event_name: ClassVar[str] = "interrupt"
@@ -152,6 +152,7 @@ class InterruptOpened(Payload):
     prefill: dict[str, Any] | None = None
     assignee: str | None = None
     due_at: datetime | None = None
+    tool: str | None = None
     tool_call_id: str | None = None
 
 

@@ -34,7 +34,8 @@ class Suspended(Exception):
 class Question:
     """What a person is asked. Without `choices` the answer is data alone; `form` is the JSON Schema of it.
 
-    `due_ms`: until when, in milliseconds since the Unix epoch.
+    An approval is about the call of `tool` that is told under `tool_call_id`. `due_ms`: until when, in
+    milliseconds since the Unix epoch.
     """
 
     message: str
@@ -43,6 +44,8 @@ class Question:
     form: Mapping[str, Any] | None = None
     prefill: Mapping[str, Any] = field(default_factory=dict)
     assignee: str | None = None
+    tool: str | None = None
+    tool_call_id: str | None = None
     due_ms: int | None = None
 
 

@@ -103,11 +103,11 @@ class NodeCall:
             raise error
         self.scope.run.rule_out_outage(error)
 
-    async def ask(self, question: Question, *, tool_call_id: str, within_s: float | None) -> Answered:
+    async def ask(self, question: Question, *, within_s: float | None) -> Answered:
         if within_s is not None:  # of one that was put already the time then holds
             due_ms = self.scope.run.ports.clock.now_ms() + int(within_s * 1000)
             question = replace(question, due_ms=due_ms)
-        return await self.scope.put(self._interrupt_id, question, tool_call_id=tool_call_id)
+        return await self.scope.put(self._interrupt_id, question)
 
     def was_put(self) -> bool:
         return self.scope.run.ports.interrupts.recall(self._interrupt_id) is not None

@@ -214,9 +214,7 @@ class NodeScope:
         self.interrupts += 1
         return await self.put(self._interrupt_id, question)
 
-    async def put(
-        self, interrupt_id: UUID, question: Question, *, tool_call_id: str | None = None
-    ) -> Answered:
+    async def put(self, interrupt_id: UUID, question: Question) -> Answered:
         """Asks under an id that is the same whenever this is asked. Raises like `ask`."""
         interrupt = Interrupt(interrupt_id, self.path, question, question.due_ms)
         event = InterruptOpened(
@@ -229,7 +227,8 @@ class NodeScope:
             prefill=dict(question.prefill) or None,
             assignee=question.assignee,
             due_at=_moment(question.due_ms),
-            tool_call_id=tool_call_id,
+            tool=question.tool,
+            tool_call_id=question.tool_call_id,
         ).event()
         return await self._over(interrupt, event)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from ag_ui.core import ToolCallResultEvent
@@ -145,8 +145,8 @@ async def _agree(
         return given
     if not (approval.needed(function) or call.was_put()):
         return given
-    question = approval.question(function, given)
-    answer = await call.ask(question, tool_call_id=asked.id, within_s=approval.within_s)
+    question = replace(approval.question(function, given), tool_call_id=asked.id)
+    answer = await call.ask(question, within_s=approval.within_s)
     progress.approved = not answer.expired and answer.choice == APPROVE
     progress.answered_by = answer.answered_by
     if answer.expired:

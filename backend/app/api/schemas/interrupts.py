@@ -15,7 +15,8 @@ from app.db.postgres.models.agents import InterruptStatus
 class InterruptRead(Read):
     """A question of a run. `choice`, `data` and `answered_by` are the answer, once there is one.
 
-    `form` is the JSON Schema of `data`, for which `prefill` proposes values; without it none is asked for.
+    `form` is the JSON Schema of `data`, for which `prefill` proposes values; without it none is asked for. Of
+    the kind `approval`, it is about the call of `tool` that the run's events have under `tool_call_id`.
     """
 
     id: UUID
@@ -28,6 +29,8 @@ class InterruptRead(Read):
     form: dict[str, Any] | None
     prefill: dict[str, Any] | None
     assignee: str | None
+    tool: str | None
+    tool_call_id: str | None
     due_at: datetime | None
     choice: str | None
     data: dict[str, Any] | None

@@ -87,13 +87,14 @@ _STEPS = """, steps AS (
     )"""
 _INTERRUPTS = """, interrupts AS (
         INSERT INTO agent_run_interrupts AS s (org_id, id, run_id, project_id, node_path, kind, status,
-            message, choices, form, prefill, assignee, due_at)
+            message, choices, form, prefill, assignee, tool, tool_call_id, due_at)
         SELECT a.org_id, i.id, a.id, a.project_id, i.node_path, i.kind, i.status, i.message,
-            CAST(i.choices AS jsonb), CAST(i.form AS jsonb), CAST(i.prefill AS jsonb), i.assignee,
-            to_timestamp(i.due_ms / 1000.0)
+            CAST(i.choices AS jsonb), CAST(i.form AS jsonb), CAST(i.prefill AS jsonb), i.assignee, i.tool,
+            i.tool_call_id, to_timestamp(i.due_ms / 1000.0)
         FROM unnest(${}::uuid[], ${}::uuid[], ${}::text[], ${}::text[], ${}::text[], ${}::text[],
-            ${}::text[], ${}::text[], ${}::text[], ${}::text[], ${}::bigint[])
-        AS i (run_id, id, node_path, kind, status, message, choices, form, prefill, assignee, due_ms)
+            ${}::text[], ${}::text[], ${}::text[], ${}::text[], ${}::text[], ${}::text[], ${}::bigint[])
+        AS i (run_id, id, node_path, kind, status, message, choices, form, prefill, assignee, tool,
+            tool_call_id, due_ms)
         JOIN accepted a ON a.id = i.run_id
         ON CONFLICT (org_id, id) DO UPDATE SET status = excluded.status, closed_at = now()
         WHERE s.status = 'open' AND excluded.status = 'withdrawn'
@@ -225,11 +226,12 @@ def _asked(portion: Portion, row: InterruptRow) -> tuple[Any, ...]:
     head = (portion.run.lease.id, one.id, one.node_path)
     question = one.question
     if question is None:
-        return (*head, "timer", row.status, "", None, None, None, None, one.due_ms)
+        return (*head, "timer", row.status, "", *[None] * 6, one.due_ms)
     parts = (list(question.choices), question.form, question.prefill)
     written = (stored_json(part) if part else None for part in parts)
     said, assignee = storable(question.message), storable(question.assignee)
-    return (*head, question.kind, row.status, said, *written, assignee, one.due_ms)
+    about = (question.tool, question.tool_call_id)
+    return (*head, question.kind, row.status, said, *written, assignee, *about, one.due_ms)
 
 
 def _checkpoint(portion: Portion, row: CheckpointRow) -> tuple[Any, ...]:

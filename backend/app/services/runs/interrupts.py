@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = """
     i.id, i.node_path, i.kind, i.status, i.message,
-    i.choices::text, i.form::text, i.prefill::text, i.assignee,
+    i.choices::text, i.form::text, i.prefill::text, i.assignee, i.tool, i.tool_call_id,
     (extract(epoch FROM i.due_at) * 1000)::bigint, COALESCE(i.due_at <= now(), false),
     i.choice, i.data::text, i.answered_by, (extract(epoch FROM i.closed_at) * 1000)::bigint
 """
@@ -115,7 +115,7 @@ def unanswered(interrupts: dict[UUID, Interrupt]) -> dict[UUID, Interrupt]:
 
 def _interrupt(row: Record) -> Interrupt:
     one_id, path, kind, status, message, *asked = row
-    choices, form, prefill, assignee, due_ms, due, *answer = asked
+    choices, form, prefill, assignee, tool, tool_call_id, due_ms, due, *answer = asked
     question = None
     if kind != "timer":
         question = Question(
@@ -125,6 +125,8 @@ def _interrupt(row: Record) -> Interrupt:
             form=json.loads(form) if form else None,
             prefill=json.loads(prefill or "{}"),
             assignee=assignee,
+            tool=tool,
+            tool_call_id=tool_call_id,
             due_ms=due_ms,
         )
     return Interrupt(one_id, path, question, due_ms, _answered(status, *answer), due)

@@ -258,4 +258,5 @@ class _Approval:
             },
             prefill={"arguments": dict(arguments)},
             assignee=self.assignee,
+            tool=function.definition.name,
         )

@@ -232,7 +232,8 @@ class AgentRunCommand(TenantRow):
 class AgentRunInterrupt(ProjectRow):
     """What a run waits for: an answer (`human`, `approval`) or a time (`timer`). It is closed once.
 
-    The run's holder opens it, whoever answers closes it. `choice` and `data` are the answer.
+    The run's holder opens it, whoever answers closes it. `choice` and `data` are the answer; an approval is
+    about the call `tool_call_id` of `tool`.
     """
 
     __tablename__ = "agent_run_interrupts"
@@ -252,6 +253,8 @@ class AgentRunInterrupt(ProjectRow):
     form: Mapped[Json | None]
     prefill: Mapped[Json | None]
     assignee: Mapped[str | None]
+    tool: Mapped[str | None]
+    tool_call_id: Mapped[str | None]
     due_at: Mapped[datetime | None]
     choice: Mapped[str | None]
     data: Mapped[Json | None]
