@@ -280,6 +280,10 @@ class TestChecks:
         issue = only(document)
         assert (issue.code, issue.pointer) == ("unknown_key", "/nodes/1/config/graph/stat")
 
+    def test_a_mistake_of_the_node_is_none_of_the_graph(self) -> None:
+        document = looping(text("echo", "{{ loop.index }}"), end(), repeat_while="false")
+        assert [issue.code for issue in issues(document)] == ["invalid_expression"]
+
     def test_models_inside_are_bound(self) -> None:
         issue = only(mapping(llm("write", "x", model="other"), end()))
         assert (issue.code, issue.node_id) == ("unbound", "each/write")
@@ -298,3 +302,56 @@ async def test_what_was_done_inside_is_not_done_again() -> None:
     again.log = Log(*(step for step in first.log.steps if step.node_path == "each/0/write"))
     result = await again.given({"items": ["a", "b"]})
     assert [one["text"] for one in result.output["results"]] == ["Hi.", "Other."]
+
+
+class TestTypes:
+    """What a graph inside gives is known around it."""
+
+    NAMED = (text("greet", "Hello, {{ item }}!"), end(text="{{ greet.text }}", of={"item": "{{ item }}"}))
+
+    @pytest.mark.parametrize(
+        ("read", "fix"),
+        [("each.results.0.txt", "did you mean 'text'?"), ("each.results.0.of.itm", "did you mean 'item'?")],
+    )
+    def test_of_the_results_of_a_map(self, read: str, fix: str) -> None:
+        issue = only(mapping(*self.NAMED, output=f"{{{{ {read} }}}}"))
+        assert (issue.code, issue.pointer) == ("unknown_output", "/nodes/2/config/output/results")
+        assert issue.fix.startswith(fix)
+
+    @pytest.mark.parametrize(
+        "read", ["each.results.0.text", "each.results.0.of.item.anything", "each.results"]
+    )
+    def test_of_what_is_there(self, read: str) -> None:
+        assert issues(mapping(*self.NAMED, output=f"{{{{ {read} }}}}")) == []
+
+    def test_of_the_last_round_of_a_loop(self) -> None:
+        document = looping(
+            text("echo", "{{ loop.index }}"), end(text="{{ echo.text }}"), repeat_while="False"
+        )
+        document["nodes"][2]["config"]["output"]["last"] = "{{ again.last.txt }}"
+        assert only(document).code == "unknown_output"
+        document["nodes"][1]["config"]["initial"] = {"txt": "none yet"}
+        assert issues(document) == []
+
+    def test_do_not_fit_what_takes_something_else(self) -> None:
+        document = mapping(*self.NAMED)
+        document["nodes"].insert(2, node("pick", "transform", {"values": {"n": "{{ each.results }} < 3"}}))
+        document["edges"] = graph(edges=["start > each", "each > pick", "pick > done"])["edges"]
+        assert only(document).code == "type_mismatch"
+
+    def test_of_several_ends_are_those_of_any(self) -> None:
+        body = inner(
+            node("which", "condition", {"branches": [{"handle": "a", "when": "{{ item }} == 1"}]}),
+            end("one", text="a"), end("other", number=1),
+            edges=["start > which", "which.a > one", "which.else > other"],
+        )  # fmt: skip
+        document = mapping(end())
+        document["nodes"][1]["config"]["graph"] = body
+        for name, expected in (("text", []), ("number", []), ("txt", ["unknown_output"])):
+            document["nodes"][2]["config"]["output"]["results"] = f"{{{{ each.results.0.{name} }}}}"
+            assert [issue.code for issue in issues(document)] == expected
+
+    def test_are_not_held_against_a_default_of_the_node(self) -> None:
+        document = mapping(*self.NAMED, output="{{ each.results.0.reason }}")
+        document["nodes"][1]["on_error"] = {"default": {"results": [{"reason": "none"}], "errors": []}}
+        assert issues(document) == []

@@ -108,6 +108,10 @@ class NodeConfig(Closed):
         """The outputs of a node that is configured like this; `types` are those of its type."""
         return types
 
+    def gathered(self, types: Mapping[str, ValueType], inside: ValueType) -> Mapping[str, ValueType]:
+        """The same of a node whose graph inside gives `inside`; `types` are those that are given anyway."""
+        return types
+
 
 BindingKind = Literal["models", "collections", "tools", "agents"]
 

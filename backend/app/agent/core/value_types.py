@@ -31,6 +31,9 @@ class ValueType:
 
 
 ANY = ValueType()
+TEXT = ValueType(frozenset({"string"}))
+FAILURE = ValueType(frozenset({"object"}), {"code": TEXT, "message": TEXT})
+"""What a node that failed hands on as `error`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +150,29 @@ def of_value(value: object) -> ValueType:
 
 
 def union(types: Iterable[ValueType]) -> ValueType:
-    """A value of any of `types`; object fields and items survive only where just one type has them."""
+    """A value of any of `types`: an object has the fields that some of them have."""
     members = list(types)
+    if len(members) == 1:
+        return members[0]
+    kinds = frozenset[str]().union(*(member.kinds for member in members)) or KINDS
     objects = [member for member in members if "object" in member.kinds]
-    arrays = [member for member in members if "array" in member.kinds and member.items]
-    single = objects[0] if len(objects) == 1 else ANY
-    return ValueType(
-        frozenset().union(*(member.kinds for member in members)) or KINDS,
-        single.fields,
-        single.optional,
-        arrays[0].items if len(arrays) == 1 else None,
+    items = [member.items for member in members if "array" in member.kinds]
+    known = [item for item in items if item is not None]
+    fields, optional = _either(objects)
+    return ValueType(kinds, fields, optional, union(known) if known and len(known) == len(items) else None)
+
+
+def _either(objects: list[ValueType]) -> tuple[dict[str, ValueType] | None, frozenset[str]]:
+    """The fields of any of `objects`, and those that are not in all."""
+    closed = [one.fields for one in objects if one.fields is not None]
+    if not closed or len(closed) < len(objects):
+        return None, frozenset()
+    names = dict.fromkeys(name for fields in closed for name in fields)
+    found = {name: [fields[name] for fields in closed if name in fields] for name in names}
+    optional = {name for name, types in found.items() if len(types) < len(closed)}
+    return (
+        {name: union(types) for name, types in found.items()},
+        frozenset(optional).union(*(one.optional for one in objects)),
     )
 
 

@@ -13,6 +13,7 @@ from app.agent.graph.checks.bindings import check_bindings
 from app.agent.graph.checks.configs import check_configs
 from app.agent.graph.checks.inside import check_inner_inputs
 from app.agent.graph.checks.interface import check_inputs, check_interface
+from app.agent.graph.checks.outputs import output_of
 from app.agent.graph.checks.policies import check_policies
 from app.agent.graph.checks.references import check_references, own_sources
 from app.agent.graph.checks.shape import check_shape
@@ -82,7 +83,8 @@ def _checked_flow(
         if node.inner is not None and node.type is not None:
             inside = findings.within((*node.path, "config", "graph"), node.id)
             around = {"inputs": check_inner_inputs(node, node.inner, inside), **node.type.config.inside}
-            flow.inner[node.id] = _checked_flow(node.inner, around, catalog, inside)
+            flow.inner[node.id] = inner = _checked_flow(node.inner, around, catalog, inside)
+            node.inner.output = output_of(inner, around)
     check_structure(flow, findings)
     check_policies(flow, findings)
     check_state(flow, findings)

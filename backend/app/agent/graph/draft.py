@@ -10,6 +10,7 @@ from app.agent.core.base import ERROR, SUCCESS, Effect, NodeConfig, NodeType
 from app.agent.core.interfaces import Capability
 from app.agent.core.value_types import ValueType
 from app.agent.graph.issues import Path
+from app.agent.graph.policies import DefaultOutputs
 from app.agent.graph.schema import Bindings, Edge, Interface, Node, StateField
 
 _EFFECTS = list(Effect)
@@ -55,7 +56,13 @@ class DraftNode:
         """Its outputs; those of its type where the configuration cannot be read."""
         if self.type is None:
             return {}
-        return self.node.config.given(self.type.types) if self.node else self.type.types
+        if self.node is None:
+            return self.type.types
+        types = self.node.config.given(self.type.types)
+        inside = self.inner.output if self.inner else None
+        if inside is None or isinstance(self.node.on_error, DefaultOutputs):  # which may be anything
+            return types
+        return self.node.config.gathered(types, inside)
 
     @property
     def requires(self) -> frozenset[Capability]:
@@ -95,7 +102,8 @@ class DraftEdge:
 class Draft:
     """The readable parts. `whole` is False where nodes or edges are missing for want of shape.
 
-    `within` is the type of the node that the graph is inside of, "" for an agent's own.
+    `within` is the type of the node that the graph is inside of, "" for an agent's own; `output` what such a
+    graph gives, once that is known.
     """
 
     document: Mapping[str, Any]
@@ -108,6 +116,7 @@ class Draft:
     edges: list[DraftEdge] = field(default_factory=list)
     whole: bool = True
     within: str = ""
+    output: ValueType | None = None
 
     @property
     def by_id(self) -> dict[str, DraftNode]:

@@ -9,6 +9,8 @@ from app.agent.core.base import ERROR
 from app.agent.core.interfaces import Session
 from app.agent.core.value_types import (
     ANY,
+    FAILURE,
+    TEXT,
     Lost,
     ValueType,
     fits,
@@ -30,8 +32,6 @@ from app.agent.graph.policies import DefaultOutputs
 from app.agent.graph.references import Chain, Reference
 from app.agent.graph.schema import StateField
 
-_TEXT = ValueType(frozenset({"string"}))
-_ERROR = ValueType(frozenset({"object"}), {"code": _TEXT, "message": _TEXT})
 _SESSION = given_by(Session)
 _ONLY_INSIDE = {"item": "'map'", "loop": "'map' or 'loop'"}
 _OUTSIDE = ("state", "session")
@@ -81,8 +81,8 @@ def _seen_besides(reader: DraftNode, use: Use) -> dict[str, ValueType]:
 
 
 def _uses(reader: DraftNode, state: Mapping[str, StateField], arguments: ValueType | None) -> Iterator[Use]:
-    """Every template of a node, its place counted from the node."""
-    found = uses_in(reader.node.config) if reader.node else uses_in_raw(reader.raw.get("config"))
+    """Every template of a node, its place counted from the node; without those of the graph inside of it."""
+    found = uses_in(reader.node.config) if reader.node else _uses_in_raw(reader)
     written = _written(reader, state)
     for use in found:
         expected = written.get(use.path, use.expected)
@@ -92,6 +92,12 @@ def _uses(reader: DraftNode, state: Mapping[str, StateField], arguments: ValueTy
         yield replace(use, path=("config", *use.path), expected=expected)
     if reader.node and reader.node.cache and reader.node.cache.key:
         yield Use(("cache", "key"), reader.node.cache.key)
+
+
+def _uses_in_raw(reader: DraftNode) -> Iterator[Use]:
+    holds_graph = reader.type is not None and reader.type.config.holds_graph()
+    found = uses_in_raw(reader.raw.get("config"))
+    return (use for use in found if not (holds_graph and use.path[:1] == ("graph",)))
 
 
 def _written(reader: DraftNode, state: Mapping[str, StateField]) -> dict[Path, ValueType | None]:
@@ -124,7 +130,7 @@ class _UseCheck:
         if self._use.expression:
             self._check_expression(self._use.expression, types)
         elif self._use.template.chain is None and self._use.expected:
-            self._fit(_TEXT, repr(self._use.template.source))
+            self._fit(TEXT, repr(self._use.template.source))
 
     def _check_chain(self, chain: Chain) -> ValueType:
         """The type of the chain's value."""
@@ -217,7 +223,7 @@ class _UseCheck:
         return self._read_output(reference, source)
 
     def _read_output(self, reference: Reference, source: DraftNode) -> _Read | None:
-        outputs = ValueType(frozenset({"object"}), {**source.types, ERROR: _ERROR})
+        outputs = ValueType(frozenset({"object"}), {**source.types, ERROR: FAILURE})
         found = self._follow(reference, outputs, IssueCode.UNKNOWN_OUTPUT)
         name = source.id
         if found is None:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from app.agent.core.base import InnerGraph, NodeConfig, NodeError, Outputs, expects, node
 from app.agent.core.scope import Scope
-from app.agent.core.value_types import ANY, ValueType, kind_of
+from app.agent.core.value_types import ANY, ValueType, kind_of, of_value, union
 from app.agent.graph.expressions import Expression
 from app.agent.graph.json_template import JsonTemplate
 
@@ -51,6 +51,10 @@ class LoopConfig(NodeConfig):
     initial: JsonTemplate | None = None
     max_rounds: Annotated[int, Field(strict=True, ge=1, le=1000)] = 10
     on_limit: Literal["fail", "stop"] = "fail"
+
+    def gathered(self, types: Mapping[str, ValueType], inside: ValueType) -> Mapping[str, ValueType]:
+        """Nothing is known of `last` where there may be no round, but that there is `initial`."""
+        return types if self.initial is not None else {**types, "last": union([inside, of_value(None)])}
 
 
 @node(LoopConfig, pure=True, outputs={"last": Any, "rounds": int, "exhausted": bool})

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from app.agent.core.base import Closed, InnerGraph, NodeConfig, NodeError, Outputs, expects, node
 from app.agent.core.scope import Scope
-from app.agent.core.value_types import ANY, ValueType, kind_of, of_schema
+from app.agent.core.value_types import ANY, ValueType, kind_of, of_schema, of_value, union
 from app.agent.graph.json_template import JsonTemplate
 from app.agent.graph.limits import exceeds
 from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge, Template
@@ -63,6 +63,11 @@ class MapConfig(NodeConfig):
     concurrency: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
     on_item_error: Literal["fail", "collect"] = "fail"
     max_items: Annotated[int, Field(strict=True, ge=1, le=MOST_ITEMS)] = 1000
+
+    def gathered(self, types: Mapping[str, ValueType], inside: ValueType) -> Mapping[str, ValueType]:
+        lacks = [of_value(None)] if self.on_item_error == "collect" else []
+        results = ValueType(frozenset({"array"}), items=union([inside, *lacks]))
+        return {**types, "results": results}
 
 
 @node(MapConfig, pure=True, outputs={"results": list[dict[str, Any] | None], "errors": list[ItemError]})
