@@ -352,7 +352,7 @@ async def get_model_connections(caller: CallerDep, resources: ResourcesDep) -> M
 
 
 async def get_interrupts(caller: CallerDep, resources: ResourcesDep) -> InterruptService:
-    return InterruptService(resources.database, caller.tenant, resources.executor.queue_news.set)
+    return InterruptService(resources.database, caller.tenant, resources.executor.hear_command)
 
 
 async def get_descendants(caller: CallerDep, resources: ResourcesDep) -> DescendantService:

@@ -57,11 +57,11 @@ class Answer:
 
 @dataclass(slots=True)
 class InterruptService:
-    """`wake` tells this process that a run can go on; others hear it from the database."""
+    """`wake` tells this process of an answer to the run; others hear of it from the database."""
 
     database: Database
     tenant: Tenant
-    wake: Callable[[], None]
+    wake: Callable[[str], None]
 
     async def page(self, request: PageRequest, wanted: Wanted) -> Page[AgentRunInterrupt]:
         """`NotFound` where a filter names what is not there."""
@@ -97,7 +97,7 @@ class InterruptService:
                 raise Invalid(f"The answer does not fit: {errors[0].message}", errors=errors)
             await interrupts.close(asked, choice=answer.choice, data=answer.data, answered_by=by.email)
             await session.refresh(asked)
-        self.wake()
+        self.wake(run_id.hex)
         return asked
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from app.agent.core.interfaces import Clock
-from app.agent.core.interrupts import Answered, Interrupt, Suspended
+from app.agent.core.interrupts import Answered, Interrupt
 
 
 class Inbox:
@@ -19,18 +19,24 @@ class Inbox:
         self.log = log
         self.all: dict[UUID, Interrupt] = {}
         self.withdrawn: list[str] = []
+        self.looks: list[int] = []
+        self.taken: list[str] = []
+        self.hear: Callable[[], None] = lambda: None
 
     def recall(self, interrupt_id: UUID) -> Interrupt | None:
         known = self.all.get(interrupt_id)
         due = known is not None and known.due_ms is not None and known.due_ms <= self.clock.now_ms()
         return replace(known, due=due) if known else None
 
-    async def over(self, waiting: Suspended) -> frozenset[UUID]:
-        while True:
-            known = [one for one in map(self.recall, waiting.ids) if one]
-            if over := [one.id for one in known if one.answered or one.due]:
-                return frozenset(over)
-            await asyncio.sleep(0)
+    def listen(self, hear: Callable[[], None]) -> None:
+        self.hear = hear
+
+    async def over(self, ids: Collection[UUID]) -> list[Interrupt]:
+        self.looks.append(len(ids))
+        return [one for one in map(self.recall, ids) if one and (one.answered or one.due)]
+
+    def take(self, interrupt: Interrupt) -> None:
+        self.taken.append(interrupt.node_path)
 
     async def open(self, interrupt: Interrupt, event: Any = None) -> None:
         assert interrupt.id not in self.all
@@ -59,4 +65,5 @@ class Inbox:
 
     def _close(self, interrupt_id: UUID, answered: Answered) -> Answered:
         self.all[interrupt_id] = replace(self.all[interrupt_id], answered=answered)
+        self.hear()
         return answered

@@ -15,7 +15,7 @@ from tests.agent.documents import end, graph, node
 from tests.agent.doubles import COMPILER, Bench, Script, SteppedClock, says
 from tests.agent.interrupts import Inbox
 from tests.agent.test_inner_graphs import Team
-from tests.agent.test_tool_node import SUNNY, Listed, Shelf
+from tests.agent.test_tool_node import SCHEMA, SUNNY, Listed, Shelf
 
 SKY = {"tools": {"sky": "sky"}}
 ROME, OSLO = ("weather", {"city": "Rome"}), ("weather", {"city": "Oslo"})
@@ -100,6 +100,16 @@ class TestApproval:
         assert desk.tool.calls[0][0] == {"city": "Oslo", "days": 2}
         assert output["tool_calls"][0]["arguments"] == {"city": "Oslo", "days": 2}
         assert "A person changed the arguments" in desk.run.model.requests[1].messages[-1].content
+
+    async def test_is_of_what_was_shown_whatever_the_tool_has_as_defaults_by_now(self) -> None:
+        desk = Desk(wants(ROME), says("Sunny."), approval="all")
+        await desk.go_on()
+        days = {"days": {"type": "integer", "default": 9}}
+        desk.tool.schema = SCHEMA | {"properties": SCHEMA["properties"] | days, "required": ["city", "days"]}
+        desk.decide("approve", arguments={"city": "Rome", "days": 1})
+        (call,) = (await desk.go_on())["tool_calls"]
+        assert desk.tool.calls[0][0] == {"city": "Rome", "days": 1}
+        assert (call["approved"], call["text"]) == (True, "Sunny.")
 
     async def test_of_a_person_who_was_asked_holds_though_the_tool_needs_none_any_more(self) -> None:
         desk = Desk(wants(ROME), says("Very well."), approval=["sky"])

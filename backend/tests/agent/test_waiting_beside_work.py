@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,7 @@ async def test_a_time() -> None:
     run = Busy(beside(node("nap", "wait", {"for_s": 60}), text("after", "{{ nap.waited_until }}")))
     async with run.running() as task:
         await run.clock.sleep(60)
+        run.inbox.hear()
         await run.until_finished("after")
         assert "write" not in run.finished
         run.go.set()
@@ -181,3 +183,125 @@ class TestAgent:
         turns = [step.usage for step in steps if step.call]
         assert len(turns) == 2
         assert whole["input_tokens"] == sum(turn["input_tokens"] for turn in turns)
+
+
+async def test_what_was_taken_over_from_another_run_is_told_once() -> None:
+    helper = graph(
+        llm("say"), ASK, end(answer="{{ say.text }}"), edges=line([llm("say"), ASK, end()]),
+        bindings={"models": {"main": "default-chat"}}, interface={"message": "question", "answer": "answer"},
+    )  # fmt: skip
+    called = calling()["nodes"][1]
+    more = {"bindings": calling()["bindings"], "interface": {"message": "question", "answer": "answer"}}
+    nap = node("nap", "nap", {"seconds": 0.3})
+    edges = [f"start > {called['id']}", f"{called['id']} > done", "start > nap", "nap > done"]
+    whole = graph(called, nap, end(answer=f"{{{{ {called['id']}.answer }}}}"), edges=edges, **more)
+    first = Busy(whole, says("Hello."), agents=Team(helper=helper))
+    async with first.running():
+        steps = [step for step in first.bench.log.steps if step.status == "succeeded"]
+    again = Busy(whole, says("Never."), agents=Team(helper=helper))
+    again.bench.log.known = {step.key: replace(step, source_run_id="r-0") for step in steps}
+    async with again.running() as task:
+        again.inbox.answer(f"{called['id']}/ask")
+        assert (await task).output == {"answer": "Hello."}
+    assert (again.bench.model.requests, again.bench.log.text) == ([], "Hello.")
+    assert again.finished.count(f"{called['id']}/say") == 1
+
+
+class TestLookout:
+    async def test_what_cannot_be_looked_at_costs_no_work_anything(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def away(ids: Any) -> Any:
+            looks.append(len(ids))
+            raise ConnectionResetError("away")
+
+        looks: list[int] = []
+        run = Busy(beside(ASK, text("after", "ok")))
+        with monkeypatch.context() as outage:
+            outage.setattr(run.inbox, "over", away)
+            async with asyncio.timeout(10), run.running() as task:
+                await run.until(lambda: bool(looks))
+                run.inbox.answer("ask")
+                await run.until(lambda: len(looks) > 1)
+                outage.undo()
+                run.inbox.hear()
+                await run.until_finished("after")
+                run.go.set()
+                await task
+
+    async def test_a_look_that_hangs_holds_up_no_cancellation(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def hanging(ids: Any) -> Any:
+            looking.set()
+            await asyncio.Event().wait()
+
+        looking = asyncio.Event()
+        run = Busy(beside(ASK))
+        monkeypatch.setattr(run.inbox, "over", hanging)
+        async with asyncio.timeout(10), run.running() as task:
+            await looking.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert run.bench.model.closed == 1
+
+    async def test_what_is_answered_goes_before_what_has_not_begun(self) -> None:
+        body = inner(
+            node("which", "condition", {"branches": [{"handle": "person", "when": "{{ item }} == 'ann'"}]}),
+            ASK, node("nap", "nap", {"seconds": 0.02}), end(),
+            edges=["start > which", "which.person > ask", "ask > done", "which.else > nap", "nap > done"],
+        )  # fmt: skip
+        each = node("each", "map", {"items": "{{ inputs.items }}", "graph": body, "concurrency": 2})
+        whole = graph(each, end(), edges=line([each, end()]), inputs=ITEMS)
+        run = Busy(whole, inputs={"items": ["ann", *["robot"] * 12]})
+        async with run.running() as task:
+            run.inbox.answer("each/0/ask")
+            await task
+        ended = [path for path in run.finished if path.endswith("/done")]
+        assert ended.index("each/0/done") < 6
+
+    async def test_is_not_asked_more_often_where_many_wait(self) -> None:
+        each = node("each", "map", {"items": "{{ inputs.items }}", "graph": inner(ASK, end())})
+        edges = ["start > each", "each > done", "start > nap", "nap > done"]
+        whole = graph(each, node("nap", "nap", {"seconds": 0.3}), end(), edges=edges, inputs=ITEMS)
+        run = Busy(whole, inputs={"items": list(range(200))})
+        async with run.running() as task:
+            with pytest.raises(Suspended):
+                await task
+        assert len(run.inbox.looks) < 5
+        waiting = [step for step in run.bench.log.steps if step.status == "waiting"]
+        assert len(waiting) == len({step.key for step in waiting}) == 201
+
+
+async def test_reads_what_it_read_when_it_began() -> None:
+    ask = node("ask", "human", {"message": "Pay {{ item }}?"})
+    body = inner(ask, end(paid="{{ item }}"))
+    nodes = [
+        text("fast", "f"), llm("slow"), node("nap", "nap", {"seconds": 0.3}),
+        node("each", "map", {"items": "{{ late.xs ?? soon.xs }}", "graph": body}, join="any"),
+        node("soon", "transform", {"values": {"xs": "[{{ fast.text }}]"}}),
+        node("late", "transform", {"values": {"xs": "[{{ slow.text }}]"}}),
+        end(results="{{ each.results }}"),
+    ]  # fmt: skip
+    edges = [
+        "start > fast", "fast > soon", "soon > each", "start > slow", "slow > late", "late > each",
+        "each > done", "start > nap", "nap > done",
+    ]  # fmt: skip
+    run = Busy(graph(*nodes, edges=edges))
+    async with run.running() as task:
+        run.go.set()
+        await run.until_finished("late")
+        run.inbox.answer("each/0/ask")
+        assert (await task).output["results"] == [{"paid": "f"}]
+
+
+async def test_an_item_that_fails_takes_its_questions_back() -> None:
+    body = inner(
+        ASK, node("nap", "nap", {"fail": True}), end(),
+        edges=["start > ask", "start > nap", "ask > done", "nap > done"],
+    )  # fmt: skip
+    config = {"items": "{{ inputs.items }}", "graph": body, "on_item_error": "collect"}
+    each = node("each", "map", config)
+    run = Busy(graph(each, end(), edges=line([each, end()]), inputs=ITEMS), inputs={"items": [1]})
+    await run.bench.given(run.inputs)
+    assert run.inbox.withdrawn == ["each/0/ask"]
+    assert run.inbox.open_ones == []

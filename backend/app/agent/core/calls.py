@@ -83,8 +83,8 @@ class JournalledCall(Protocol):
         """Asks a person about this call. Raises `Suspended` until there is an answer, or the time is over."""
         ...
 
-    def was_put(self) -> bool:
-        """Whether a person has been asked about this call."""
+    def put(self) -> Question | None:
+        """What a person has been asked about this call."""
         ...
 
     async def agent(self, binding: str, inputs: Mapping[str, Any]) -> AgentAnswer:

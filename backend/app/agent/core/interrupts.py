@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
 
 class Suspended(Exception):
-    """The run can only go on when a person has answered (`by_people`) or, at `due_ms`, a time has come.
+    """A run, or a part of it, can only go on when a person has answered (`by_people`) or, at `due_ms`, a time
+    has come.
 
     `due_ms` is in milliseconds since the Unix epoch, None where only an answer helps. `ids` are those of the
     interrupts that it waits for.
@@ -86,8 +87,16 @@ class Interrupts(Protocol):
         """The interrupt as it was when it was last looked at; None where it is not there yet."""
         ...
 
-    async def over(self, waiting: Suspended) -> frozenset[UUID]:
-        """Looks after what is waited for until some of it is over, or due: which; `recall` knows it then."""
+    def listen(self, hear: Callable[[], None]) -> None:
+        """`hear` is called when somebody may have answered, if that is known here."""
+        ...
+
+    async def over(self, ids: Collection[UUID]) -> Sequence[Interrupt]:
+        """Those that are over, or due, as they are now."""
+        ...
+
+    def take(self, interrupt: Interrupt) -> None:
+        """`recall` knows it from now on: somebody goes on because of it."""
         ...
 
     async def open(self, interrupt: Interrupt, event: Any = None) -> None:

@@ -118,7 +118,7 @@ async def execute(node: PlannedNode, values: Values, frame: Frame) -> Outcome:
     if frame.run.replay is not None:
         return await _again(node, values, frame, frame.run.replay)
     known = frame.recall(node.id)
-    if known and known.ended and known.source_run_id is None:
+    if known and known.ended and frame.run.is_told(known):
         return _replayed(node, known)
     effort = _effort(node, values, frame)
     if known and known.ended and _counts_here(effort, known):
@@ -187,7 +187,7 @@ async def _begin(effort: _Effort, known: StepRecord | None) -> None:
     if known and known.status == "waiting":
         effort.started_at_ms, effort.waited = known.started_at_ms, True
     used_before = effort.run.parked.pop(effort.path, None)
-    if used_before is not None:
+    if used_before is not None and known and known.status == "waiting":
         effort.used = used_before
     elif not effort.quiet:
         await _tell_begin(effort)
@@ -232,9 +232,11 @@ def _replayed(node: PlannedNode, done: StepRecord) -> Outcome:
 
 
 async def _park(effort: _Effort) -> None:
-    """Records that the node waits for a person or a time."""
+    """Records that the node waits for a person or a time, unless it is known."""
     effort.run.parked[effort.path] = effort.used
-    await effort.run.record(_record(effort, "waiting"))
+    known = effort.frame.recall(effort.node.id)
+    if known is None or (known.status, known.attempts) != ("waiting", effort.attempts):
+        await effort.run.record(_record(effort, "waiting"))
 
 
 async def _clear_the_way(effort: _Effort) -> None:
@@ -254,7 +256,7 @@ async def _clear_the_way(effort: _Effort) -> None:
 async def skip(node: PlannedNode, frame: Frame) -> None:
     """Records that no way led to the node."""
     known = frame.recall(node.id)
-    if node.journalled and (known is None or known.source_run_id is not None):
+    if node.journalled and (known is None or not frame.run.is_told(known)):
         await frame.run.record(
             StepRecord(
                 node_path=frame.path_of(node.id),
@@ -296,7 +298,8 @@ async def _tries_again(
     event = Retry(
         node_id=effort.node.id, attempt=effort.attempts + 1, delay_ms=round(delay_s * 1000, 3), error=failure
     ).event()
-    await effort.run.emit(event, effort.path)
+    if not effort.quiet:
+        await effort.run.emit(event, effort.path)
     if effort.node.holds_graphs or effort.node.type.suspends:
         await effort.run.record(replace(_record(effort, "started"), attempts=effort.attempts + 1))
     await effort.run.ports.clock.sleep(delay_s)

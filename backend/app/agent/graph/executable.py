@@ -114,6 +114,8 @@ class ExecutableAgent:
             run.rule_out_outage(error)
             _log.exception("run %s broke", run_id)
             raise await _ended(run, "internal_error", "the run failed unexpectedly") from error
+        finally:
+            await run.lookout.close()
         await run.end(
             RunFinishedEvent(thread_id=thread_id, run_id=run_id, result=output, usage=_usage(run) or None)
         )

@@ -109,8 +109,9 @@ class NodeCall:
             question = replace(question, due_ms=due_ms)
         return await self.scope.put(self._interrupt_id, question)
 
-    def was_put(self) -> bool:
-        return self.scope.run.ports.interrupts.recall(self._interrupt_id) is not None
+    def put(self) -> Question | None:
+        known = self.scope.run.ports.interrupts.recall(self._interrupt_id)
+        return known.question if known else None
 
     @property
     def _interrupt_id(self) -> UUID:

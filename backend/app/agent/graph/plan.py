@@ -19,8 +19,9 @@ from app.agent.graph.schema import Bindings, StateField
 class PlannedNode:
     """One node, policies settled. `live`: its text is assistant text as it comes.
 
-    `behind_a_race`: it follows a node of whose sources the first wins. `written` is its configuration as the
-    document has it, `inner` the graph inside of it.
+    `reads`: the sources of its references, and of those that its policies have. `behind_a_race`: it follows a
+    node of whose sources the first wins. `written` is its configuration as the document has it, `inner` the
+    graph inside of it.
     """
 
     id: str
@@ -29,6 +30,7 @@ class PlannedNode:
     arrivals: tuple[Arrival, ...]
     handles: tuple[str, ...]
     references: tuple[Reference, ...]
+    reads: frozenset[str]
     timeout_s: float | None
     retry: RetryPolicy | None
     default: DefaultOutputs | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from app.agent.core.base import ERROR, Effect
 from app.agent.graph.branches import Cube
@@ -41,18 +41,16 @@ def _planned(flow: Flow, name: str, *, live: bool, timed: bool) -> PlannedNode:
     kind, node = flow.nodes[name].type, _node(flow, name)
     if kind is None:
         raise ValueError(f"node {name!r} has no type")
+    references = tuple(_references(use.template for use in uses_in(node.config)))
+    of_policies = _references([node.cache.key] if node.cache and node.cache.key else [])
     return PlannedNode(
         id=name,
         type=kind,
         config=node.config,
         arrivals=tuple(flow.arrivals[name]),
         handles=flow.handles[name],
-        references=tuple(
-            reference
-            for use in uses_in(node.config)
-            for chain in use.template.chains
-            for reference in chain.references
-        ),
+        references=references,
+        reads=frozenset(reference.source for reference in (*references, *of_policies)),
         timeout_s=node.timeout_s,
         retry=node.retry,
         default=node.on_error if isinstance(node.on_error, DefaultOutputs) else None,
@@ -64,6 +62,10 @@ def _planned(flow: Flow, name: str, *, live: bool, timed: bool) -> PlannedNode:
         written=flow.nodes[name].raw.get("config") or {},
         inner=plan_of(flow.inner[name]) if name in flow.inner else None,
     )
+
+
+def _references(templates: Iterable[Template]) -> Iterator[Reference]:
+    return (reference for one in templates for chain in one.chains for reference in chain.references)
 
 
 def _node(flow: Flow, name: str) -> Node:

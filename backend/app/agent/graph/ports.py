@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -20,7 +20,7 @@ from app.agent.core.interfaces import (
     Tools,
     Usage,
 )
-from app.agent.core.interrupts import Answered, Interrupt, Interrupts, Suspended
+from app.agent.core.interrupts import Answered, Interrupt, Interrupts
 from app.agent.core.limits import EngineLimits
 from app.agent.core.node_cache import CachedStep, NodeCache
 from app.agent.core.sandbox import CodeRunner, Expressions
@@ -64,8 +64,14 @@ class NoInterrupts:
     async def open(self, interrupt: Interrupt, event: Any = None) -> None:
         raise Invalid("this process can ask nobody and keeps no times", code="no_interrupts")
 
-    async def over(self, waiting: Suspended) -> frozenset[UUID]:
-        raise Invalid("this process can ask nobody and keeps no times", code="no_interrupts")
+    def listen(self, hear: Callable[[], None]) -> None:
+        return None
+
+    async def over(self, ids: Collection[UUID]) -> Sequence[Interrupt]:
+        return ()
+
+    def take(self, interrupt: Interrupt) -> None:
+        return None
 
     async def expire(self, interrupt_id: UUID) -> Answered:
         return Answered(expired=True, answered_at_ms=0)

@@ -57,6 +57,10 @@ class RecordedEvent:
         return replace(self, body={**self.body, "delta": begin + self.delta}) if begin else self
 
     @property
+    def begins_a_node(self) -> bool:
+        return self.name == "node.started"
+
+    @property
     def ends_a_node(self) -> bool:
         return self.name == "node.finished"
 

@@ -137,8 +137,9 @@ class Replay:
         done = self.recording.steps.get((path, visit, 0))
         if done and done.request_hash not in (None, asked):
             await self._fail(f"node {path!r} is asked something else than was recorded")
-        last = self._claim_all(path)
-        if done is None or not done.ended or last is None:
+        ended = done is not None and done.ended
+        last = self._claim_all(path, ended=ended)
+        if done is None or not ended or last is None:
             await self._for_ever()
         await self._passed(last)
         return done
@@ -153,9 +154,17 @@ class Replay:
                 return known
         return None
 
-    def _claim_all(self, path: str) -> int | None:
-        """Everything of a node, and of what is inside of it, up to its end is due; the place of that."""
-        last = next((i for i in self.open.get(path, ()) if self.recording.events[i].ends_a_node), None)
+    def _claim_all(self, path: str, *, ended: bool) -> int | None:
+        """Everything of a node, and of what is inside of it, up to its end is due; the place of that.
+
+        Of a visit that was given up, it is all until the node begins anew.
+        """
+        events = self.recording.events
+        if ended:
+            last = next((i for i in self.open.get(path, ()) if events[i].ends_a_node), None)
+        else:
+            begins = [i for i in self.open.get(path, ()) if events[i].begins_a_node]
+            last = begins[1] - 1 if len(begins) > 1 else None
         inside = self.recording.inside.get(path, ())
         for places in (self.open.get(name, deque()) for name in (path, *inside)):
             while places and (last is None or places[0] <= last):

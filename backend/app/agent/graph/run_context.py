@@ -19,7 +19,8 @@ from ag_ui.core import (
 from app.agent.core.calls import MOST_NAME
 from app.agent.core.events import Failure, MessageDiscarded, RunContinued, RunResumed
 from app.agent.core.interfaces import StepKey, StepRecord, Usage
-from app.agent.core.interrupts import Answered, Suspended
+from app.agent.core.interrupts import Answered
+from app.agent.graph.crew import Lookout
 from app.agent.graph.plan import Plan
 from app.agent.graph.policies import MOST_ATTEMPTS
 from app.agent.graph.ports import Past, Ports, Undeliverable
@@ -36,10 +37,11 @@ class RunContext:
     """Shared by all nodes of a run. `enter` runs a graph inside of a node.
 
     `effects_id` is what the keys of its effects are made of: those of a run that is resumed stay the same.
-    `shown` holds the whole assistant messages so far; `parked` by their paths the nodes that have begun and
-    wait for a person or a time, with what they used here; `done` what this process did inside of nodes, which
-    may be tried again, and what waited; `told` the paths and visits of pure nodes inside of others whose end
-    it told; `counted` the calls of an earlier one whose usage their nodes have counted.
+    `shown` holds the whole assistant messages so far; `parked`, by their paths, nodes that waited for a
+    person or a time when they were last at work, with what they used here; `done` what this process did
+    inside of nodes, which may be tried again, and what waited; `told` the paths and visits of pure nodes
+    inside of others whose end it told; `counted` the calls of an earlier one whose usage their nodes have
+    counted.
     """
 
     ports: Ports
@@ -57,12 +59,14 @@ class RunContext:
     told: set[tuple[str, int]] = field(default_factory=set)
     counted: set[StepKey] = field(default_factory=set)
     ended: bool = False
+    lookout: Lookout = field(init=False)
 
     def __post_init__(self) -> None:
         self.effects_id = self.effects_id or self.run_id
         self.usage |= self.past.usage
         self.shown = list(self.past.shown)
         self.parked = {path: {} for path in self.past.parked}
+        self.lookout = Lookout(self.ports.interrupts, self.ports.clock)
 
     async def emit(self, event: Any, node_path: str = "") -> None:
         """Raises `Undeliverable`, also once the run has ended: nothing follows the terminal event."""
@@ -102,6 +106,10 @@ class RunContext:
                 return known
         return None
 
+    def is_told(self, step: StepRecord) -> bool:
+        """Whether the log of this run has the step: it is this run's, or was taken over by this process."""
+        return step.source_run_id is None or step.key in self.done
+
     def rule_out_outage(self, error: Exception) -> None:
         """Raises `Undeliverable` where `error` is not the graph's: the platform's database is away."""
         if self.ports.is_outage(error):
@@ -127,10 +135,6 @@ class RunContext:
     async def expire(self, interrupt_id: UUID) -> Answered:
         """Closes what nobody answered in time."""
         return await _delivered(self.ports.interrupts.expire(interrupt_id))
-
-    async def over(self, waiting: Suspended) -> frozenset[UUID]:
-        """Returns once some of what is waited for is over, or due: which."""
-        return await _delivered(self.ports.interrupts.over(waiting))
 
     async def withdraw(self, under: str) -> None:
         """Takes back what the node at `under`, or one inside of it, waits for."""

@@ -33,9 +33,10 @@ from app.agent.graph.crew import side_by_side
 from app.agent.graph.json_schema import in_short, with_defaults
 from app.agent.graph.node_calls import NodeCall
 from app.agent.graph.plan import PlannedNode
-from app.agent.graph.ports import usage_read
+from app.agent.graph.ports import Undeliverable, usage_read
 from app.agent.graph.references import Chain, Lookup, Reference, as_text
 from app.agent.graph.run_context import AssistantMessage, Frame, RunContext, over_all_visits
+from app.core.errors import AppError
 from app.core.ids import stable_id
 
 _IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -169,7 +170,17 @@ class NodeScope:
             self.run, plan, sources,
             path=f"{self.path}/{key}", speaks=False, depth=self.frame.depth, visit=self._inner_visit,
         )  # fmt: skip
-        return await self.run.enter(frame, with_defaults(plan.inputs, dict(inputs)))
+        return await self._entered(frame, inputs)
+
+    async def _entered(self, frame: Frame, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The output of the graph. Where it failed, nobody needs to answer what it asked."""
+        try:
+            return await self.run.enter(frame, with_defaults(frame.plan.inputs, dict(inputs)))
+        except Undeliverable:
+            raise
+        except AppError:
+            await self.run.withdraw(frame.path)
+            raise
 
     async def call_agent(self, binding: str, inputs: Mapping[str, Any]) -> AgentAnswer:
         return await self.enter_agent(
@@ -190,7 +201,7 @@ class NodeScope:
             self.run, plan, {"session": self.run.session},
             path=path, speaks=speaks, depth=self.frame.depth + 1, visit=visit,
         )  # fmt: skip
-        output = await self.run.enter(frame, with_defaults(plan.inputs, dict(inputs)))
+        output = await self._entered(frame, inputs)
         return AgentAnswer(output, as_text(output[plan.answer]) if plan.answer else None)
 
     @property
@@ -239,7 +250,7 @@ class NodeScope:
     async def side_by_side(self, works: Sequence[Work], *, places: int, ends: Ends) -> list[Any]:
         if self.run.replay is not None:
             places = len(works) or 1  # the record says who had one when
-        return await side_by_side(works, places=places, over=self.run.over, ends=ends)
+        return await side_by_side(works, places=places, lookout=self.run.lookout, ends=ends)
 
     async def _over(self, interrupt: Interrupt, event: Any = None) -> Answered:
         """Opens the interrupt once; raises `Suspended` until it is over.

@@ -94,10 +94,11 @@ class _Progress:
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     handles: dict[str, str | None] = field(default_factory=dict)
     writes: dict[str, tuple[Write, ...]] = field(default_factory=dict)
+    read: dict[str, Values] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
 
     async def to_the_end(self) -> None:
-        crew = Crew[PlannedNode, list[PlannedNode]](self.frame.run.over)
+        crew = Crew[PlannedNode, list[PlannedNode]](self.frame.run.lookout)
         ready = self._ready(self.step.nodes)
         try:
             while ready or crew.working:
@@ -106,7 +107,7 @@ class _Progress:
                     continue
                 for node in ready:
                     crew.begin(node, self._run(node))
-                ended, able = await crew.news()
+                ended, able = await crew.changes()
                 ready = [*_followers(ended), *able]
         finally:
             await crew.dismiss()
@@ -137,9 +138,15 @@ class _Progress:
         return ChainMap(self.handles, self.begin["handles"])
 
     def _values(self, node: PlannedNode) -> Values:
+        """As they are when the node begins, for the first time: what ends later is none of them."""
+        if (read := self.read.get(node.id)) is not None:
+            return read
         sources = {"inputs": self.begin["inputs"], "state": self._state(node), **self.frame.sources}
         finished: ChainMap[str, Any] = ChainMap(self.outputs, self.begin["outputs"])
-        return Values(sources, finished)
+        values = Values(sources, {name: finished[name] for name in node.reads if name in finished})
+        if node.asks:
+            self.read[node.id] = values
+        return values
 
     def _state(self, node: PlannedNode) -> dict[str, Any]:
         """As those before the node left it: what runs beside it is not seen, however fast it was."""

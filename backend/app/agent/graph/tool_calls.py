@@ -133,17 +133,23 @@ async def _agree(
     """The arguments, once they fit, and whoever has to agree has done so. Raises `Refused`.
 
     A person who was asked decides, whatever the tool needs by now; and once for all, also for a run that is
-    made of this one. A call in doubt keeps the arguments of its first time, whatever is usual by now.
+    made of this one. What they were shown is what is called, and a call in doubt is repeated as it was made,
+    whatever the tool has as defaults by now.
     """
-    begun = call.begun()
-    progress.arguments = _read(asked.said.arguments)
-    given = begun["arguments"] if begun else _given(function, progress.arguments)
+    begun, put = call.begun(), call.put()
+    progress.arguments = written = _read(asked.said.arguments)
+    if begun:
+        given: dict[str, Any] = begun["arguments"]
+    elif put is not None:
+        given = _as_shown(put.prefill["arguments"], written)
+    else:
+        given = _given(function, written)
     progress.arguments = given
     if begun.get("approved"):
         progress.approved = True
         progress.answered_by, progress.changed = begun["answered_by"], begun["changed"]
         return given
-    if not (approval.needed(function) or call.was_put()):
+    if put is None and not approval.needed(function):
         return given
     question = replace(approval.question(function, given), tool_call_id=asked.id)
     answer = await call.ask(question, within_s=approval.within_s)
@@ -159,6 +165,12 @@ async def _agree(
     progress.arguments, progress.changed = changed, True
     progress.arguments = given = _given(function, changed)
     return given
+
+
+def _as_shown(shown: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, in the order of the model: the database does not keep it."""
+    names = [*(name for name in written if name in shown), *(name for name in shown if name not in written)]
+    return {name: written[name] if written.get(name) == shown[name] else shown[name] for name in names}
 
 
 def _function(name: str, functions: Sequence[Function] | None) -> Function:

@@ -123,13 +123,14 @@ class Executor:
         handlers = {
             RUN_EVENTS: self._hear_events,
             RUN_QUEUE: lambda _: self.queue_news.set(),
-            RUN_COMMANDS: self._hear_command,
+            RUN_COMMANDS: self.hear_command,
         }
         return Listener(url, handlers, self._hears)
 
-    def _hear_command(self, run_id: str) -> None:
+    def hear_command(self, run_id: str) -> None:
+        """A command to the run, which may wait, or an answer; to any where the id is empty."""
         self.command_news.set()
-        self.queue_news.set()  # it may be for a run that waits
+        self.queue_news.set()
         self.log.hear(run_id)
 
     def _hears(self, heard: bool) -> None:
@@ -357,12 +358,10 @@ class Executor:
     async def _put_back(self) -> None:
         """What a claim took whose answer was lost, and what could not be handed over."""
         try:
-            runs = await put_back_runs(self.database, self.owner)
+            if runs := await put_back_runs(self.database, self.owner):
+                logger.info("runs_put_back", runs=runs)
         except Exception as error:
             logger.warning("runs_not_put_back", error=repr(error))
-            return
-        if runs:
-            logger.info("runs_put_back", runs=runs)
 
 
 def _undelivered(error: Undeliverable, run: RunLog) -> Ending:

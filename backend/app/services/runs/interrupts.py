@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from app.agent.core.interrupts import Answered, Interrupt, Question, Suspended
-from app.core.tasks import whole
+from app.agent.core.interrupts import Answered, Interrupt, Question
 from app.db.connection import DriverConnection
 from app.db.session import Database, Tenant
 from app.services.runs.run_log import FencedOff, InterruptRow, RunLog
-from app.services.runs.watch import news_or_timeout
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -30,8 +29,6 @@ _OVER = f"""
     WHERE i.org_id = $1 AND i.run_id = $2 AND i.id = ANY($3::uuid[])
         AND (i.status <> 'open' OR i.due_at <= now())
 """  # noqa: S608  (ours)
-_LOOK_EVERY_S = 1.0
-_SOON_S = 0.05
 _EXPIRE = """
     UPDATE agent_run_interrupts i SET status = 'expired', closed_at = now() FROM agent_runs r
     WHERE i.org_id = $1 AND i.id = $2 AND i.status = 'open' AND r.org_id = i.org_id AND r.id = i.run_id
@@ -59,21 +56,18 @@ class RunInterrupts:
         self.known[interrupt.id] = interrupt
         self.run.wait_for(InterruptRow(interrupt, "open"), event)
 
-    async def over(self, waiting: Suspended) -> frozenset[UUID]:
-        """Looks when there may be an answer, when a time has come, and now and then."""
-        lease = self.run.lease
-        while True:
-            found = await whole(
-                self.database.system_statement(_OVER, lease.org_id, lease.id, list(waiting.ids))
-            )
-            if over := [_interrupt(row) for row in found]:
-                for one in over:
-                    self._look_at(one)
-                return frozenset(one.id for one in over)
-            await news_or_timeout(self.run.news, _pause_s(waiting.due_ms))
+    def listen(self, hear: Callable[[], None]) -> None:
+        self.run.hears = hear
 
-    def _look_at(self, interrupt: Interrupt) -> None:
-        """Counts an answer once: more than there are would leave the run waiting for those not taken up."""
+    async def over(self, ids: Collection[UUID]) -> Sequence[Interrupt]:
+        """Whoever is cancelled meanwhile does not wait for the statement, nor cut it off."""
+        lease = self.run.lease
+        look = asyncio.ensure_future(self.database.system_statement(_OVER, lease.org_id, lease.id, list(ids)))
+        look.add_done_callback(lambda gone: gone.cancelled() or gone.exception())
+        return [_interrupt(row) for row in await asyncio.shield(look)]
+
+    def take(self, interrupt: Interrupt) -> None:
+        """An answer is counted, once: a run that has seen all its answers is not woken for them again."""
         known, answer = self.known.get(interrupt.id), interrupt.answered
         if answer and not answer.expired and not (known and known.answered):
             self.run.answers += 1
@@ -102,11 +96,6 @@ async def interrupts_of(connection: DriverConnection, tenant: Tenant, run_id: UU
     rows = await connection.fetch(_OF_RUN, tenant.org_id, run_id)
     found = [_interrupt(row) for row in rows if row[3] != "withdrawn"]
     return {one.id: one for one in found}
-
-
-def _pause_s(due_ms: int | None) -> float:
-    left_s = _LOOK_EVERY_S if due_ms is None else due_ms / 1000 - time()
-    return min(max(left_s, _SOON_S), _LOOK_EVERY_S)
 
 
 def unanswered(interrupts: dict[UUID, Interrupt]) -> dict[UUID, Interrupt]:

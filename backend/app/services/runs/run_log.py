@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import time
@@ -184,8 +184,8 @@ class RunLog:
     `seq` is that of the last event stored. The first `tried` events may be stored already, so they must be
     sent again just as they were. `fresh`: no checkpoint of the run is there; `channels` are what the
     saver kept last. `used`: what the run has used so far, by model; `asked`: what it waits for, or has;
-    `answers`: how many of that were given since this process has the run, and taken up; `news` is set, and
-    replaced, where there may be more. `finished_at` is set by the database once an ending was stored.
+    `answers`: how many answers to that were taken up since this process has the run; `hears` is called where
+    there may be more. `finished_at` is set by the database once an ending was stored.
     """
 
     log: Writer
@@ -200,7 +200,7 @@ class RunLog:
     used: dict[str, Usage] = field(default_factory=dict)
     asked: dict[UUID, Interrupt] = field(default_factory=dict)
     answers: int = 0
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    hears: Callable[[], None] | None = None
     fenced_off: bool = False
     broken: Exception | None = None
     finished_at: datetime | None = None
@@ -263,8 +263,8 @@ class RunLog:
 
     def hear(self) -> None:
         """Somebody may have answered."""
-        self.news.set()
-        self.news = asyncio.Event()
+        if self.hears is not None:
+            self.hears()
 
     def lose(self) -> None:
         """The run is another process's from now on."""
@@ -275,9 +275,9 @@ class RunLog:
         """Stores everything and how the run leaves this process, as one. Once it has ended, nobody needs to
         answer what is open.
 
-        Raises what made something of it unstorable, unless it ends by that.
+        Raises what made something of it unstorable, unless it fails by that, or is cancelled.
         """
-        if self.broken is not None and ending.status == "succeeded":
+        if self.broken is not None and ending.status not in ("failed", "cancelled"):
             raise self.broken
         if ending.event is not None:
             self.pending.events.append(Telling("", time(), ending.type, ending.event))

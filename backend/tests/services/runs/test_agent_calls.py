@@ -187,7 +187,7 @@ class TestApproval:
         asked = await questions(bench, run.id)
         assert sorted(one.prefill["arguments"]["to"] for one in asked if one.prefill) == ["Ada", "Bob"]
         assert world.there.requests == []
-        inbox = InterruptService(bench.resources.database, bench.tenant, lambda: None)
+        inbox = InterruptService(bench.resources.database, bench.tenant, lambda _: None)
         other = world.process("other", sweep_interval_s=0.1)
         async with other.running():
             for one in asked:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
+from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, ModelError, TextDelta
 from app.db.postgres.models.agents import RunMode, RunStatus
 from app.services.descendant_service import DescendantService, Wanted
 from app.services.runs.executor import Executor
@@ -25,7 +27,7 @@ from tests.services.runs.test_recovery import (  # noqa: F401  (fixtures)
     other,
     two_calls,
 )
-from tests.services.runs.test_suspended_runs import at_rest, pausing
+from tests.services.runs.test_suspended_runs import PLAIN, answer, asked, at_rest, line, pausing
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -62,7 +64,72 @@ async def check(bench: Bench, executor: Executor, run_id: UUID) -> None:
     assert told == [lasting(event) for event in await bench.events(run_id)]
 
 
+@dataclass(slots=True)
+class Flaky:
+    """A chat model whose first call fails, once it may."""
+
+    name: str = "flaky"
+    capabilities: frozenset[Capability] = frozenset({Capability.STREAMING})
+    failing: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: int = 0
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        self.calls += 1
+        if self.calls == 1:
+            await self.failing.wait()
+            raise ModelError("server_error", "down")
+        yield TextDelta("Hello.")
+        yield Finished()
+
+
+def asking_or_writing(model: str) -> dict[str, Any]:
+    """For the first item a person is asked, for the second a model, which fails at first; then both again."""
+    prompt = [{"role": "user", "content": "Well?"}]
+    ways = [{"handle": "person", "when": "{{ item }} == 'a'"}]
+    body = {
+        "nodes": [
+            {"id": "start", "type": "start"},
+            {"id": "which", "type": "condition", "config": {"branches": ways}},
+            {"id": "ask", "type": "human", "config": {"message": "Well?"}},
+            {"id": "write", "type": "llm", "config": {"model": "main", "prompt": prompt}},
+            {"id": "done", "type": "end", "config": {"output": {}}},
+        ],
+        "edges": [
+            {"source": "start", "target": "which"},
+            {"source": "which", "handle": "person", "target": "ask"},
+            {"source": "which", "handle": "else", "target": "write"},
+            {"source": "ask", "target": "done"},
+            {"source": "write", "target": "done"},
+        ],
+    }
+    items = {"id": "items", "type": "transform", "config": {"values": {"all": "['a', 'b']"}}}
+    config = {"items": "{{ items.all }}", "graph": body}
+    each = {"id": "each", "type": "map", "config": config, "retry": {"max_attempts": 2, "initial_s": 0}}
+    return PLAIN | {"bindings": {"models": {"main": model}}} | line(items, each)
+
+
 class TestReplay:
+    async def test_of_a_map_that_was_tried_again_while_somebody_was_asked(
+        self,
+        bench: Bench,
+        other: Executor,  # noqa: F811
+        gate: Gate,
+        make: Factory,
+    ) -> None:
+        model, behind = Flaky(), bench.resources.providers[gate.slug]
+        bench.resources.providers[gate.slug] = lambda name: model if name == "flaky" else behind(name)
+        slug = await make.model(bench.member, provider=gate.slug, model="flaky")
+        async with other.running():
+            run = await bench.start(other, asking_or_writing(slug))
+            await asked(bench, run.id)
+            model.failing.set()
+            await at_rest(bench, run.id)
+            await answer(bench, run.id)
+            assert (await ended(bench, run.id)).status is RunStatus.SUCCEEDED
+            told = [(event.node_path, event.event.get("name")) for event in await bench.events(run.id)]
+            assert told.count(("each/0/ask", "node.started")) == 2
+            await check(bench, other, run.id)
+
     async def test_of_a_run_whose_process_died_tells_of_that(
         self,
         bench: Bench,

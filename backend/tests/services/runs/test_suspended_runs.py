@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, update
 
+from app.agent.graph import crew as crew_module
 from app.agent.graph.ports import SystemClock
 from app.core.ids import new_id
 from app.db.postgres.models.agents import AgentRun, AgentRunInterrupt, AgentRunStep, RunStatus
 from app.embedded import Services
 from app.services.interrupt_service import Answer, InterruptService, Person
-from app.services.runs import interrupts as interrupts_module
 from app.services.runs.executor import Executor
 from app.services.runs.run_log import Ending, RunLog
 from tests.counting_model import Counting
@@ -100,13 +100,19 @@ async def questions(bench: Bench, run_id: UUID) -> list[AgentRunInterrupt]:
         return list((await session.execute(statement.order_by(AgentRunInterrupt.node_path))).scalars())
 
 
-async def answer(bench: Bench, run_id: UUID, *, at: str | None = None) -> None:
-    """The first question that is open; or the one of the node `at`, as soon as it is."""
-    inbox = InterruptService(bench.resources.database, bench.tenant, lambda: None)
+async def asked(bench: Bench, run_id: UUID, *, at: str | None = None) -> AgentRunInterrupt:
+    """The first question, as soon as it is open; of the node `at`, if that is given."""
     async with asyncio.timeout(15):
-        while not (asked := [one for one in await questions(bench, run_id) if at in (None, one.node_path)]):
+        while True:
+            for one in await questions(bench, run_id):
+                if at in (None, one.node_path):
+                    return one
             await asyncio.sleep(0.02)
-    await inbox.answer(run_id, asked[0].id, Answer(), ANN)
+
+
+async def answer(bench: Bench, run_id: UUID, *, at: str | None = None) -> None:
+    inbox = InterruptService(bench.resources.database, bench.tenant, lambda _: None)
+    await inbox.answer(run_id, (await asked(bench, run_id, at=at)).id, Answer(), ANN)
 
 
 async def done(bench: Bench, run_id: UUID, node_path: str) -> None:
@@ -232,7 +238,7 @@ class TestBesideWork:
     async def test_answers_are_heard_of(
         self, bench: Bench, gate: Gate, services: Services, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(interrupts_module, "_LOOK_EVERY_S", 3600)
+        monkeypatch.setattr(crew_module, "_LOOK_EVERY_S", 3600)
         listening = bench.executor("local:listening", claims=False, listen_url=services.database_url)
         async with listening.running():
             run = await bench.start(listening, beside_a_model(gate.slug, asking("ask")))
@@ -272,7 +278,7 @@ class TestBesideWork:
     async def test_an_answer_that_comes_at_the_last_moment_is_not_overlooked(
         self, bench: Bench, other: Executor, gate: Gate, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(interrupts_module, "_LOOK_EVERY_S", 3600)
+        monkeypatch.setattr(crew_module, "_LOOK_EVERY_S", 3600)
         monkeypatch.setattr(RunLog, "hear", lambda _: None)
         async with other.running():
             run = await bench.start(other, beside_a_model(gate.slug, asking("ask")))
