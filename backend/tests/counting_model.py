@@ -1,11 +1,20 @@
-"""A chat model that answers at once and counts its calls."""
+"""Chat models that answer at once: one counts its calls, one fails at first."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, TextDelta, Usage
+from app.agent.core.interfaces import (
+    Capability,
+    ChatEvent,
+    ChatRequest,
+    Finished,
+    ModelError,
+    TextDelta,
+    Usage,
+)
 from app.resources import Resources
 from tests.factories import Gate
 
@@ -22,6 +31,24 @@ class Counting:
         self.calls.append(request)
         yield TextDelta(f"call {len(self.calls)}")
         yield Finished(usage=Usage(2, 3))
+
+
+@dataclass(slots=True)
+class Flaky:
+    """A chat model whose first call fails, once it may."""
+
+    name: str = "flaky"
+    capabilities: frozenset[Capability] = frozenset({Capability.STREAMING})
+    failing: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: int = 0
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        self.calls += 1
+        if self.calls == 1:
+            await self.failing.wait()
+            raise ModelError("server_error", "down")
+        yield TextDelta("Hello.")
+        yield Finished()
 
 
 def counting_behind(resources: Resources, gate: Gate) -> Counting:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from app.agent.core.interfaces import ModelError, ToolResult
 from app.agent.core.interrupts import Suspended
 from app.agent.graph.executable import ExecutableAgent
@@ -287,3 +289,28 @@ class TestAgents:
         desk = calling(wants(A), says("inner"), says("outer"), team=team)
         assert (await desk.go_on())["tool_calls"][0]["text"] == "inner"
         assert desk.run.log.text == "outer"
+
+
+class TestResumed:
+    async def test_a_decision_that_was_not_taken_up_holds_in_the_run_that_resumes_it(self) -> None:
+        desk = Desk(wants(ROME), says("Very well."), approval="all")
+        await desk.go_on()
+        desk.decide("reject", reason="never")
+        known = {step.key: replace(step, source_run_id="r") for step in desk.run.log.steps if step.call}
+        desk.run.log.known = known
+        past = Past(continued=0, resumes=("r",))
+        result = await desk.run.given({"question": "Why?"}, run_id="r-2", past=past)
+        (call,) = result.output["tool_calls"]
+        assert (desk.tool.calls, call["error"]["code"], desk.inbox.open_ones) == ([], "rejected", [])
+
+    async def test_a_decision_on_another_call_does_not(self) -> None:
+        desk = Desk(wants(ROME), wants(OSLO), approval="all")
+        await desk.go_on()
+        desk.decide("approve")
+        desk.run.log.known = {}
+        with pytest.raises(Suspended):
+            await desk.run.given({"question": "Why?"}, run_id="r-2", past=Past(resumes=("r",)))
+        (asked,) = desk.inbox.open_ones
+        assert asked.question is not None
+        assert asked.question.prefill == {"arguments": {"city": "Oslo", "days": 1}}
+        assert desk.tool.calls == []

@@ -84,7 +84,8 @@ class JournalledCall(Protocol):
         ...
 
     def put(self) -> Question | None:
-        """What a person has been asked about this call."""
+        """What a person has been asked about this call; in a run that this one resumes, about the one of its
+        number."""
         ...
 
     async def agent(self, binding: str, inputs: Mapping[str, Any]) -> AgentAnswer:

@@ -49,6 +49,16 @@ class Question:
     tool_call_id: str | None = None
     due_ms: int | None = None
 
+    def asks_the_same(self, other: Question) -> bool:
+        """Whether an answer to the one is one to the other: approvals are about a call, as it was shown."""
+        if self.kind == "approval":
+            return (self.tool, self.prefill) == (other.tool, other.prefill)
+        return (self.message, tuple(self.choices), self.form) == (
+            other.message,
+            tuple(other.choices),
+            other.form,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:

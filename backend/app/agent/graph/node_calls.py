@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from app.agent.core.calls import AgentAnswer, CallKind
 from app.agent.core.events import Failure
@@ -107,16 +106,15 @@ class NodeCall:
         if within_s is not None:  # of one that was put already the time then holds
             due_ms = self.scope.run.ports.clock.now_ms() + int(within_s * 1000)
             question = replace(question, due_ms=due_ms)
-        return await self.scope.put(self._interrupt_id, question)
+        return await self.scope.put(self._place, question)
 
     def put(self) -> Question | None:
-        known = self.scope.run.ports.interrupts.recall(self._interrupt_id)
+        known = self.scope.run.asked(*self._place)
         return known.question if known else None
 
     @property
-    def _interrupt_id(self) -> UUID:
-        made_of = (self.scope.run.run_id, "interrupt", self.scope.path, self.scope.frame.visit)
-        return stable_id(*made_of, "call", self.number)
+    def _place(self) -> tuple[Any, ...]:
+        return self.scope.path, self.scope.frame.visit, "call", self.number
 
     async def agent(self, binding: str, inputs: Mapping[str, Any]) -> AgentAnswer:
         return await self.scope.enter_agent(

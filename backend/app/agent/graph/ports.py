@@ -164,6 +164,8 @@ class Past:
     `continued`: how often it was taken up again; `suspended`: the last time, because a person had answered or
     a time had come. `told`: the paths of nodes whose end was told; `parked`: of those that had begun and
     waited when it was suspended. `shown`: whole assistant messages. `half_told`: messages without an end.
+    `resumes`: the ids of the runs that it resumes, the nearest first: what people have answered there, they
+    are not asked again.
     """
 
     continued: int = 0
@@ -174,6 +176,7 @@ class Past:
     shown: tuple[str, ...] = ()
     half_told: tuple[HalfTold, ...] = ()
     usage: Mapping[str, Usage] = field(default_factory=dict)
+    resumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from ag_ui.core import (
 from app.agent.core.calls import MOST_NAME
 from app.agent.core.events import Failure, MessageDiscarded, RunContinued, RunResumed
 from app.agent.core.interfaces import StepKey, StepRecord, Usage
-from app.agent.core.interrupts import Answered
+from app.agent.core.interrupts import Answered, Interrupt
 from app.agent.graph.crew import Lookout
 from app.agent.graph.plan import Plan
 from app.agent.graph.policies import MOST_ATTEMPTS
@@ -104,6 +104,23 @@ class RunContext:
             known = self.done.get(key) or self.ports.journal.recall(*key)
             if known and (earlier == visit or (known.ended and known.output is not None)):
                 return known
+        return None
+
+    def interrupt_id(self, *place: Any) -> UUID:
+        """Of what a node waits for; `place`: its path, its visit, and what tells it from others of that."""
+        return stable_id(self.run_id, "interrupt", *place)
+
+    def asked(self, path: str, visit: int, *rest: Any) -> Interrupt | None:
+        """What is known of that; of a question that was answered in a run which this one resumes, the answer,
+        in whichever visit that was."""
+        recall = self.ports.interrupts.recall
+        if known := recall(self.interrupt_id(path, visit, *rest)):
+            return known
+        for run_id in self.past.resumes:
+            for earlier in range(MOST_ATTEMPTS, 0, -1):
+                known = recall(stable_id(run_id, "interrupt", path, earlier, *rest))
+                if known and known.answered and not known.answered.expired:
+                    return known
         return None
 
     def is_told(self, step: StepRecord) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from app.agent.core.base import SUCCESS, Effect, NodeError
 from app.agent.core.calls import AgentAnswer, CallKind
@@ -70,6 +69,10 @@ class Values:
             else:
                 return False, None
         return True, here
+
+
+Place = tuple[Any, ...]
+"""Of an interrupt in its run; see `RunContext.interrupt_id`."""
 
 
 @dataclass(slots=True)
@@ -223,11 +226,14 @@ class NodeScope:
 
     async def ask(self, question: Question) -> Answered:
         self.interrupts += 1
-        return await self.put(self._interrupt_id, question)
+        return await self.put(self._place, question)
 
-    async def put(self, interrupt_id: UUID, question: Question) -> Answered:
-        """Asks under an id that is the same whenever this is asked. Raises like `ask`."""
-        interrupt = Interrupt(interrupt_id, self.path, question, question.due_ms)
+    async def put(self, place: Place, question: Question) -> Answered:
+        """Asks under an id that is the same whenever this is asked: that of its place. Raises like `ask`."""
+        known = self.run.asked(*place)
+        if known and known.question and known.answered and known.question.asks_the_same(question):
+            return known.answered
+        interrupt = Interrupt(self.run.interrupt_id(*place), self.path, question, question.due_ms)
         event = InterruptOpened(
             node_id=self.node.id,
             interrupt_id=interrupt.id,
@@ -245,7 +251,7 @@ class NodeScope:
 
     async def until(self, due_ms: int) -> None:
         self.interrupts += 1
-        await self._over(Interrupt(self._interrupt_id, self.path, None, due_ms))
+        await self._over(Interrupt(self.run.interrupt_id(*self._place), self.path, None, due_ms))
 
     async def side_by_side(self, works: Sequence[Work], *, places: int, ends: Ends) -> list[Any]:
         if self.run.replay is not None:
@@ -271,9 +277,9 @@ class NodeScope:
         raise Suspended(due_ms=known.due_ms, by_people=by_people, ids=ids)
 
     @property
-    def _interrupt_id(self) -> UUID:
+    def _place(self) -> Place:
         """Of the interrupt that is the last so far: nothing of the process is in it."""
-        return stable_id(self.run.run_id, "interrupt", self.path, self._inner_visit, self.interrupts)
+        return self.path, self._inner_visit, self.interrupts
 
     @property
     def limits(self) -> EngineLimits:

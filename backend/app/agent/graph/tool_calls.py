@@ -23,6 +23,7 @@ from app.core.ids import stable_id
 
 APPROVE, REJECT = "approve", "reject"
 _PASSAGES = TypeAdapter(dict[int, Passage])
+_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,8 @@ async def _agree(
     made of this one. What they were shown is what is called, and a call in doubt is repeated as it was made,
     whatever the tool has as defaults by now.
     """
-    begun, put = call.begun(), call.put()
     progress.arguments = written = _read(asked.said.arguments)
+    begun, put = call.begun(), _put(call, asked.said.name, written)
     if begun:
         given: dict[str, Any] = begun["arguments"]
     elif put is not None:
@@ -165,6 +166,16 @@ async def _agree(
     progress.arguments, progress.changed = changed, True
     progress.arguments = given = _given(function, changed)
     return given
+
+
+def _put(call: JournalledCall, name: str, written: Mapping[str, Any]) -> Question | None:
+    """What was asked about this call, and not about one that had its number in another run."""
+    question = call.put()
+    if question is None or question.tool != name:
+        return None
+    shown = question.prefill["arguments"]
+    same = all(shown.get(key, _NOTHING) == value for key, value in written.items())
+    return question if same else None
 
 
 def _as_shown(shown: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,12 @@ async def interrupts_of(connection: DriverConnection, tenant: Tenant, run_id: UU
     return {one.id: one for one in found}
 
 
+async def answered_in(connection: DriverConnection, tenant: Tenant, run_id: UUID) -> dict[UUID, Interrupt]:
+    """What people have answered a run."""
+    found = await interrupts_of(connection, tenant, run_id)
+    return {key: one for key, one in found.items() if one.answered and not one.answered.expired}
+
+
 def unanswered(interrupts: dict[UUID, Interrupt]) -> dict[UUID, Interrupt]:
     return {key: one for key, one in interrupts.items() if one.answered is None}
 

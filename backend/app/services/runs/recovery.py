@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from app.agent.graph.ports import HalfTold, Past, usage_read
 from app.db.base import Json
 from app.db.connection import DriverConnection
 from app.db.session import Database, Tenant
-from app.services.runs.interrupts import interrupts_of, unanswered
+from app.services.runs.interrupts import answered_in, interrupts_of, unanswered
 from app.services.runs.run_log import RunLog
 
 _STEPS = """
@@ -34,6 +34,16 @@ _TOLD = """
 _USED = """
     SELECT node_path, call, usage::text FROM agent_run_steps
     WHERE org_id = $1 AND run_id = $2 AND source_run_id IS NULL
+"""
+_RESUMES = """
+    WITH RECURSIVE line AS (
+        SELECT parent_run_id AS id, 1 AS nth FROM agent_runs
+        WHERE org_id = $1 AND id = $2 AND made_by = 'resume' AND parent_run_id IS NOT NULL
+        UNION ALL
+        SELECT r.parent_run_id, l.nth + 1 FROM line l JOIN agent_runs r ON r.org_id = $1 AND r.id = l.id
+        WHERE r.made_by = 'resume' AND r.parent_run_id IS NOT NULL
+    )
+    SELECT id FROM line ORDER BY nth
 """
 _Row = tuple[str, str, str]
 
@@ -64,8 +74,12 @@ async def recover(database: Database, tenant: Tenant, run_id: UUID, *, continued
         known = await journal_of(connection, tenant, run_id)
         told = await connection.fetch(_TOLD, tenant.org_id, run_id)
         interrupts = await interrupts_of(connection, tenant, run_id)
+        resumes = [row[0] for row in await connection.fetch(_RESUMES, tenant.org_id, run_id)]
+        answers = [await answered_in(connection, tenant, earlier) for earlier in resumes]
     past = _past([(row[0], row[1], row[2]) for row in told], list(known.values()), continued)
-    return Recovered(past, known, interrupts)
+    for before in answers:
+        interrupts |= before
+    return Recovered(replace(past, resumes=tuple(map(str, resumes))), known, interrupts)
 
 
 def _step(row: Any) -> StepRecord:

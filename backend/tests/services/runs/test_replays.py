@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
-from app.agent.core.interfaces import Capability, ChatEvent, ChatRequest, Finished, ModelError, TextDelta
 from app.db.postgres.models.agents import RunMode, RunStatus
 from app.services.descendant_service import DescendantService, Wanted
 from app.services.runs.executor import Executor
 from app.services.runs.logged_event import LoggedEvent
-from tests.counting_model import Counting
+from tests.counting_model import Counting, Flaky
 from tests.factories import Factory, Gate
 from tests.services.runs.conftest import Bench
 from tests.services.runs.test_recovery import (  # noqa: F401  (fixtures)
@@ -62,24 +60,6 @@ async def check(bench: Bench, executor: Executor, run_id: UUID) -> None:
     assert (row.status, row.output, row.error) == (then.status, then.output, then.error)
     told = [lasting(event) for event in await bench.events(replay)]
     assert told == [lasting(event) for event in await bench.events(run_id)]
-
-
-@dataclass(slots=True)
-class Flaky:
-    """A chat model whose first call fails, once it may."""
-
-    name: str = "flaky"
-    capabilities: frozenset[Capability] = frozenset({Capability.STREAMING})
-    failing: asyncio.Event = field(default_factory=asyncio.Event)
-    calls: int = 0
-
-    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
-        self.calls += 1
-        if self.calls == 1:
-            await self.failing.wait()
-            raise ModelError("server_error", "down")
-        yield TextDelta("Hello.")
-        yield Finished()
 
 
 def asking_or_writing(model: str) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from sqlalchemy import select, update
 from app.agent.graph import crew as crew_module
 from app.agent.graph.ports import SystemClock
 from app.core.ids import new_id
-from app.db.postgres.models.agents import AgentRun, AgentRunInterrupt, AgentRunStep, RunStatus
+from app.db.postgres.models.agents import AgentRun, AgentRunInterrupt, AgentRunStep, RunMode, RunStatus
 from app.embedded import Services
+from app.services.descendant_service import DescendantService, Wanted
 from app.services.interrupt_service import Answer, InterruptService, Person
 from app.services.runs.executor import Executor
 from app.services.runs.run_log import Ending, RunLog
-from tests.counting_model import Counting
+from tests.counting_model import Counting, Flaky
 from tests.factories import Factory, Gate
 from tests.graphs import HELLO_GRAPH
 from tests.services.runs.conftest import Bench, finish
@@ -181,6 +182,41 @@ class TestQuestion:
         assert row.status is RunStatus.INTERRUPTED
         assert row.due_at is not None
         assert row.due_at.year > 9000
+
+
+class TestResumed:
+    async def test_nobody_is_asked_again_what_they_have_answered(
+        self, bench: Bench, first: Executor, other: Executor, gate: Gate, make: Factory
+    ) -> None:
+        model, behind = Flaky(), bench.resources.providers[gate.slug]
+        model.failing.set()
+        bench.resources.providers[gate.slug] = lambda name: model if name == "flaky" else behind(name)
+        slug = await make.model(bench.member, provider=gate.slug, model="flaky")
+        prompt = [{"role": "user", "content": "{{ item }}"}]
+        write = {"id": "write", "type": "llm", "config": {"model": "main", "prompt": prompt}}
+        body = line(asking("ask"), write, output={"by": "{{ ask.answered_by }}"})
+        config = {"items": "{{ fork.parts }}", "graph": body, "concurrency": 1}
+        fork = {"id": "fork", "type": "transform", "config": {"values": {"parts": "['a', 'b', 'c']"}}}
+        whole = line(
+            fork, {"id": "each", "type": "map", "config": config}, output={"by": "{{ each.results }}"}
+        )
+        async with first.running():
+            run = await bench.start(first, PLAIN | {"bindings": {"models": {"main": slug}}} | whole)
+            await at_rest(bench, run.id)
+            for index in (0, 1):
+                await answer(bench, run.id, at=f"each/{index}/ask")
+        service = DescendantService(bench.resources.database, bench.tenant, bench.agents(), other)
+        async with other.running():
+            assert (await ended(bench, run.id)).status is RunStatus.FAILED
+            resumed = await service.resume(run.id, Wanted(RunMode.BACKGROUND))
+            assert (await asked(bench, resumed)).node_path == "each/2/ask"
+            assert [one.node_path for one in await questions(bench, resumed)] == ["each/2/ask"]
+            await answer(bench, resumed)
+            row = await ended(bench, resumed)
+        assert row.output == {"by": [{"by": "ann@example.org"}] * 3}
+        events = await bench.events(resumed)
+        told = [event.node_path for event in events if event.event.get("name") == "interrupt"]
+        assert told == ["each/2/ask"]
 
 
 class TestTime:
