@@ -40,6 +40,7 @@ class Standing:
     demanded: Sequence[Permission]
     every_s: float
     clock: Callable[[], float] = monotonic
+    in_doubt: bool = field(default=False, init=False)
     _proven: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +56,7 @@ class Standing:
         return context
 
     async def holds(self) -> bool:
+        """What cannot be proven does not hold; `in_doubt` then."""
         asked = self.clock()
         if asked - self._proven < self.every_s:
             return True
@@ -63,8 +65,9 @@ class Standing:
         except AppError as error:
             logger.info("stream_ended", reason=error.detail)
             return False
-        except Exception as error:  # what cannot be proven does not hold
+        except Exception as error:
             logger.warning("stream_not_proven", error=repr(error))
+            self.in_doubt = True
             return False
         self._proven = asked
         return True

@@ -175,7 +175,8 @@ async def _ending(stop: asyncio.Future[None], reader: Reader) -> str | None:
     if stop.done():
         return "stopping"
     if not await reader.standing.holds():
-        return "ended: the credential holds no more"
+        doubt = "ended: the credential cannot be checked now, connect again"
+        return doubt if reader.standing.in_doubt else "ended: the credential holds no more"
     return None
 
 

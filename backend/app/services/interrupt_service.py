@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app.agent.graph.issues import Findings
 from app.agent.graph.json_schema import errors_of
+from app.agent.graph.limits import check_size
 from app.core.errors import Conflict, FieldError, Forbidden, Invalid
 from app.core.paging import Page, PageRequest
 from app.db.base import Json
@@ -114,6 +116,11 @@ def _check_open(asked: AgentRunInterrupt, *, run_ended: bool, now: datetime) -> 
 
 
 def _faults(asked: AgentRunInterrupt, answer: Answer) -> Any:
+    findings = Findings()
+    if not check_size(answer.data, findings):
+        for issue in findings.report(answer.data).errors:
+            yield FieldError(f"/body/data{issue.pointer}", issue.code, issue.message)
+        return
     choices = asked.choices or []
     if choices and answer.choice not in choices:
         given = "none was given" if answer.choice is None else f"{answer.choice!r} is none of them"

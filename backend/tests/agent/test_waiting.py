@@ -105,6 +105,11 @@ class TestHuman:
         result = await office.go_on()
         assert result.output == {"choice": "approve", "data": {"amount": 7}, "by": "ann@example.org"}
 
+    async def test_is_never_everybodys_where_somebody_is_to_be_named(self) -> None:
+        office = Office(asking(assignee="{{ inputs.question }}"), inputs={"question": " "})
+        with pytest.raises(RunFailed, match=r"'assignee' .* is empty: it takes"):
+            await office.go_on()
+
     async def test_is_told_once(self) -> None:
         office = Office(asking())
         await office.waits()

@@ -111,6 +111,7 @@ class TestQuestion:
             ({"choice": "yes"}, "/body/data"),
             ({"choice": "yes", "data": {"amount": -1}}, "/body/data/amount"),
             ({"choice": "yes", "data": {"amount": "1"}}, "/body/data/amount"),
+            ({"choice": "yes", "data": {"amount": 2**53}}, "/body/data/amount"),
         ],
     )
     async def test_is_open_still_after_an_answer_that_does_not_fit(

@@ -358,6 +358,19 @@ class TestBound:
         assert last - since <= REVOCATION_BITES_S
         assert not await one.request_passes()
 
+    async def test_what_cannot_be_checked_ends_a_stream_and_is_no_revocation(
+        self, world: World, usual: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def away(*_: Any, **__: Any) -> Any:
+            raise ConnectionResetError("the database restarts")
+
+        one = await watched(world, usual)
+        stream = one.open_stream()
+        monkeypatch.setattr(type(stream.auth), "authenticate", away)
+        one.clock.now += stream.every_s
+        assert not await stream.holds()
+        assert stream.in_doubt
+
     async def test_costs_a_hot_credential_one_look_up(self, world: World, usual: Settings) -> None:
         one = await watched(world, usual)
         for _ in range(100):

@@ -112,15 +112,19 @@ class IssueCode(StrEnum):
 
 
 class InvalidGraph(Invalid):
-    """A document with errors; `report` has them all, `errors` the same as fields."""
+    """A document with errors; `report` has them all, `errors` the same as fields, each with its remedy."""
 
     code = "invalid_graph"
 
     def __init__(self, report: Report) -> None:
         count = len(report.errors)
+        told = [
+            (issue, f"{issue.message} ({issue.fix})" if issue.fix else issue.message)
+            for issue in report.errors
+        ]
         super().__init__(
-            f"the agent graph has {count} error{'s' if count != 1 else ''}: {report.errors[0].message}",
-            errors=[FieldError(issue.pointer, issue.code, issue.message) for issue in report.errors],
+            f"the agent graph has {count} error{'s' if count != 1 else ''}: {told[0][1]}",
+            errors=[FieldError(issue.pointer, issue.code, message) for issue, message in told],
         )
         self.report = report
 

@@ -47,6 +47,11 @@ def exceeds(value: Any, *, max_text: int, max_values: int = MAX_VALUES) -> bool:
     return False
 
 
+def too_much(max_text: int, max_values: int = MAX_VALUES) -> str:
+    """What `exceeds` says no to, in words."""
+    return f"{max_text} characters, {max_values} values or {MAX_DEPTH} levels"
+
+
 def _report_size(findings: Findings) -> None:
     message = f"the document exceeds {MAX_VALUES} values or {MAX_TEXT} characters of text"
     fix = "move long texts into a collection, or split the agent"

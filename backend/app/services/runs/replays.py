@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from time import time
 from uuid import UUID
-
-import orjson
 
 from app.agent.graph.ports import Past, RunFailed, RunResult, total
 from app.agent.graph.recording import RecordedEvent, Recording
@@ -19,6 +18,7 @@ from app.services.runs.outfit import Outfit
 from app.services.runs.recovery import journal_of, usage_of
 from app.services.runs.retention import is_log_kept
 from app.services.runs.run_log import RunLog, Telling
+from app.services.runs.stored_json import stored_json
 from app.services.runs.versions import PublishedAgents
 
 _EVENTS = """
@@ -48,7 +48,7 @@ async def recording_of(
         raise Conflict("What the run told is not kept any more.", code="not_recorded")
     source = str(made_of) if made_of else None
     usage = usage_of(step for step in steps.values() if step.source_run_id == source)
-    events = [RecordedEvent(path, kind, orjson.loads(text), at_ms) for path, kind, text, at_ms in rows]
+    events = [RecordedEvent(path, kind, json.loads(text), at_ms) for path, kind, text, at_ms in rows]
     return Recording(steps, events, usage)
 
 
@@ -65,7 +65,7 @@ async def replayed(execution: Execution, recording: Recording, run: RunLog, outf
         if place < execution.seq:
             return
         told = event.renamed(lambda old: ids.get(old) or str(stable_id(run_id, "replay", old)))
-        run.tell(Telling(told.node_path, time(), told.type, orjson.dumps(told.body).decode()))
+        run.tell(Telling(told.node_path, time(), told.type, stored_json(told.body) or ""))
 
     try:
         result = await played(Replay(recording, tell, run.relieve), execution, outfit)

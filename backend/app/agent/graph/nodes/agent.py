@@ -34,7 +34,7 @@ from app.agent.graph.functions import (
 )
 from app.agent.graph.json_schema import sound_schema
 from app.agent.graph.model_calls import check_able, conversation, leading_system
-from app.agent.graph.nodes.human import LONGEST_S
+from app.agent.graph.nodes.human import LONGEST_S, named
 from app.agent.graph.references import Template
 from app.agent.graph.structured_output import schema_told
 from app.agent.graph.tool_calls import APPROVE, REJECT, ToolOutcome
@@ -208,7 +208,7 @@ def _rules(config: AgentConfig, scope: Scope) -> Rules:
         schema=config.output_schema,
         approval=_Approval(
             named=config.approval,
-            assignee=config.assignee.text(scope).strip() or None if config.assignee else None,
+            assignee=named(config.assignee, scope),
             within_s=config.answer_within_s,
         ),
     )

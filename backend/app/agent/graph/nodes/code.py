@@ -14,7 +14,7 @@ from app.agent.core.value_types import ValueType, of_schema
 from app.agent.graph.code_rules import MAX_CODE, problems_of
 from app.agent.graph.json_schema import errors_of, sound_value_schema
 from app.agent.graph.json_template import JsonTemplate
-from app.agent.graph.limits import exceeds
+from app.agent.graph.limits import exceeds, too_much
 from app.agent.graph.policies import Name
 from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge
 
@@ -84,10 +84,10 @@ async def code(config: CodeConfig, scope: Scope) -> Outputs:
     """
     inputs = {name: template.value(scope) for name, template in config.inputs.items()}
     if exceeds(inputs, max_text=MAX_RENDERED):
-        raise RenderedTooLarge(f"the inputs come to more than {MAX_RENDERED} characters")
+        raise RenderedTooLarge(f"the inputs come to more than {too_much(MAX_RENDERED)}")
     outputs, logs = await scope.code.run(config.code, inputs, tuple(config.outputs))
     if exceeds(outputs, max_text=MAX_RENDERED):
-        raise RenderedTooLarge(f"the outputs hold too many values, or more than {MAX_RENDERED} characters")
+        raise RenderedTooLarge(f"the outputs come to more than {too_much(MAX_RENDERED)}")
     wrong = [
         f"{name}{error.pointer}: {error.message}"
         for name, output in config.outputs.items()

@@ -9,7 +9,7 @@ from pydantic import Field
 from app.agent.core.base import NodeConfig, Outputs, node
 from app.agent.core.scope import Scope
 from app.agent.graph.json_template import JsonTemplate
-from app.agent.graph.limits import exceeds
+from app.agent.graph.limits import exceeds, too_much
 from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge
 
 
@@ -31,5 +31,5 @@ async def end(config: EndConfig, scope: Scope) -> Outputs:
     """Raises `RenderedTooLarge`: a large value can be named many times, and is sent out each time."""
     output = {name: template.value(scope) for name, template in config.output.items()}
     if exceeds(output, max_text=MAX_RENDERED):
-        raise RenderedTooLarge(f"the output comes to more than {MAX_RENDERED} characters")
+        raise RenderedTooLarge(f"the output comes to more than {too_much(MAX_RENDERED)}")
     return output

@@ -16,7 +16,7 @@ from app.agent.core.scope import Scope
 from app.agent.core.value_types import kind_of
 from app.agent.graph.issues import quoted
 from app.agent.graph.json_template import JsonTemplate
-from app.agent.graph.limits import exceeds
+from app.agent.graph.limits import exceeds, too_much
 from app.agent.graph.references import (
     MAX_RENDERED,
     Chain,
@@ -233,7 +233,7 @@ def _content(config: HttpConfig, scope: Lookup) -> tuple[bytes, str]:
     for kind, template in config.body.items():
         value = template.value(scope)
         if exceeds(value, max_text=MAX_RENDERED):
-            raise RenderedTooLarge(f"the body comes to more than {MAX_RENDERED} characters")
+            raise RenderedTooLarge(f"the body comes to more than {too_much(MAX_RENDERED)}")
         match kind:
             case "json":
                 text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))

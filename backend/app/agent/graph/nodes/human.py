@@ -7,14 +7,14 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from app.agent.core.base import ERROR, SUCCESS, Effect, Mistake, NodeConfig, Outputs, node
+from app.agent.core.base import ERROR, SUCCESS, Effect, Mistake, NodeConfig, NodeError, Outputs, node
 from app.agent.core.interrupts import Question
 from app.agent.core.scope import Scope
 from app.agent.core.value_types import ValueType, of_schema
 from app.agent.graph.json_schema import sound_schema
 from app.agent.graph.json_template import JsonTemplate
 from app.agent.graph.policies import Name
-from app.agent.graph.references import Template
+from app.agent.graph.references import Lookup, Template
 
 TIMEOUT = "timeout"
 _RESERVED = (SUCCESS, ERROR, TIMEOUT)
@@ -29,7 +29,8 @@ class HumanConfig(NodeConfig):
     `choices`, which are handles of the node, if there are any; `data` must fit `form`, a JSON Schema, and is
     the node's output. `prefill` proposes values for it.
 
-    `assignee` (a user's e-mail address or id) alone may answer, besides those who may change the agent.
+    `assignee` (a user's e-mail address or id) alone may answer, besides those who may change the agent; an
+    empty one fails the node.
     After `answer_within_s` seconds without an answer the node leaves by the handle `timeout`.
     """
 
@@ -91,9 +92,19 @@ async def human(config: HumanConfig, scope: Scope) -> Outputs:
         choices=tuple(config.choices),
         form=config.form,
         prefill={name: value.value(scope) for name, value in config.prefill.items()},
-        assignee=config.assignee.text(scope).strip() or None if config.assignee else None,
+        assignee=named(config.assignee, scope),
         due_ms=scope.now_ms() + int(within_s * 1000) if within_s else None,
     )
     answer = await scope.ask(question)
     scope.take(TIMEOUT if answer.expired else answer.choice or SUCCESS)
     return {"choice": answer.choice, "data": answer.data, "answered_by": answer.answered_by}
+
+
+def named(assignee: Template | None, scope: Lookup) -> str | None:
+    """Who is to answer. Raises `NodeError` where nobody is named who should be: then anybody could."""
+    if assignee is None:
+        return None
+    if not (name := assignee.text(scope).strip()):
+        message = f"'assignee' {str(assignee)!r} is empty: it takes a user's e-mail address or id"
+        raise NodeError(message, code="bad_request")
+    return name

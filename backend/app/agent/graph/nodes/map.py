@@ -12,7 +12,7 @@ from app.agent.core.base import Closed, InnerGraph, NodeConfig, NodeError, Outpu
 from app.agent.core.scope import Scope
 from app.agent.core.value_types import ANY, ValueType, kind_of, of_schema, of_value, union
 from app.agent.graph.json_template import JsonTemplate
-from app.agent.graph.limits import exceeds
+from app.agent.graph.limits import exceeds, too_much
 from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge, Template
 from app.core.errors import AppError
 
@@ -89,7 +89,7 @@ async def map_(config: MapConfig, scope: Scope) -> Outputs:
     errors = {index: one for index, one in enumerate(found) if isinstance(one, BaseException)}
     results = [None if index in errors else one for index, one in enumerate(found)]
     if exceeds(results, max_text=MAX_RENDERED, max_values=MOST_ITEMS * 100):
-        raise RenderedTooLarge(f"the results come to more than {MAX_RENDERED} characters")
+        raise RenderedTooLarge(f"the results come to more than {too_much(MAX_RENDERED, MOST_ITEMS * 100)}")
     return {"results": results, "errors": [_item_error(index, error) for index, error in errors.items()]}
 
 

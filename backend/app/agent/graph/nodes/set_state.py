@@ -10,7 +10,7 @@ from pydantic import Field
 from app.agent.core.base import NodeConfig, Outputs, node
 from app.agent.core.scope import Scope
 from app.agent.graph.json_template import JsonTemplate
-from app.agent.graph.limits import exceeds
+from app.agent.graph.limits import exceeds, too_much
 from app.agent.graph.policies import Name
 from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge
 
@@ -37,7 +37,7 @@ async def set_state(config: SetStateConfig, scope: Scope) -> Outputs:
     """Raises `NodeError` (`type_mismatch`) for a value that its field cannot take, `RenderedTooLarge`."""
     values = {name: template.value(scope) for name, template in config.values.items()}
     if exceeds(values, max_text=MAX_RENDERED):
-        raise RenderedTooLarge(f"the values come to more than {MAX_RENDERED} characters")
+        raise RenderedTooLarge(f"the values come to more than {too_much(MAX_RENDERED)}")
     for name, value in values.items():
         scope.write_state(name, value)
     return {}

@@ -12,7 +12,7 @@ from app.agent.core.scope import Scope
 from app.agent.core.value_types import ValueType
 from app.agent.graph.checks.expressions import type_of
 from app.agent.graph.expressions import Expression
-from app.agent.graph.limits import exceeds
+from app.agent.graph.limits import exceeds, too_much
 from app.agent.graph.policies import Name
 from app.agent.graph.references import MAX_RENDERED, RenderedTooLarge
 
@@ -51,5 +51,5 @@ async def transform(config: TransformConfig, scope: Scope) -> Outputs:
         name: await expression.value(scope, scope.expressions) for name, expression in config.values.items()
     }
     if exceeds(outputs, max_text=MAX_RENDERED):
-        raise RenderedTooLarge(f"the outputs hold too many values, or more than {MAX_RENDERED} characters")
+        raise RenderedTooLarge(f"the outputs come to more than {too_much(MAX_RENDERED)}")
     return outputs
