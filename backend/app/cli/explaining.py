@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from app.agent.core.base import SUCCESS
+from app.agent.core.base import SUCCESS, Effect
 from app.agent.graph.explaining import ExplainedNode, Explanation
 
 _GOES_ON = ("leaves by error", "goes on with its default")
@@ -65,11 +65,20 @@ def _facts(node: ExplainedNode) -> Iterator[str]:
             node.policies.retry
         ),
         f"on an error it {node.policies.on_error}": node.policies.on_error in _GOES_ON,
-        "what came of it is stored, and not done again after a crash": node.journalled,
+        "it may wait for a person or a time, without a process that does": node.suspends,
+        "what the nodes inside did is stored, and not done again after a crash": node.inner is not None,
+        "what came of it is stored, and not done again after a crash": _is_stored(node),
+        "under way at a crash, it is repeated with the same Idempotency-Key": (
+            _is_stored(node) and node.effect is Effect.WRITE
+        ),
     }
     yield from (fact for fact, holds in said.items() if holds)
     for handle, targets in node.leads_to.items():
         yield f"→ {', '.join(targets)}" if handle == SUCCESS else f"{handle} → {', '.join(targets)}"
+
+
+def _is_stored(node: ExplainedNode) -> bool:
+    return node.after_a_crash == "taken from the journal"
 
 
 def _way(source: str, handle: str) -> str:

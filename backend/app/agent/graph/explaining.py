@@ -73,7 +73,7 @@ class ExplainedNode(_Told):
     requires: list[Capability] = Field(description="What its model must be able to do.")
     policies: NodePolicies
     live: bool
-    suspends: bool
+    suspends: bool = Field(description="Whether it, or a node inside of it, waits for a person or a time.")
     journalled: bool
     after_a_crash: AfterCrash
     inner: Explanation | None = None
@@ -149,7 +149,7 @@ def _node(node: PlannedNode, following: dict[str, list[str]]) -> ExplainedNode:
         requires=sorted(node.type.requires | node.config.requires()),
         policies=_policies(node),
         live=node.live,
-        suspends=node.type.suspends or node.config.waits(),
+        suspends=node.suspends,
         journalled=node.journalled,
         after_a_crash=_after_a_crash(node),
         inner=explained(node.inner) if node.inner else None,

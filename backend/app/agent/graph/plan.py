@@ -53,6 +53,12 @@ class PlannedNode:
         return self.holds_graphs or self.type.suspends
 
     @property
+    def suspends(self) -> bool:
+        """Whether it, or a node inside of it, waits for a person or a time; called agents apart."""
+        inside = self.inner is not None and any(node.suspends for node in self.inner.nodes)
+        return inside or self.type.suspends or self.config.waits()
+
+    @property
     def sources(self) -> frozenset[str]:
         return frozenset(arrival.source for arrival in self.arrivals)
 
