@@ -107,7 +107,10 @@ def _continued(console: Console, taken_up: Mapping[str, Any]) -> None:
 def _asked(console: Console, asked: Mapping[str, Any]) -> None:
     choices = f" ({' | '.join(asked['choices'])})" if asked.get("choices") else ""
     console.print(f"[yellow]?[/] {escape(asked['message'])}{escape(choices)}", soft_wrap=True)
-    console.print(f"[dim]to be answered: interrupt {asked['interrupt_id']}[/]", soft_wrap=True)
+    how = "".join(
+        f" --{name} …" for name, wanted in (("choice", "choices"), ("data", "form")) if asked.get(wanted)
+    )
+    console.print(f"[dim]to be answered by: orrery answer {asked['interrupt_id']}{how}[/]", soft_wrap=True)
 
 
 def _suspended(console: Console, waiting: Mapping[str, Any]) -> None:

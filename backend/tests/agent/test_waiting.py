@@ -284,6 +284,12 @@ class TestChecks:
             issue = only(graph(*parts, edges=["start > nap", "nap > done"]))
             assert (issue.code, issue.pointer) == ("invalid_value", "/nodes/1/config")
 
+    @pytest.mark.parametrize(("field", "value"), [("for_s", "soon"), ("for_s", "60"), ("until", "tomorrow")])
+    def test_a_time_that_is_none(self, field: str, value: str) -> None:
+        issue = only(graph(node("nap", "wait", {field: value}), end(), edges=["start > nap", "nap > done"]))
+        assert (issue.code, issue.pointer) == ("invalid_value", f"/nodes/1/config/{field}")
+        assert repr(value) in issue.message
+
     def test_a_choice_leads_on_by_its_handle(self) -> None:
         document = asking(choices=["yes", "no"])
         document["edges"].pop()

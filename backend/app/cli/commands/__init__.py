@@ -29,6 +29,8 @@ _MODULES = {
     "validate": "validation",
     "explain": "explanation",
     "runs": "descendants",
+    "inbox": "inbox",
+    "answer": "inbox",
     "agents": "agents",
     "export": "agents",
     "diff": "agents",

@@ -38,6 +38,15 @@ class WaitConfig(NodeConfig):
         if len(given) != 1:
             said = "both 'for_s' and 'until' are there" if given else "neither 'for_s' nor 'until' is there"
             yield Mistake((), said, 'give one of them, such as "for_s": 60')
+        seconds, moment = raw.get("for_s"), raw.get("until")
+        if isinstance(seconds, str) and "{{" not in seconds:
+            message = f"'for_s' takes a number of seconds, or a reference to one, not {seconds[:40]!r}"
+            yield Mistake(("for_s",), message, "write the number without quotes")
+        if isinstance(moment, str) and "{{" not in moment:
+            try:
+                _moment(moment)
+            except NodeError as error:
+                yield Mistake(("until",), error.detail, "write it as in RFC 3339, or refer to one")
 
 
 @node(WaitConfig, effect=Effect.READ, suspends=True, outputs={"waited_until": datetime})
