@@ -196,7 +196,7 @@ class TestStartRun:
     async def test_of_an_unknown_version_is_not_found(self, agents: AgentService, runs: RunService) -> None:
         await agents.create("Greeter", graph=HELLO_GRAPH)
         await agents.publish("greeter")
-        with pytest.raises(NotFound, match="no version 9"):
+        with pytest.raises(NotFound, match="no version '9'"):
             await runs.start("greeter", greeting(version=9))
 
     async def test_where_too_many_run_asks_to_come_back(

@@ -133,8 +133,9 @@ class Drafts(AgentsOfProject):
             agents = Agents(session, self.tenant)
             agent = await agents.find(reference, lock=True)
             agents.demand_revision(agent, revisions)
-            if await Runs(session, self.tenant).open_of(agent.id):
-                raise Conflict("Runs of this agent are executing: cancel them first.", code="runs_open")
+            if oldest := await Runs(session, self.tenant).open_of(agent.id):
+                message = f"Runs of this agent have not ended: cancel them first. The oldest is {oldest}."
+                raise Conflict(message, code="runs_open")
             if callers := await SubAgents(session, self.tenant).callers(agent.id):
                 named = ", ".join(map(repr, callers))
                 raise Conflict(f"This agent is called by {named}: publish them without it.", code="in_use")

@@ -185,7 +185,8 @@ class Publishing(Drafts):
             return archived(agent.slug)
         if version == LIVE:
             return _not_published(agent, "publish it, or run version 'draft'")
-        return NotFound(f"The agent {agent.slug!r} has no version {version}.")
+        async with self.database.unit_of_work(self.tenant) as session:
+            return await self._no_version(session, agent, str(version))
 
     async def named(self, session: AsyncSession, agent: Agent, reference: str) -> AgentVersion:
         """`version_of`, which may also be `live`; `Conflict` where nothing is."""
@@ -206,8 +207,13 @@ class Publishing(Drafts):
             number = int(reference) if reference.isdecimal() and len(reference) <= MAX_DIGITS else 0
             found = await versions.number(agent.id, number)
         if found is None:
-            raise NotFound(f"The agent {agent.slug!r} has no version {reference!r}.")
+            raise await self._no_version(session, agent, reference)
         return found
+
+    async def _no_version(self, session: AsyncSession, agent: Agent, named: str) -> NotFound:
+        newest = await AgentVersions(session, self.tenant).newest_number(agent.id)
+        known = f"its versions are 1 to {newest}" if newest else "nothing of it was published yet"
+        return NotFound(f"The agent {agent.slug!r} has no version {named!r}: {known}.")
 
 
 def difference(before: Json, after: Json) -> GraphDiff:

@@ -194,13 +194,14 @@ class Runs(Repository[AgentRun]):
         )
         return among.where(AgentRun.created_at >= since, found)
 
-    async def open_of(self, agent_id: UUID) -> bool:
+    async def open_of(self, agent_id: UUID) -> UUID | None:
+        """The oldest run of the agent that has not ended."""
         statement = select(AgentRun.id).where(
             AgentRun.org_id == self.tenant.org_id,
             AgentRun.agent_id == agent_id,
             AgentRun.finished_at.is_(None),
         )
-        return (await self.session.execute(statement.limit(1))).first() is not None
+        return (await self.session.execute(statement.order_by(AgentRun.id).limit(1))).scalar_one_or_none()
 
     async def erase_of(self, agent_id: UUID, *, limit: int) -> int:
         """Deletes `limit` runs of an agent with their logs, which no foreign key ties to them; how many."""
