@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -64,10 +64,10 @@ class Lookout:
         pause_s = _SOON_S
         while True:
             self.heard = False
-            found = await self._look()
-            for interrupt in found:
-                if any([crew.tell(interrupt.id) for crew in self.crews]):
-                    self.interrupts.take(interrupt)
+            found = {interrupt.id: interrupt for interrupt in await self._look()}
+            for crew in self.crews if found else ():
+                for heeded in crew.tell(found.keys()):
+                    self.interrupts.take(found[heeded])
             late = not found and self._left_s() <= 0  # by this machine's clock, which does not decide
             pause_s = min(2 * pause_s, _LOOK_EVERY_S) if late else _SOON_S
             await self._rest(pause_s)
@@ -133,14 +133,18 @@ class Crew(Generic[Key, T]):
         self.ended.append(task)
         self.moved.set()
 
-    def tell(self, interrupt_id: UUID) -> bool:
-        """That interrupt is over; answers whether it was waited for here."""
-        able = [key for key, one in self.waiting if interrupt_id in one.ids]
-        if able:
-            self.waiting = [(key, one) for key, one in self.waiting if interrupt_id not in one.ids]
-            self.able += able
-            self.moved.set()
-        return bool(able)
+    def tell(self, over: Set[UUID]) -> Set[UUID]:
+        """Those interrupts are over; answers which of them were waited for here."""
+        heeded = set[UUID]()
+        waiting, self.waiting = self.waiting, []
+        for key, one in waiting:
+            if those := one.ids & over:
+                heeded |= those
+                self.able.append(key)
+                self.moved.set()
+            else:
+                self.waiting.append((key, one))
+        return heeded
 
     async def changes(self) -> tuple[list[tuple[Key, asyncio.Task[T]]], list[Key]]:
         """Waits until some have ended, came to wait, or can go on. Answers the first, as they began, and the
