@@ -28,6 +28,10 @@ def _masked(_: Any, __: str, line: Any) -> str:
     return mask_credentials(line)
 
 
+_PROCESSORS: list[Any] = []
+"""One list for good: loggers keep the one that they were first used with."""
+
+
 def configure_logging(settings: Settings) -> None:
     """Sends structlog and the standard library's loggers through one formatter."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
@@ -56,8 +60,9 @@ def configure_logging(settings: Settings) -> None:
             ],
         )
     )
+    _PROCESSORS[:] = [*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=_PROCESSORS,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from app.core.config import Settings
 from app.core.ids import new_id
@@ -17,9 +18,12 @@ from app.core.security import new_api_key
 def logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    before = structlog.get_config() if structlog.is_configured() else None
     yield
     root.handlers, root.level = handlers, level
     structlog.reset_defaults()
+    if before is not None:
+        structlog.configure(**before)
 
 
 def _fail(password: str) -> None:
@@ -56,3 +60,13 @@ def test_an_api_key_in_a_line_is_masked(capsys: pytest.CaptureFixture[str], form
     logged = capsys.readouterr().err
     assert key not in logged
     assert logged.count("orr_…") == 2
+
+
+def test_a_logger_that_was_used_before_follows_a_later_configuration() -> None:
+    logger = structlog.get_logger("early")
+    configure_logging(Settings(log_format="json", _env_file=None))
+    logger.info("cached")
+    configure_logging(Settings(log_format="json", _env_file=None))
+    with capture_logs() as logs:
+        logger.info("seen")
+    assert [entry["event"] for entry in logs] == ["seen"]

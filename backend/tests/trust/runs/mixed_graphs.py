@@ -26,14 +26,14 @@ class Mixed:
     last: str = "start"
     said: str = "inputs.name"
 
-    def document(self) -> dict[str, Any]:
+    def document(self, *, fails: bool) -> dict[str, Any]:
         blocks: list[Callable[[str], None]] = [
             *(self.ask, self.effect, self.items, self.rounds, self.agent, self.person, self.nap),
             *(self.ways, self.race, self.side_by_side, self.caught, self.note, self.compute),
             self.waiting_beside_work,
         ]
         chosen = self.lots.sample(blocks, self.lots.randint(4, 7))
-        if self.lots.random() < 0.2:
+        if fails:
             chosen.append(self.broken)
         for number, block in enumerate(chosen):
             block(f"b{number}")

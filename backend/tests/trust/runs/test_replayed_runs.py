@@ -37,10 +37,10 @@ def lasting(value: Any) -> Any:
     return [lasting(item) for item in value] if isinstance(value, list) else value
 
 
-def begun(client: httpx2.Client, lots: random.Random, url: str) -> str:
+def begun(client: httpx2.Client, lots: random.Random, url: str, *, fails: bool) -> str:
     """The id of a run of an agent made by lot."""
     name = f"mixed-{uuid4().hex[:8]}"
-    published(client, name, Mixed(lots, url).document())
+    published(client, name, Mixed(lots, url).document(fails=fails))
     made = client.post(f"/agents/{name}/runs", json={"input": {"name": uuid4().hex}, "mode": "background"})
     return str(made.json()["id"])
 
@@ -68,8 +68,8 @@ def test_recorded_runs_tell_the_same_again(
 ) -> None:
     with api.client() as client:
         published(client, "helper", talking_graph(2))
-        with elsewhere(effects(lots)) as service:
-            runs = [begun(client, lots, service.url) for _ in range(count)]
+        with elsewhere(effects(random.Random(lots.random()))) as service:
+            runs = [begun(client, lots, service.url, fails=number % 5 == 0) for number in range(count)]
             for run_id in runs:
                 eventually(lambda run_id=run_id: ended(client, run_id))
         asked = len(model.calls)
