@@ -109,7 +109,7 @@ class TestCode:
             ("if False:\n    x = 1", "its outputs are not there, or not JSON: NameError: name 'x'"),
             ("x = {1, 2}", "its outputs are not there, or not JSON: TypeError: Object of type set"),
             ("x = float('nan')", "its outputs are not there, or not JSON: ValueError: Out of range"),
-            ("x = 2**53", "holds an integer beyond 2"),
+            ("x = 2**53", "what JSON cannot carry: an integer beyond"),
             ("x = []\nx.append(x)", "Circular reference"),
             ("x = lambda: 1", "function is not JSON serializable"),
         ],

@@ -43,8 +43,8 @@ class JsonValues:
             case dict() if all(isinstance(name, str) for name in value):
                 return {self._counted(name): self.of(item, depth + 1) for name, item in value.items()}
         large = isinstance(value, int)
-        what = "an integer beyond 2^53 - 1" if large else f"what is not JSON: {type(value).__name__}"
-        raise self.failed(f"the value holds {what}")
+        what = "an integer beyond 2^53 - 1" if large else type(value).__name__
+        raise self.failed(f"the value holds what JSON cannot carry: {what}")
 
     def _counted(self, text: str) -> str:
         self.text += len(text)
