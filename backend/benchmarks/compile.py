@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from app.agent.graph.compiler import AgentCompiler
 from app.agent.langgraph_adapter import Drive
+from app.core.garbage import kept
 from benchmarks.processes import own_cpu_s
 from benchmarks.registry import Report, Row, Scale, benchmark
 from benchmarks.rounds import Cost, take_turns
@@ -92,8 +93,12 @@ def bare_chain(nodes: int) -> Any:
 
 
 async def _cost(make: Callable[[], Any], repeats: int, nodes: int) -> Cost:
-    """CPU milliseconds per node of the quickest of `repeats` runs, after one that does not count."""
-    make()
+    """CPU milliseconds per node of the quickest of `repeats` runs, after one that does not count.
+
+    The collector looks at what is made, and not at modules, as in the processes that serve (`core/garbage`).
+    """
+    with kept():
+        make()
     times = []
     for _ in range(repeats):
         gc.collect()
